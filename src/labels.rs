@@ -1,0 +1,249 @@
+//! The vocabulary: every label value that is not a route comes from a closed set in this file.
+//! No error text, header, path or other input of a client ever becomes a label value.
+//!
+//! Names and values are those of the metric catalogue (`docs/metrics.md`); where OpenTelemetry or RFC 9110 has a
+//! word, that word is used.
+
+/// A closed set of label values: an enum whose variants are dense array indexes with one text each.
+macro_rules! closed_set {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// Every value, in index order.
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+            /// How many values there are: the length of an array indexed by this set.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The label value.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+
+            /// The dense index of this value, from 0 to `COUNT - 1`.
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
+            /// The value with this index. Indexes come from [`Self::index`] only, so one out of range is a defect.
+            #[must_use]
+            pub const fn from_index(index: usize) -> Self {
+                Self::ALL[index]
+            }
+        }
+    };
+}
+
+closed_set! {
+    /// The request method: OpenTelemetry's known set (RFC 9110, PATCH, QUERY), everything else `_OTHER`.
+    Method {
+        Get = "GET", Head = "HEAD", Post = "POST", Put = "PUT", Delete = "DELETE", Connect = "CONNECT",
+        Options = "OPTIONS", Trace = "TRACE", Patch = "PATCH", Query = "QUERY", Other = "_OTHER",
+    }
+}
+
+impl Method {
+    /// Reads a method token. Methods are case-sensitive (RFC 9110, section 9.1), so `get` is `_OTHER`.
+    #[must_use]
+    pub fn from_token(token: &[u8]) -> Method {
+        match token {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"CONNECT" => Method::Connect,
+            b"OPTIONS" => Method::Options,
+            b"TRACE" => Method::Trace,
+            b"PATCH" => Method::Patch,
+            b"QUERY" => Method::Query,
+            _ => Method::Other,
+        }
+    }
+}
+
+closed_set! {
+    /// Who made the status, or the end, of a request.
+    Origin { Backend = "backend", Proxy = "proxy", Client = "client" }
+}
+
+closed_set! {
+    /// Whether a request counts as a user's or as a health probe's (configured paths and user agents).
+    Traffic { User = "user", Probe = "probe" }
+}
+
+closed_set! {
+    /// Who is to blame for a failed request.
+    Fault { Client = "client", Proxy = "proxy", Network = "network", Backend = "backend", Policy = "policy" }
+}
+
+closed_set! {
+    /// Where in its life a request failed, and the phases that the time of a request is split into.
+    /// `head` (the client's head) appears in errors only.
+    Phase {
+        Head = "head", Queue = "queue", Connect = "connect", Tls = "tls", Send = "send", Wait = "wait", Body = "body",
+    }
+}
+
+closed_set! {
+    /// How the wait for the first byte ended.
+    FirstByte {
+        Success = "success", ClientError = "client_error", ServerError = "server_error", Aborted = "aborted",
+    }
+}
+
+impl FirstByte {
+    /// 1xx (a tunnel's 101), 2xx and 3xx are successes.
+    #[must_use]
+    pub fn from_status(status: u16) -> FirstByte {
+        match status {
+            500.. => FirstByte::ServerError,
+            400..=499 => FirstByte::ClientError,
+            _ => FirstByte::Success,
+        }
+    }
+}
+
+closed_set! {
+    /// When a client left: before it had a response head, or while a body was under way.
+    AbortPhase { BeforeHead = "before_head", DuringBody = "during_body" }
+}
+
+closed_set! {
+    /// How an event stream ended.
+    StreamEnd {
+        Complete = "complete", ClientAbort = "client_abort", BackendReset = "backend_reset", Timeout = "timeout",
+    }
+}
+
+closed_set! {
+    /// What a connection was upgraded to.
+    TunnelProtocol { WebSocket = "websocket", Other = "other" }
+}
+
+closed_set! {
+    /// Which way bytes go, as the client sees it.
+    Direction { Sent = "sent", Received = "received" }
+}
+
+closed_set! {
+    /// The halves of the sidecar's own share of a request.
+    OverheadDirection { Request = "request", Response = "response" }
+}
+
+closed_set! {
+    /// Why a connection to the backend was closed.
+    CloseReason { Idle = "idle", Peer = "peer", Error = "error", Drain = "drain", MaxAge = "max_age" }
+}
+
+closed_set! {
+    /// What became of a replayed request.
+    RetryResult { Success = "success", Failure = "failure" }
+}
+
+closed_set! {
+    /// Why a client connection was turned away before a request was read.
+    RejectReason { Limit = "limit", Descriptors = "descriptors" }
+}
+
+closed_set! {
+    /// What can be full. The backend's own resources come with the saturation probes.
+    Resource {
+        Inflight = "inflight", UpstreamPool = "upstream_pool", ServerConnections = "server_connections",
+        HostCpu = "host_cpu", HostMemory = "host_memory",
+    }
+}
+
+closed_set! {
+    /// Failures that have a name of their own; see [`ErrorType`].
+    Failure {
+        ConnectRefused = "connect_refused", ConnectTimeout = "connect_timeout", ConnectReset = "connect_reset",
+        DnsFailure = "dns_failure", TlsFailure = "tls_failure", NoCapacity = "no_capacity",
+        QueueTimeout = "queue_timeout", Shed = "shed", HeadTimeout = "head_timeout", BodyTimeout = "body_timeout",
+        ResetBeforeHead = "reset_before_head", ResetAfterHead = "reset_after_head",
+        ProtocolError = "protocol_error", ResponseTooLarge = "response_too_large",
+        RequestTooLarge = "request_too_large", BadRequest = "bad_request", HeaderLimit = "header_limit",
+        ClientTimeout = "client_timeout", DrainDeadline = "drain_deadline", Internal = "internal",
+    }
+}
+
+impl Failure {
+    /// The table "`error_type` → fault" of the metric catalogue.
+    #[must_use]
+    pub const fn fault(self) -> Fault {
+        match self {
+            Failure::ConnectRefused
+            | Failure::ConnectReset
+            | Failure::ResetBeforeHead
+            | Failure::ProtocolError
+            | Failure::ResponseTooLarge
+            | Failure::ConnectTimeout
+            | Failure::HeadTimeout
+            | Failure::BodyTimeout
+            | Failure::ResetAfterHead => Fault::Backend,
+            Failure::DnsFailure | Failure::TlsFailure => Fault::Network,
+            Failure::NoCapacity | Failure::QueueTimeout | Failure::Internal => Fault::Proxy,
+            Failure::Shed | Failure::DrainDeadline => Fault::Policy,
+            Failure::BadRequest | Failure::HeaderLimit | Failure::RequestTooLarge | Failure::ClientTimeout => {
+                Fault::Client
+            }
+        }
+    }
+}
+
+/// The `error_type` of a request: none, a status that the backend sent, or a named failure.
+/// One number, so that it can be part of a packed series key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ErrorType(u16);
+
+impl ErrorType {
+    /// Success: the label is empty.
+    pub const NONE: ErrorType = ErrorType(0);
+    /// Named failures start above every status number.
+    const FIRST_FAILURE: u16 = 1000;
+
+    /// The backend's own 5xx.
+    #[must_use]
+    pub const fn from_backend_status(status: u16) -> ErrorType {
+        ErrorType(status)
+    }
+
+    /// A named failure.
+    #[must_use]
+    pub const fn from_failure(failure: Failure) -> ErrorType {
+        ErrorType(Self::FIRST_FAILURE + failure as u16)
+    }
+
+    /// The number, for packing into a key.
+    #[must_use]
+    pub const fn to_bits(self) -> u16 {
+        self.0
+    }
+
+    /// The inverse of [`ErrorType::to_bits`].
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> ErrorType {
+        ErrorType(bits)
+    }
+
+    /// The label value: empty, the status as text, or the failure's name.
+    #[must_use]
+    pub fn to_text(self) -> String {
+        match self.0 {
+            0 => String::new(),
+            status if status < Self::FIRST_FAILURE => status.to_string(),
+            failure => Failure::from_index(usize::from(failure - Self::FIRST_FAILURE)).as_str().to_owned(),
+        }
+    }
+}
+
+/// The label value of a status: the exact number, empty when no response head was sent (0).
+#[must_use]
+pub fn status_text(status: u16) -> String {
+    if status == 0 { String::new() } else { status.to_string() }
+}

@@ -1,0 +1,3 @@
+//! Golden Sidecar.
+pub mod config;
+pub mod labels;
