@@ -242,6 +242,24 @@ impl ErrorType {
     }
 }
 
+/// A route's dense index: what the router gives out and what per-route stores are indexed by.
+/// An index never changes its meaning while the process lives, so a reload resets no counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u16);
+
+impl RouteId {
+    /// Has earned no label: no template matches, or the request could not be read.
+    pub const UNMATCHED: RouteId = RouteId(0);
+    /// Would have a label of its own, but a limit is reached.
+    pub const OTHER: RouteId = RouteId(1);
+
+    /// The dense index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The label value of a status: the exact number, empty when no response head was sent (0).
 #[must_use]
 pub fn status_text(status: u16) -> String {

@@ -1,3 +1,7 @@
 //! Golden Sidecar.
 pub mod config;
 pub mod labels;
+pub mod measure;
+pub mod proxy;
+pub mod routes;
+pub mod signals;

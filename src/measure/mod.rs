@@ -1,0 +1,421 @@
+//! The rules of measurement. No I/O, no metric name: facts go in, cells of `signals` are changed.
+//!
+//! * A *request* begins when its head has been read and ends when the last response byte was handed to the client's
+//!   connection, when it failed, or when its client left. Each is recorded exactly once.
+//! * An [`Observation`] is pessimistic: it is born as "the client left" and must be told otherwise. A path that forgets
+//!   to tell it anything shows up as an abort, never as a missing request.
+//! * *In flight* is between begin and end. A tunnel leaves at its 101. An event stream stays in flight but loses its age.
+//! * The *phases* are queue (waiting for a backend connection), connect, send (request written), wait (until the
+//!   response head) and body (until the end).
+
+#![cfg_attr(feature = "unmeasured", allow(dead_code, unused_imports))]
+
+pub mod outcome;
+
+pub use crate::signals::shard::WorkerSignals as Meter;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::labels::{
+    CloseReason, RetryResult,
+    Direction, Failure, FirstByte, Method, OverheadDirection, Phase, RouteId, Traffic, TunnelProtocol,
+};
+use crate::measure::outcome::{End, Facts, Outcome, classify};
+use crate::signals::keys::{DurationKey, ErrorKey, RequestKey};
+use crate::signals::shard::RouteSignals;
+
+/// What a response is, as its head tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseKind {
+    /// A response with an end.
+    Plain,
+    /// `text/event-stream`.
+    EventStream,
+}
+
+/// What is known of a request when its head has been read.
+#[derive(Clone, Copy, Debug)]
+pub struct Begin {
+    /// Its route.
+    pub route: RouteId,
+    /// Its method.
+    pub method: Method,
+    /// User or probe.
+    pub traffic: Traffic,
+    /// When the head had been read.
+    pub at: Instant,
+}
+
+/// The clock of the request path. One reading per event, shared by all that want it.
+/// With the feature `unmeasured` it stands still: then nothing looks at it.
+#[must_use]
+pub fn now() -> Instant {
+    #[cfg(feature = "unmeasured")]
+    {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        *START.get_or_init(Instant::now)
+    }
+    #[cfg(not(feature = "unmeasured"))]
+    Instant::now()
+}
+
+/// One request under way. Recorded when it is finished or dropped.
+#[derive(Debug)]
+pub struct Observation {
+    #[cfg(not(feature = "unmeasured"))]
+    live: Live,
+}
+
+#[derive(Debug)]
+struct Live {
+    worker: Rc<Meter>,
+    route: Rc<RouteSignals>,
+    method: Method,
+    traffic: Traffic,
+    started: Instant,
+    /// Waiting for the backend connection, and connecting: not the sidecar's own time.
+    upstream_wait: Duration,
+    /// The request had been handed to the backend.
+    sent: Option<Instant>,
+    /// The response head had been handed to the client.
+    head_at: Option<Instant>,
+    facts: Facts,
+    kind: ResponseKind,
+    line: u32,
+    in_line: bool,
+    in_flight: bool,
+    ended: Option<Instant>,
+}
+
+/// Nanoseconds from one moment to another, 0 if they are the wrong way round.
+fn nanos(from: Instant, to: Instant) -> u64 {
+    to.saturating_duration_since(from).as_nanos() as u64
+}
+
+/// With the feature `unmeasured` every method is empty: the path that shows what measuring costs. It is for `make
+/// bench` alone.
+#[cfg(feature = "unmeasured")]
+#[allow(unused_variables, missing_docs)]
+impl Observation {
+    pub fn begin(worker: &Rc<Meter>, begin: Begin) -> Observation {
+        Observation {}
+    }
+    pub fn queued(&mut self, waited: Duration) {}
+    pub fn connected(&mut self, took: Duration) {}
+    pub fn head_written(&mut self, at: Instant) {}
+    pub fn sent(&mut self, obtained: Instant, at: Instant) {}
+    pub fn head(&mut self, status: u16, kind: ResponseKind, received: Instant, handed: Instant) {}
+    pub fn answered(&mut self, status: u16, handed: Instant) {}
+    pub fn request_bytes(&self, n: u64) {}
+    pub fn response_bytes(&self, n: u64) {}
+    pub fn fail(&mut self, failure: Failure, phase: Phase) {}
+    pub fn finish(self, at: Instant) {}
+    pub fn upgraded(self, protocol: TunnelProtocol, received: Instant, handed: Instant) {}
+}
+
+#[cfg(not(feature = "unmeasured"))]
+impl Observation {
+    /// The request's head has been read.
+    #[must_use]
+    pub fn begin(worker: &Rc<Meter>, begin: Begin) -> Observation {
+        let Begin { route, method, traffic, at } = begin;
+        let route = worker.route(route);
+        let line = worker.begin(&route, method, worker.signals().since_epoch(at));
+        Observation {
+            live: Live {
+                worker: Rc::clone(worker),
+                route,
+                method,
+                traffic,
+                started: at,
+                upstream_wait: Duration::ZERO,
+                sent: None,
+                head_at: None,
+                facts: Facts { status: 0, from_backend: false, end: End::ClientLeft },
+                kind: ResponseKind::Plain,
+                line,
+                in_line: true,
+                in_flight: true,
+                ended: None,
+            },
+        }
+    }
+
+    /// The request waited this long for a backend connection (0 when one was free).
+    pub fn queued(&mut self, waited: Duration) {
+        self.live.upstream_wait += waited;
+        self.live.worker.shard().phases[Phase::Queue.index()].observe(waited.as_nanos() as u64);
+    }
+
+    /// Connecting to the backend took this long.
+    pub fn connected(&mut self, took: Duration) {
+        self.live.upstream_wait += took;
+        self.live.worker.shard().phases[Phase::Connect.index()].observe(took.as_nanos() as u64);
+    }
+
+    /// The request head was handed to the backend's connection.
+    pub fn head_written(&mut self, at: Instant) {
+        let live = &self.live;
+        let inside = nanos(live.started, at).saturating_sub(live.upstream_wait.as_nanos() as u64);
+        live.worker.shard().overhead[OverheadDirection::Request.index()].observe(inside);
+    }
+
+    /// The whole request was handed to the backend; its connection had been `obtained` then.
+    pub fn sent(&mut self, obtained: Instant, at: Instant) {
+        self.live.worker.shard().phases[Phase::Send.index()].observe(nanos(obtained, at));
+        self.live.sent = Some(at);
+    }
+
+    /// The backend's response head was `received` and then `handed` to the client.
+    pub fn head(&mut self, status: u16, kind: ResponseKind, received: Instant, handed: Instant) {
+        let live = &mut self.live;
+        if let Some(sent) = live.sent {
+            live.worker.shard().phases[Phase::Wait.index()].observe(nanos(sent, received));
+        }
+        live.worker.shard().overhead[OverheadDirection::Response.index()].observe(nanos(received, handed));
+        live.facts.status = status;
+        live.facts.from_backend = true;
+        live.kind = kind;
+        live.first_byte(FirstByte::from_status(status), handed);
+        if kind == ResponseKind::EventStream {
+            live.worker.without_age(&live.route, live.line);
+            live.in_line = false;
+            live.route.gauges.streams.add(1);
+        }
+    }
+
+    /// The sidecar's own answer was handed to the client.
+    pub fn answered(&mut self, status: u16, handed: Instant) {
+        self.live.facts.status = status;
+        self.live.facts.from_backend = false;
+        self.live.first_byte(FirstByte::from_status(status), handed);
+    }
+
+    /// Body bytes came from the client.
+    pub fn request_bytes(&self, n: u64) {
+        self.live.route.gauges.request_bytes.add(n);
+    }
+
+    /// Body bytes were handed to the client.
+    pub fn response_bytes(&self, n: u64) {
+        self.live.route.gauges.response_bytes.add(n);
+    }
+
+    /// What went wrong, told before the observation is finished or dropped. The first failure counts.
+    pub fn fail(&mut self, failure: Failure, phase: Phase) {
+        if !matches!(self.live.facts.end, End::Failed(..)) {
+            self.live.facts.end = End::Failed(failure, phase);
+        }
+    }
+
+    /// The request ended at `at`: completely, unless a failure was told.
+    pub fn finish(mut self, at: Instant) {
+        if self.live.facts.end == End::ClientLeft {
+            self.live.facts.end = End::Complete;
+        }
+        self.live.ended = Some(at);
+    }
+
+    /// The connection became a tunnel: the request is counted now and leaves the gauges.
+    pub fn upgraded(mut self, protocol: TunnelProtocol, received: Instant, handed: Instant) {
+        self.head(101, ResponseKind::Plain, received, handed);
+        let shard = self.live.worker.shard();
+        shard.tunnels_opened[protocol.index()].add(1);
+        self.live.facts.end = End::Complete;
+        self.live.ended = Some(handed);
+    }
+}
+
+#[cfg(not(feature = "unmeasured"))]
+impl Live {
+    fn first_byte(&mut self, outcome: FirstByte, at: Instant) {
+        self.head_at = Some(at);
+        self.worker.observe_first_byte(&self.route, outcome, nanos(self.started, at));
+    }
+
+    /// Takes the request out of the gauges and records it.
+    fn record(&mut self) {
+        let Live { worker, route, method, traffic, started, head_at, facts, kind, .. } = &*self;
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        let took = nanos(*started, ended);
+        if self.in_line {
+            worker.without_age(route, self.line);
+        }
+        if self.in_flight {
+            worker.end(route, *method);
+        }
+        let Outcome { status, origin, error, blame, abort, truncated, stream_end } = classify(*facts);
+        worker.count_request(route, RequestKey { method: *method, status, origin, traffic: *traffic });
+        match kind {
+            ResponseKind::EventStream => {
+                route.gauges.streams.add(-1);
+                worker.observe_stream(route, stream_end, took);
+            }
+            // A tunnel has no duration as a request.
+            ResponseKind::Plain if status == 101 => {}
+            ResponseKind::Plain => {
+                worker.observe_duration(route, DurationKey { method: *method, status, error }, took);
+                if facts.from_backend
+                    && let Some(head_at) = head_at
+                {
+                    worker.shard().phases[Phase::Body.index()].observe(nanos(*head_at, ended));
+                }
+            }
+        }
+        if let Some((fault, phase)) = blame {
+            worker.count_error(route, ErrorKey { error, fault, phase });
+        }
+        if let Some(phase) = abort {
+            if head_at.is_none() {
+                worker.observe_first_byte(route, FirstByte::Aborted, took);
+            }
+            if *kind != ResponseKind::EventStream {
+                worker.count_abort(route, phase, took);
+            }
+        }
+        if truncated {
+            route.gauges.truncated.add(1);
+        }
+    }
+}
+
+#[cfg(not(feature = "unmeasured"))]
+impl Drop for Observation {
+    fn drop(&mut self) {
+        self.live.record();
+    }
+}
+
+/// An open tunnel: counted while it lives.
+#[derive(Debug)]
+pub struct Tunnel {
+    worker: Rc<Meter>,
+    protocol: TunnelProtocol,
+}
+
+impl Tunnel {
+    /// A tunnel opened.
+    #[must_use]
+    pub fn open(worker: &Rc<Meter>, protocol: TunnelProtocol) -> Tunnel {
+        worker.shard().tunnels[protocol.index()].add(1);
+        Tunnel { worker: Rc::clone(worker), protocol }
+    }
+
+    /// Bytes went through, as the client sees it.
+    pub fn bytes(&self, direction: Direction, n: u64) {
+        self.worker.shard().tunnel_bytes[self.protocol.index()][direction.index()].add(n);
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.worker.shard().tunnels[self.protocol.index()].add(-1);
+    }
+}
+
+/// A client connection: counted while it lives, active or idle.
+#[derive(Debug)]
+pub struct ClientConnection {
+    worker: Rc<Meter>,
+    active: Cell<u32>,
+}
+
+impl ClientConnection {
+    /// A connection was accepted.
+    #[must_use]
+    pub fn open(worker: &Rc<Meter>) -> ClientConnection {
+        worker.shard().connections_opened.add(1);
+        worker.shard().connections_idle.add(1);
+        ClientConnection { worker: Rc::clone(worker), active: Cell::new(0) }
+    }
+
+    /// A request began on it.
+    pub fn busy(&self) {
+        self.active.set(self.active.get() + 1);
+        if self.active.get() == 1 {
+            self.worker.shard().connections_idle.add(-1);
+            self.worker.shard().connections_active.add(1);
+        }
+    }
+
+    /// A request ended on it.
+    pub fn done(&self) {
+        self.active.set(self.active.get() - 1);
+        if self.active.get() == 0 {
+            self.worker.shard().connections_active.add(-1);
+            self.worker.shard().connections_idle.add(1);
+        }
+    }
+}
+
+impl ClientConnection {
+    /// Whether a request is under way on it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.active.get() > 0
+    }
+}
+
+impl Drop for ClientConnection {
+    fn drop(&mut self) {
+        let shard = self.worker.shard();
+        if self.active.get() > 0 { &shard.connections_active } else { &shard.connections_idle }.add(-1);
+    }
+}
+
+/// The pool's side of the numbers: connections to the backend and who waits for one.
+#[derive(Clone, Debug)]
+pub struct PoolGauges {
+    worker: Rc<Meter>,
+}
+
+impl PoolGauges {
+    /// The gauges of a worker's pool.
+    #[must_use]
+    pub fn new(worker: &Rc<Meter>) -> PoolGauges {
+        PoolGauges { worker: Rc::clone(worker) }
+    }
+
+    /// A connection was opened, for a request.
+    pub fn opened(&self) {
+        self.worker.shard().upstream_opened.add(1);
+        self.worker.shard().upstream_active.add(1);
+    }
+
+    /// A connection in use became idle.
+    pub fn became_idle(&self) {
+        self.worker.shard().upstream_active.add(-1);
+        self.worker.shard().upstream_idle.add(1);
+    }
+
+    /// An idle connection is in use, if only to be closed.
+    pub fn left_idle(&self) {
+        self.worker.shard().upstream_idle.add(-1);
+        self.worker.shard().upstream_active.add(1);
+    }
+
+    /// A connection in use was closed.
+    pub fn closed(&self, reason: CloseReason) {
+        self.worker.shard().upstream_active.add(-1);
+        self.worker.shard().upstream_closed[reason.index()].add(1);
+    }
+
+    /// Requests joined (or, negative, left) the line.
+    pub fn waiting(&self, n: i64) {
+        self.worker.shard().pool_waiting.add(n);
+    }
+
+    /// A request gave up waiting.
+    pub fn timed_out(&self) {
+        self.worker.shard().pool_timeouts.add(1);
+    }
+
+    /// A request was replayed.
+    pub fn replayed(&self, result: RetryResult) {
+        self.worker.shard().retries[result.index()].add(1);
+    }
+}

@@ -1,0 +1,143 @@
+//! What became of a request, decided in one place. Metrics, and later access log, traces and flight records, all take
+//! their view from [`classify`], so their totals agree. Pure: facts in, outcome out.
+
+use crate::labels::{AbortPhase, ErrorType, Failure, Fault, Origin, Phase, StreamEnd};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The whole response was handed to the client.
+    Complete,
+    /// The client left.
+    ClientLeft,
+    /// Something went wrong there.
+    Failed(Failure, Phase),
+}
+
+/// All that is known of a request at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Status that was sent to the client, 0 for none.
+    pub status: u16,
+    /// Whether that status was the backend's.
+    pub from_backend: bool,
+    /// How it ended.
+    pub end: End,
+}
+
+/// What the numbers say about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Status sent, 0 for none.
+    pub status: u16,
+    /// Who made the status or the end.
+    pub origin: Origin,
+    /// Empty unless it failed.
+    pub error: ErrorType,
+    /// Who is to blame and where, if it failed.
+    pub blame: Option<(Fault, Phase)>,
+    /// When the client left, if it did.
+    pub abort: Option<AbortPhase>,
+    /// Whether a status was sent whose body stayed incomplete, by fault of another than the client.
+    pub truncated: bool,
+    /// How it ended, if it was an event stream.
+    pub stream_end: StreamEnd,
+}
+
+/// The one classification.
+#[must_use]
+pub fn classify(facts: Facts) -> Outcome {
+    let Facts { status, from_backend, end } = facts;
+    let head_sent = status != 0;
+    let plain = Outcome {
+        status,
+        origin: if from_backend { Origin::Backend } else { Origin::Proxy },
+        error: ErrorType::NONE,
+        blame: None,
+        abort: None,
+        truncated: false,
+        stream_end: StreamEnd::Complete,
+    };
+    match end {
+        End::Complete if from_backend && status >= 500 => Outcome {
+            error: ErrorType::from_backend_status(status),
+            blame: Some((Fault::Backend, Phase::Wait)),
+            ..plain
+        },
+        End::Complete => plain,
+        End::ClientLeft => Outcome {
+            origin: Origin::Client,
+            abort: Some(if head_sent { AbortPhase::DuringBody } else { AbortPhase::BeforeHead }),
+            stream_end: StreamEnd::ClientAbort,
+            ..plain
+        },
+        End::Failed(failure, phase) => {
+            let fault = failure.fault();
+            // An answer that the backend cut is the backend's; one that this sidecar cut is the sidecar's.
+            let cut_by_backend = from_backend && fault == Fault::Backend;
+            Outcome {
+                origin: if cut_by_backend { Origin::Backend } else { Origin::Proxy },
+                error: ErrorType::from_failure(failure),
+                blame: Some((fault, phase)),
+                // A proxy-made status goes out whole; only the backend's can be left incomplete.
+                truncated: from_backend,
+                stream_end: match failure {
+                    Failure::BodyTimeout | Failure::DrainDeadline | Failure::ClientTimeout => StreamEnd::Timeout,
+                    _ => StreamEnd::BackendReset,
+                },
+                ..plain
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn facts() -> impl Strategy<Value = Facts> {
+        let end = prop_oneof![
+            Just(End::Complete),
+            Just(End::ClientLeft),
+            (0..Failure::COUNT, 0..Phase::COUNT)
+                .prop_map(|(f, p)| End::Failed(Failure::from_index(f), Phase::from_index(p))),
+        ];
+        (prop_oneof![Just(0u16), 100u16..600], any::<bool>(), end).prop_map(|(status, from_backend, end)| Facts {
+            status,
+            from_backend: from_backend && status != 0,
+            end,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_is_never_both_an_error_and_an_abort(facts in facts()) {
+            let outcome = classify(facts);
+            prop_assert!(outcome.blame.is_none() || outcome.abort.is_none());
+            prop_assert_eq!(outcome.blame.is_some(), outcome.error != ErrorType::NONE);
+        }
+
+        #[test]
+        fn the_status_is_never_changed(facts in facts()) {
+            prop_assert_eq!(classify(facts).status, facts.status);
+        }
+    }
+
+    #[test]
+    fn a_client_that_left_is_not_an_error() {
+        let outcome = classify(Facts { status: 200, from_backend: true, end: End::ClientLeft });
+        assert_eq!((outcome.origin, outcome.blame, outcome.truncated), (Origin::Client, None, false));
+        assert_eq!(outcome.abort, Some(AbortPhase::DuringBody));
+        let outcome = classify(Facts { status: 0, from_backend: false, end: End::ClientLeft });
+        assert_eq!(outcome.abort, Some(AbortPhase::BeforeHead));
+    }
+
+    #[test]
+    fn a_cut_answer_is_truncated_and_belongs_to_who_cut_it() {
+        let cut = |failure| classify(Facts { status: 200, from_backend: true, end: End::Failed(failure, Phase::Body) });
+        assert_eq!(cut(Failure::ResetAfterHead).origin, Origin::Backend);
+        assert_eq!(cut(Failure::DrainDeadline).origin, Origin::Proxy);
+        assert!(cut(Failure::ResetAfterHead).truncated && cut(Failure::DrainDeadline).truncated);
+    }
+}

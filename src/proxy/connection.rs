@@ -1,0 +1,363 @@
+//! A client's connection: HTTP/1.x or HTTP/2, told apart by its first bytes; one request after the other; parked when
+//! nothing comes.
+//!
+//! A parked connection holds its socket, a deadline and nothing else: no buffer, no parser. Serving begins anew, on the
+//! same socket, when it becomes readable.
+
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::labels::{Failure, Method, Phase, RouteId, Traffic};
+use crate::measure::{self, Begin, ClientConnection, Observation};
+use crate::proxy::body::Outbox;
+use crate::proxy::buffer::{Filled, SMALL, Window};
+use crate::proxy::error::{Answer, Trouble};
+use crate::proxy::h1::{HeadScan, ScanError};
+use crate::proxy::headers::{self, Refused, RequestHead};
+use crate::proxy::service::{self, After};
+use crate::proxy::timer::Deadline;
+use crate::proxy::worker::{Settings, Worker};
+use crate::proxy::{h2, upgrade};
+
+/// A connection without a request is parked after this long. Requests in close succession never pay for it, and a
+/// connection that was parked pays one allocation.
+const PARK_AFTER: Duration = Duration::from_secs(1);
+/// How long, and for how many bytes, a connection is read on after an answer that ends it early. Closing with unread
+/// bytes would reset the connection and could take the answer away from the client (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// What an HTTP/2 client with prior knowledge sends first (RFC 9113, section 3.4).
+pub const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A client's connection while it is served.
+#[derive(Debug)]
+pub struct Client {
+    /// The socket.
+    pub stream: TcpStream,
+    /// What was read and not yet used.
+    pub inbound: Window,
+    /// The client's address.
+    pub peer: IpAddr,
+    /// The one deadline of this connection; what it stands for depends on what is waited for.
+    pub deadline: Deadline,
+    /// The request on its way to the backend.
+    pub outbox: Outbox,
+    /// The response on its way to the client.
+    pub reply: Outbox,
+    /// When the current request's head had been read.
+    pub begun: Instant,
+    /// Whether all of the current request has been read.
+    pub upload_complete: bool,
+}
+
+impl Client {
+    /// Writes what is in `reply`, within `patience`.
+    ///
+    /// # Errors
+    /// When the client has left or takes nothing.
+    pub async fn flush_reply(&mut self, worker: &Worker, patience: Duration) -> Result<(), Trouble> {
+        self.deadline.arm(patience);
+        let Client { stream, reply, deadline, .. } = self;
+        poll_fn(|cx| match reply.poll_flush(cx, stream) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Trouble::ClientLeft)),
+            Poll::Pending => match worker.stopped(cx, deadline) {
+                None => Poll::Pending,
+                Some(stop) => Poll::Ready(Err(stop.or_deadline(Failure::ClientTimeout, Phase::Body))),
+            },
+        })
+        .await
+    }
+
+    /// Ends the connection so that the client can still read what was sent.
+    async fn linger(&mut self, worker: &Worker) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        self.deadline.arm(LINGER);
+        let Client { stream, inbound, deadline, .. } = self;
+        let mut left = LINGER_BYTES;
+        poll_fn(|cx| {
+            loop {
+                inbound.consume(inbound.unread().len());
+                match inbound.poll_fill(cx, stream, SMALL) {
+                    Poll::Ready(Ok(Filled::Bytes(n))) if n < left => left -= n,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            if worker.stopped(cx, deadline).is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Closes with a reset, so that the client cannot take what it has for a whole response.
+    fn reset(&self) {
+        // Failing means that the socket is gone already.
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) {
+    let guard = Rc::new(ClientConnection::open(&worker.meter));
+    let mut fresh = true;
+    loop {
+        // Boxed, so that the task of a parked connection is small.
+        match Box::pin(active(&worker, stream, peer, &guard, fresh)).await {
+            Some(idle) => stream = idle,
+            None => return,
+        }
+        fresh = false;
+        if !parked(&worker, &stream).await {
+            return;
+        }
+    }
+}
+
+/// Waits until a parked connection has something to say. `false`: it has been idle too long, or the sidecar drains.
+async fn parked(worker: &Worker, stream: &TcpStream) -> bool {
+    let deadline = worker.timers.slot();
+    deadline.arm(worker.settings().timeouts.client_idle.saturating_sub(PARK_AFTER));
+    poll_fn(|cx| {
+        if worker.is_draining() || deadline.expired(cx) {
+            return Poll::Ready(false);
+        }
+        stream.poll_read_ready(cx).map(|ready| ready.is_ok())
+    })
+    .await
+}
+
+/// Why there is no request head.
+enum NoHead {
+    /// Nothing came for a while: park.
+    Idle,
+    /// The client closed, or the connection is to be closed, between requests.
+    Closed,
+    /// The client left within a head.
+    Left,
+    /// The head did not arrive in time, is ambiguous or too large.
+    Refused(Refused),
+    /// The client speaks HTTP/2.
+    H2,
+}
+
+/// Serves requests until the connection ends (`None`) or has nothing to say for a while.
+async fn active(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    guard: &Rc<ClientConnection>,
+    mut fresh: bool,
+) -> Option<TcpStream> {
+    let mut client = Client {
+        stream,
+        inbound: Window::new(&worker.buffers),
+        peer: peer.ip(),
+        deadline: worker.timers.slot(),
+        outbox: Outbox::default(),
+        reply: Outbox::default(),
+        begun: measure::now(),
+        upload_complete: true,
+    };
+    loop {
+        let settings = worker.settings();
+        let len = match read_head(worker, &settings, &mut client, fresh).await {
+            Ok(len) => len,
+            Err(NoHead::Idle) => return Some(client.stream),
+            Err(NoHead::Closed | NoHead::Left) => return None,
+            Err(NoHead::H2) => {
+                let Client { stream, inbound, .. } = client;
+                h2::serve(worker, stream, inbound, peer.ip(), guard).await;
+                return None;
+            }
+            Err(NoHead::Refused(refused)) => {
+                refuse(worker, &settings, &mut client, refused).await;
+                return None;
+            }
+        };
+        fresh = false;
+        client.begun = measure::now();
+        client.outbox.reset();
+        let head = {
+            let bytes = &client.inbound.unread()[..len];
+            let context = settings.request_context(client.peer);
+            match headers::request(bytes, &context, &mut client.outbox.bytes) {
+                Ok(head) => head,
+                Err(refused) => {
+                    client.inbound.consume(len);
+                    refuse(worker, &settings, &mut client, refused).await;
+                    return None;
+                }
+            }
+        };
+        let observation = begin(worker, &settings, &client, &head);
+        client.inbound.consume(len);
+        guard.busy();
+        let after = service::handle(worker, &settings, &mut client, &head, observation).await;
+        guard.done();
+        match after {
+            After::KeepAlive => {}
+            After::Close => return None,
+            After::Linger => {
+                client.linger(worker).await;
+                return None;
+            }
+            After::Reset => {
+                client.reset();
+                return None;
+            }
+            After::Tunnel(connection, protocol) => {
+                guard.busy();
+                upgrade::tunnel(worker, client, connection, protocol).await;
+                guard.done();
+                return None;
+            }
+        }
+    }
+}
+
+fn begin(worker: &Worker, settings: &Settings, client: &Client, head: &RequestHead) -> Observation {
+    let path = &client.inbound.unread()[head.path.clone()];
+    let path = if path.is_empty() { b"/" } else { path };
+    let traffic = if settings.is_probe(path) || head.probe_agent { Traffic::Probe } else { Traffic::User };
+    let route = settings.routes.find(head.method, path);
+    Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: client.begun })
+}
+
+/// Reads until a head is complete.
+async fn read_head(worker: &Worker, settings: &Settings, client: &mut Client, fresh: bool) -> Result<usize, NoHead> {
+    let limits = &settings.limits;
+    let timeouts = &settings.timeouts;
+    let Client { stream, inbound, deadline, .. } = client;
+    let mut scan = HeadScan::default();
+    let mut begun = false;
+    let mut looked = 0;
+    deadline.arm(if fresh { timeouts.client_idle } else { PARK_AFTER.min(timeouts.client_idle) });
+    poll_fn(|cx| {
+        loop {
+            // An empty line before a request line is a leftover of some clients (RFC 9112, section 2.2).
+            while looked == 0 && inbound.unread().starts_with(b"\r\n") {
+                inbound.consume(2);
+                scan = HeadScan::default();
+            }
+            let bytes = inbound.unread();
+            if !bytes.is_empty() && !begun {
+                begun = true;
+                deadline.arm(timeouts.client_head);
+            }
+            if fresh && is_preface(bytes) {
+                if bytes.len() >= H2_PREFACE.len() {
+                    return Poll::Ready(Err(NoHead::H2));
+                }
+            } else if bytes.len() > looked && bytes != b"\r" {
+                looked = bytes.len();
+                match scan.scan(bytes, limits.request_line_bytes, limits.head_bytes) {
+                    Ok(Some(len)) => return Poll::Ready(Ok(len)),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Err(NoHead::Refused(unscannable(error)))),
+                }
+            }
+            match inbound.poll_fill(cx, stream, limits.head_bytes) {
+                Poll::Ready(Ok(Filled::Bytes(_))) => {}
+                Poll::Ready(Ok(Filled::Full)) => {
+                    return Poll::Ready(Err(NoHead::Refused(unscannable(ScanError::HeadTooLong))));
+                }
+                Poll::Ready(Ok(Filled::Eof) | Err(_)) => {
+                    return Poll::Ready(Err(if begun { NoHead::Left } else { NoHead::Closed }));
+                }
+                Poll::Pending => break,
+            }
+        }
+        if worker.is_cut() || (worker.is_draining() && !begun) {
+            return Poll::Ready(Err(NoHead::Closed));
+        }
+        if !deadline.expired(cx) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(if begun {
+            let why = "the request head did not arrive in time";
+            NoHead::Refused(Refused { failure: Failure::ClientTimeout, status: 408, why })
+        } else if fresh || timeouts.client_idle <= PARK_AFTER {
+            NoHead::Closed
+        } else {
+            NoHead::Idle
+        }))
+    })
+    .await
+}
+
+/// Whether a connection begins like HTTP/2. No method of HTTP/1 begins with `PRI `.
+fn is_preface(bytes: &[u8]) -> bool {
+    let seen = bytes.len().min(H2_PREFACE.len());
+    seen > 0 && bytes[..seen] == H2_PREFACE[..seen]
+}
+
+fn unscannable(error: ScanError) -> Refused {
+    match error {
+        ScanError::BareLineFeed => Refused::bad("a line ends without a carriage return"),
+        ScanError::LineTooLong => {
+            Refused { failure: Failure::HeaderLimit, status: 414, why: "the request line is too long" }
+        }
+        ScanError::HeadTooLong => {
+            Refused { failure: Failure::HeaderLimit, status: 431, why: "the request head is too large" }
+        }
+    }
+}
+
+/// Answers a request that could not be read, counts it as one (method `_OTHER`, no route), and closes.
+async fn refuse(worker: &Worker, settings: &Settings, client: &mut Client, refused: Refused) {
+    let begin =
+        Begin { route: RouteId::UNMATCHED, method: Method::Other, traffic: Traffic::User, at: measure::now() };
+    let mut observation = Observation::begin(&worker.meter, begin);
+    observation.fail(refused.failure, Phase::Head);
+    let answer = refused.answer();
+    client.reply.reset();
+    client.reply.bytes = answer.to_bytes(wants_json(client.inbound.unread()), false, false, false);
+    if client.flush_reply(worker, settings.timeouts.body).await.is_ok() {
+        let now = measure::now();
+        observation.answered(answer.status, now);
+        observation.finish(now);
+        client.linger(worker).await;
+    }
+}
+
+/// Whether an unreadable head asks for JSON: a guess, for the form of the answer only.
+fn wants_json(head: &[u8]) -> bool {
+    let wanted = b"application/json";
+    head.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
+}
+
+/// Turns a connection away that is over the limit: an answer, without reading a request.
+pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
+    let begin =
+        Begin { route: RouteId::UNMATCHED, method: Method::Other, traffic: Traffic::User, at: measure::now() };
+    let mut observation = Observation::begin(&worker.meter, begin);
+    observation.fail(Failure::NoCapacity, Phase::Head);
+    let Some(answer) = Answer::to(Failure::NoCapacity) else { return };
+    let bytes = answer.to_bytes(false, false, false, false);
+    // A fresh socket's send buffer takes a few hundred bytes without waiting.
+    if stream.write_all(&bytes).await.is_ok() {
+        let now = measure::now();
+        observation.answered(answer.status, now);
+        observation.finish(now);
+        let mut client = Client {
+            stream,
+            inbound: Window::new(&worker.buffers),
+            peer: IpAddr::from([0, 0, 0, 0]),
+            deadline: worker.timers.slot(),
+            outbox: Outbox::default(),
+            reply: Outbox::default(),
+            begun: now,
+            upload_complete: true,
+        };
+        client.linger(&worker).await;
+    }
+}

@@ -1,0 +1,35 @@
+//! The data plane: moves requests. It never sees a metric; it tells an observation what happened.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `service.rs` | one request, top to bottom: read first |
+//! | `connection.rs` | a client's connection: detect, serve, park |
+//! | `h2.rs` | the same for HTTP/2, whose connection is hyper's |
+//! | `headers.rs` | heads in, heads out; pure |
+//! | `h1.rs` | HTTP/1.1 on the wire; pure |
+//! | `body.rs` | bodies with back-pressure |
+//! | `upstream.rs` | the pool of connections to the backend |
+//! | `upgrade.rs` | tunnels |
+//! | `error.rs` | what can go wrong, and its answer |
+//! | `worker.rs` | what the requests of a thread share; orders from outside |
+//! | `listener.rs`, `timer.rs`, `buffer.rs` | accepting, deadlines, read buffers |
+//!
+//! Why our own HTTP/1.1 and not hyper's on this path: a proxy must relay interim responses and trailers, keep fields
+//! byte for byte, know which side of a body failed and whether a request ever reached the backend, answer unreadable
+//! heads itself, and give up its buffers while a connection is idle. hyper's server and client each hide a part of that.
+//! One task per client connection, which borrows a backend connection for the time of a request, also needs no channel
+//! and no second task, and so fewer instructions. HTTP/2, where framing is the hard part, is hyper's.
+
+pub mod body;
+pub mod buffer;
+pub mod connection;
+pub mod error;
+pub mod h1;
+pub mod h2;
+pub mod headers;
+pub mod listener;
+pub mod service;
+pub mod timer;
+pub mod upgrade;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,484 @@
+//! One request, top to bottom: the file to read first. Here for HTTP/1.x clients; `h2.rs` does the same for HTTP/2.
+//!
+//! ```text
+//! admit → obtain a connection → send and wait for the head → relay the body → put the connection back
+//!   503      502 503 504              408 413 502 504              cut
+//! ```
+//! The head for the backend is in `request.outbox` already: `headers` wrote it while it looked at the client's.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use crate::labels::{CloseReason, Failure, Phase, RetryResult, TunnelProtocol};
+use crate::measure::{self, Observation, ResponseKind};
+use crate::proxy::body::{Broken, Outbox, Pump, Source, Waits};
+use crate::proxy::buffer::{Filled, SMALL};
+use crate::proxy::connection::Client;
+use crate::proxy::error::{Answer, Stop, Trouble};
+use crate::proxy::h1::{Framing, HeadScan};
+use crate::proxy::headers::{self, RequestHead, ResponseContext, ResponseHead};
+use crate::proxy::upstream::Connection;
+use crate::proxy::worker::{Settings, Worker};
+
+/// What happens with the client's connection after a request.
+#[derive(Debug)]
+pub enum After {
+    /// It may send the next request.
+    KeepAlive,
+    /// It is closed.
+    Close,
+    /// It is closed when the client has had time to read the answer: there may be more of the request on its way.
+    Linger,
+    /// It is reset: only that makes a cut visible where the end of the connection is the end of the body.
+    Reset,
+    /// It became a tunnel to this connection.
+    Tunnel(Box<Connection>, TunnelProtocol),
+}
+
+/// Carries one request whose head has been read.
+pub async fn handle(
+    worker: &Worker,
+    settings: &Settings,
+    client: &mut Client,
+    head: &RequestHead,
+    mut observation: Observation,
+) -> After {
+    client.reply.reset();
+    let trouble = match exchange(worker, settings, client, head, &mut observation).await {
+        Ok(Done::Response(after)) => {
+            observation.finish(measure::now());
+            return after;
+        }
+        Ok(Done::Finished(after, at)) => {
+            observation.finish(at);
+            return after;
+        }
+        Ok(Done::Tunnel(connection, protocol, received, handed)) => {
+            observation.upgraded(protocol, received, handed);
+            return After::Tunnel(connection, protocol);
+        }
+        Err(trouble) => trouble,
+    };
+    let Trouble::Failed(failure, phase) = trouble else { return After::Close };
+    observation.fail(failure, phase);
+    let answer = if client.reply.total == 0 { Answer::to(failure) } else { None };
+    let Some(answer) = answer else {
+        observation.finish(measure::now());
+        return After::Reset;
+    };
+    // What is left of the request's body would be taken for the next request.
+    let whole = client.upload_complete;
+    let keep_alive = head.keep_alive && whole && !worker.is_closing();
+    client.reply.reset();
+    client.reply.bytes =
+        answer.to_bytes(head.accepts_json, head.method == crate::labels::Method::Head, keep_alive, head.http10);
+    if client.flush_reply(worker, settings.timeouts.body).await.is_err() {
+        return After::Close;
+    }
+    let now = measure::now();
+    observation.answered(answer.status, now);
+    observation.finish(now);
+    if keep_alive { After::KeepAlive } else { After::Linger }
+}
+
+/// How an exchange ended when nothing failed.
+enum Done {
+    Response(After),
+    Finished(After, Instant),
+    Tunnel(Box<Connection>, TunnelProtocol, Instant, Instant),
+}
+
+async fn exchange(
+    worker: &Worker,
+    settings: &Settings,
+    client: &mut Client,
+    head: &RequestHead,
+    observation: &mut Observation,
+) -> Result<Done, Trouble> {
+    let limits = &settings.limits;
+    client.upload_complete = matches!(head.framing, Framing::None | Framing::Length(0));
+    if settings.sheds(worker) {
+        return Err(Trouble::Failed(Failure::Shed, Phase::Queue));
+    }
+    if let (Framing::Length(n), Some(limit)) = (head.framing, limits.request_body_bytes)
+        && n > limit
+    {
+        return Err(Trouble::Failed(Failure::RequestTooLarge, Phase::Head));
+    }
+    let source = Source::new(head.framing, limits.head_bytes, limits.headers);
+    let mut upload = Pump::new(source, head.framing == Framing::Chunked, limits.request_body_bytes);
+
+    let begun = client.begun;
+    let (mut connection, mut obtained) = {
+        let Client { stream, inbound, deadline, .. } = &mut *client;
+        let mut watch = |cx: &mut Context<'_>| worker.interrupted(cx, stream, inbound, deadline);
+        worker.pool.obtain(&settings.timeouts, deadline, begun, observation, &mut watch).await?
+    };
+    let mut replayed = false;
+    let head_len = loop {
+        match send_and_wait(worker, settings, client, head, &mut connection, &mut upload, obtained, observation).await {
+            Ok(head_len) => break head_len,
+            Err(Lost::Trouble(trouble)) => return Err(trouble),
+            Err(Lost::NeverDelivered) if !replayed => {
+                replayed = true;
+                connection.close(CloseReason::Peer);
+                client.outbox.rewind();
+                let Client { stream, inbound, deadline, .. } = &mut *client;
+                let mut watch = |cx: &mut Context<'_>| worker.interrupted(cx, stream, inbound, deadline);
+                let new = worker.pool.obtain_new(&settings.timeouts, deadline, observation, &mut watch).await;
+                (connection, obtained) = new.inspect_err(|_| worker.pool_gauges.replayed(RetryResult::Failure))?;
+            }
+            Err(Lost::NeverDelivered) => {
+                worker.pool_gauges.replayed(RetryResult::Failure);
+                return Err(Trouble::Failed(Failure::ResetBeforeHead, Phase::Send));
+            }
+        }
+    };
+    if replayed {
+        worker.pool_gauges.replayed(RetryResult::Success);
+    }
+    relay(worker, settings, client, head, connection, upload, head_len, observation).await
+}
+
+/// Why there is no response head.
+enum Lost {
+    Trouble(Trouble),
+    /// The pooled connection had been closed before the backend could see the request, and all of it can be sent again.
+    NeverDelivered,
+}
+
+impl From<Trouble> for Lost {
+    fn from(trouble: Trouble) -> Lost {
+        Lost::Trouble(trouble)
+    }
+}
+
+/// What the armed deadline stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    ForRequestBody,
+    ForBackendToRead,
+    ForHead,
+}
+
+/// Sends the request, relays interim responses, and waits for the final response head, which may come before all of the
+/// request has been sent. Returns its length; the interim ones before it are used up.
+#[allow(clippy::too_many_arguments)]
+async fn send_and_wait(
+    worker: &Worker,
+    settings: &Settings,
+    client: &mut Client,
+    head: &RequestHead,
+    connection: &mut Connection,
+    upload: &mut Pump,
+    obtained: Instant,
+    observation: &mut Observation,
+) -> Result<usize, Lost> {
+    let limits = &settings.limits;
+    let mut scan = HeadScan::default();
+    let mut sent = false;
+    let mut head_written = false;
+    let mut writable = true;
+    let mut heard = false;
+    let mut armed: Option<(Waiting, u64)> = None;
+    let written_before = connection.written;
+    let request_start = client.outbox.total;
+    poll_fn(|cx| {
+        let Client { stream, inbound, deadline, outbox, reply, upload_complete, .. } = &mut *client;
+        if !sent && writable {
+            let polled = upload.poll(cx, (stream, inbound), &mut connection.stream, outbox, |n| {
+                observation.request_bytes(n);
+            });
+            connection.written = written_before + (outbox.total - request_start);
+            let all = matches!(polled, Poll::Ready(Ok(())));
+            if (all || outbox.is_empty()) && !head_written {
+                head_written = true;
+                let now = measure::now();
+                observation.head_written(now);
+                if all {
+                    observation.sent(obtained, now);
+                }
+            } else if all {
+                observation.sent(obtained, measure::now());
+            }
+            match polled {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => {
+                    sent = true;
+                    *upload_complete = true;
+                }
+                // The backend reads no more; it may have answered before it stopped.
+                Poll::Ready(Err(Broken::Writer(_))) => writable = false,
+                Poll::Ready(Err(broken)) => return Poll::Ready(Err(client_trouble(&broken).into())),
+            }
+        }
+
+        loop {
+            if !connection.inbound.is_empty() {
+                heard = true;
+                match response_head(&mut scan, connection, limits.head_bytes)? {
+                    None => {}
+                    Some(len) => match interim(&connection.inbound.unread()[..len], head, settings, reply)? {
+                        false => return Poll::Ready(Ok(len)),
+                        true => {
+                            connection.inbound.consume(len);
+                            scan = HeadScan::default();
+                            continue;
+                        }
+                    },
+                }
+            }
+            match connection.inbound.poll_fill(cx, &mut connection.stream, limits.head_bytes) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Filled::Bytes(_))) => {}
+                Poll::Ready(Ok(Filled::Full)) => {
+                    return failed(Failure::ResponseTooLarge, Phase::Wait);
+                }
+                Poll::Ready(end) => {
+                    let at_end = matches!(end, Ok(Filled::Eof));
+                    let untouched = connection.written == written_before
+                        || (at_end && connection.never_delivered(written_before));
+                    if connection.reused && !heard && upload.is_read() && upload.replayable && untouched {
+                        return Poll::Ready(Err(Lost::NeverDelivered));
+                    }
+                    let phase = if sent { Phase::Wait } else { Phase::Send };
+                    return failed(Failure::ResetBeforeHead, phase);
+                }
+            }
+        }
+        if !reply.is_empty() && matches!(reply.poll_flush(cx, stream), Poll::Ready(Err(_))) {
+            return Poll::Ready(Err(Trouble::ClientLeft.into()));
+        }
+        if (sent || !writable) && client_left(cx, stream, inbound) {
+            return Poll::Ready(Err(Trouble::ClientLeft.into()));
+        }
+
+        let waiting = match (sent || !writable, upload.waits) {
+            (true, _) => Waiting::ForHead,
+            (false, Waits::Reader) => Waiting::ForRequestBody,
+            (false, Waits::Writer) => Waiting::ForBackendToRead,
+        };
+        if armed != Some((waiting, upload.progress)) {
+            armed = Some((waiting, upload.progress));
+            deadline.arm(match waiting {
+                Waiting::ForRequestBody => settings.timeouts.client_body,
+                Waiting::ForBackendToRead | Waiting::ForHead => settings.timeouts.head,
+            });
+        }
+        match worker.stopped(cx, deadline) {
+            None => Poll::Pending,
+            Some(Stop::Cut) => failed(Failure::DrainDeadline, if sent { Phase::Wait } else { Phase::Send }),
+            Some(_) => match waiting {
+                Waiting::ForRequestBody => failed(Failure::ClientTimeout, Phase::Send),
+                Waiting::ForBackendToRead => failed(Failure::HeadTimeout, Phase::Send),
+                Waiting::ForHead => failed(Failure::HeadTimeout, Phase::Wait),
+            },
+        }
+    })
+    .await
+}
+
+fn failed<T>(failure: Failure, phase: Phase) -> Poll<Result<T, Lost>> {
+    Poll::Ready(Err(Trouble::Failed(failure, phase).into()))
+}
+
+/// What it means that the client's side of an upload broke.
+fn client_trouble(broken: &Broken) -> Trouble {
+    match broken {
+        Broken::Malformed => Trouble::Failed(Failure::BadRequest, Phase::Send),
+        Broken::TooLarge => Trouble::Failed(Failure::RequestTooLarge, Phase::Send),
+        Broken::Reader(_) | Broken::Writer(_) => Trouble::ClientLeft,
+    }
+}
+
+/// Looks for the end of a response head. Anything that does not begin like HTTP/1 is refused at once.
+pub(super) fn response_head(
+    scan: &mut HeadScan,
+    connection: &Connection,
+    limit: usize,
+) -> Result<Option<usize>, Trouble> {
+    let bytes = connection.inbound.unread();
+    let begin = b"HTTP/1.";
+    let seen = bytes.len().min(begin.len());
+    if bytes[..seen] != begin[..seen] {
+        return Err(Trouble::Failed(Failure::ProtocolError, Phase::Wait));
+    }
+    scan.scan(bytes, limit, limit).map_err(|error| {
+        let failure = match error {
+            crate::proxy::h1::ScanError::BareLineFeed => Failure::ProtocolError,
+            _ => Failure::ResponseTooLarge,
+        };
+        Trouble::Failed(failure, Phase::Wait)
+    })
+}
+
+/// Whether this is an interim response. If so it goes to the client, unless that speaks HTTP/1.0 (RFC 9110, section
+/// 15.2).
+fn interim(bytes: &[u8], head: &RequestHead, settings: &Settings, reply: &mut Outbox) -> Result<bool, Trouble> {
+    // "HTTP/1.1 1" and two more digits; 101 ends the exchange.
+    if bytes.get(8..10) != Some(b" 1") || bytes.get(10..12) == Some(b"01") {
+        return Ok(false);
+    }
+    let start = reply.bytes.len();
+    let context = response_context(head, settings, true);
+    let parsed = headers::response(bytes, &context, &mut reply.bytes)
+        .map_err(|failure| Trouble::Failed(failure, Phase::Wait))?;
+    headers::write_response_framing(&mut reply.bytes, &parsed, false, false);
+    // A backend that sends interim responses faster than the client reads them is not worth a buffer.
+    if head.http10 || start > SMALL {
+        reply.bytes.truncate(start);
+    }
+    Ok(true)
+}
+
+fn response_context(head: &RequestHead, settings: &Settings, keep_alive: bool) -> ResponseContext {
+    ResponseContext {
+        to_head: head.method == crate::labels::Method::Head,
+        http10: head.http10,
+        keep_alive: head.keep_alive && keep_alive,
+        upgrade: head.upgrade.is_some(),
+        max_fields: settings.limits.headers,
+        via: settings.via,
+    }
+}
+
+/// Whether the client has left. What it sends meanwhile stays in its window for the next request; when that is full,
+/// nothing more is read, and its leaving shows when the answer is written.
+pub(super) fn client_left(
+    cx: &mut Context<'_>,
+    stream: &mut tokio::net::TcpStream,
+    inbound: &mut crate::proxy::buffer::Window,
+) -> bool {
+    loop {
+        match inbound.poll_fill(cx, stream, SMALL) {
+            Poll::Pending | Poll::Ready(Ok(Filled::Full)) => return false,
+            Poll::Ready(Ok(Filled::Bytes(_))) => {}
+            Poll::Ready(Ok(Filled::Eof) | Err(_)) => return true,
+        }
+    }
+}
+
+/// The response head is there: relays it and the body, while the rest of the request may still be on its way.
+#[allow(clippy::too_many_arguments)]
+async fn relay(
+    worker: &Worker,
+    settings: &Settings,
+    client: &mut Client,
+    head: &RequestHead,
+    mut connection: Box<Connection>,
+    mut upload: Pump,
+    head_len: usize,
+    observation: &mut Observation,
+) -> Result<Done, Trouble> {
+    let received = measure::now();
+    let limits = &settings.limits;
+    let context = response_context(head, settings, client.upload_complete && !worker.is_closing());
+    let bytes = &connection.inbound.unread()[..head_len];
+    let started = client.reply.bytes.len();
+    let response = match headers::response(bytes, &context, &mut client.reply.bytes) {
+        Ok(response) => response,
+        Err(failure) => {
+            client.reply.bytes.truncate(started);
+            return Err(Trouble::Failed(failure, Phase::Wait));
+        }
+    };
+    headers::write_response_framing(&mut client.reply.bytes, &response, context.to_head, head.http10);
+    connection.inbound.consume(head_len);
+    if response.status == 101 {
+        client.flush_reply(worker, settings.timeouts.body).await?;
+        let handed = measure::now();
+        let protocol = head.upgrade.unwrap_or(TunnelProtocol::Other);
+        return Ok(Done::Tunnel(connection, protocol, received, handed));
+    }
+    let kind = if response.event_stream { ResponseKind::EventStream } else { ResponseKind::Plain };
+    let head_end = client.reply.total + client.reply.pending() as u64;
+    let source = Source::new(response.framing, limits.head_bytes, limits.headers);
+    let mut download = Pump::new(source, response.out_framing == Framing::Chunked, None);
+    let mut uploading = !client.upload_complete;
+    let mut handed: Option<Instant> = None;
+    let mut armed = None;
+
+    let end = poll_fn(|cx| {
+        let Client { stream, inbound, deadline, outbox, reply, upload_complete, .. } = &mut *client;
+        let from = (&mut connection.stream, &mut connection.inbound);
+        let polled = download.poll(cx, from, stream, reply, |n| observation.response_bytes(n));
+        if handed.is_none() && reply.total >= head_end {
+            let now = measure::now();
+            handed = Some(now);
+            observation.head(response.status, kind, received, now);
+        }
+        match polled {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(Broken::Writer(_))) => return Poll::Ready(Err(Trouble::ClientLeft)),
+            Poll::Ready(Err(broken)) => {
+                return Poll::Ready(Err(Trouble::Failed(broken.from_backend(), Phase::Body)));
+            }
+            Poll::Pending => {}
+        }
+        if uploading {
+            let from = (&mut *stream, &mut *inbound);
+            match upload.poll(cx, from, &mut connection.stream, outbox, |n| observation.request_bytes(n)) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => {
+                    uploading = false;
+                    *upload_complete = true;
+                }
+                // The backend has answered and reads no more: its right. The answer goes on.
+                Poll::Ready(Err(Broken::Writer(_))) => uploading = false,
+                Poll::Ready(Err(broken)) => return Poll::Ready(Err(client_trouble(&broken))),
+            }
+        } else if *upload_complete && client_left(cx, stream, inbound) {
+            return Poll::Ready(Err(Trouble::ClientLeft));
+        }
+        let progress = (download.progress, upload.progress, download.waits);
+        if armed != Some(progress) {
+            armed = Some(progress);
+            if kind == ResponseKind::EventStream && download.waits == Waits::Reader {
+                deadline.clear();
+            } else {
+                deadline.arm(settings.timeouts.body);
+            }
+        }
+        match (worker.stopped(cx, deadline), download.waits) {
+            (None, _) => Poll::Pending,
+            (Some(Stop::Cut), _) => Poll::Ready(Err(Trouble::Failed(Failure::DrainDeadline, Phase::Body))),
+            (Some(_), Waits::Reader) => Poll::Ready(Err(Trouble::Failed(Failure::BodyTimeout, Phase::Body))),
+            (Some(_), Waits::Writer) => Poll::Ready(Err(Trouble::Failed(Failure::ClientTimeout, Phase::Body))),
+        }
+    })
+    .await;
+
+    if let Err(trouble) = end {
+        // A head of which the client has had a part is sent, for the books too.
+        if handed.is_none() && client.reply.total > 0 {
+            observation.head(response.status, kind, received, measure::now());
+        }
+        return Err(trouble);
+    }
+    let whole = client.upload_complete;
+    release(worker, connection, &response, whole);
+    let after = match (response.keep_alive, whole) {
+        (true, true) => After::KeepAlive,
+        (_, false) => After::Linger,
+        (false, true) => After::Close,
+    };
+    // A small response is handed over whole: its end is the moment its head was handed over.
+    match handed.filter(|_| download.progress <= 1) {
+        Some(at) => Ok(Done::Finished(after, at)),
+        None => Ok(Done::Response(after)),
+    }
+}
+
+/// Puts the backend's connection back, if it is fit for another request.
+pub(super) fn release(worker: &Worker, connection: Box<Connection>, response: &ResponseHead, whole: bool) {
+    if !whole || !connection.inbound.is_empty() {
+        // Half a request was sent, or more than one response came: nobody knows what comes next on it.
+        connection.close(CloseReason::Error);
+    } else if response.reusable {
+        worker.pool.put_back(connection);
+    } else {
+        connection.close(CloseReason::Peer);
+    }
+}

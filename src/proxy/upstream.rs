@@ -1,0 +1,546 @@
+//! Connections to the backend: one pool per worker, last in first out, so that a few warm connections carry the load and
+//! the rest can grow old. No lock: only its worker touches a pool.
+//!
+//! The limit holds over all workers, by a [`Budget`] that is touched when a connection is opened or closed, never for a
+//! request that finds one idle. A worker that needs a connection while the budget is spent waits in its own line; the
+//! others give up an idle one for it. A worker that has none at all comes before the line of a worker that has some, so
+//! nobody starves behind an uneven spread of clients.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::{Limits, Timeouts};
+use crate::labels::{CloseReason, Failure, Phase};
+use crate::measure::{self, Observation, PoolGauges};
+use crate::proxy::buffer::{Buffers, Filled, Window};
+use crate::proxy::error::{Stop, Trouble, connect_failure};
+use crate::proxy::timer::{Deadline, Timers};
+
+/// What interrupts a wait: polled beside it.
+pub type Watch<'a> = &'a mut dyn FnMut(&mut Context<'_>) -> Option<Stop>;
+
+// === Budget ===
+
+/// How many connections there may be over all workers, and who waits for one.
+#[derive(Debug)]
+pub struct Budget {
+    limit: AtomicUsize,
+    waiting_limit: AtomicUsize,
+    open: AtomicUsize,
+    waiting: AtomicUsize,
+    workers: Box<[Share]>,
+}
+
+/// One worker's part of a [`Budget`].
+#[derive(Debug, Default)]
+struct Share {
+    open: AtomicUsize,
+    waiting: AtomicUsize,
+    /// Something for the worker's pool to do: a permit is free, or somebody needs an idle connection.
+    notify: Notify,
+}
+
+/// The right to have one connection open.
+#[derive(Debug)]
+struct Permit {
+    budget: Arc<Budget>,
+    worker: usize,
+}
+
+impl Budget {
+    /// A budget for `workers` workers.
+    #[must_use]
+    pub fn new(workers: usize, limits: &Limits) -> Arc<Budget> {
+        Arc::new(Budget {
+            limit: AtomicUsize::new(limits.upstream_connections),
+            waiting_limit: AtomicUsize::new(limits.upstream_waiting),
+            open: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            workers: (0..workers).map(|_| Share::default()).collect(),
+        })
+    }
+
+    /// Changes the limits. Connections over a lower limit go when they are next idle.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.limit.store(limits.upstream_connections, Relaxed);
+        self.waiting_limit.store(limits.upstream_waiting, Relaxed);
+        self.workers.iter().for_each(|share| share.notify.notify_one());
+    }
+
+    /// Waits until the pool of `worker` has something to do.
+    pub async fn notified(&self, worker: usize) {
+        self.workers[worker].notify.notified().await;
+    }
+
+    fn try_acquire(self: &Arc<Self>, worker: usize) -> Option<Permit> {
+        let limit = self.limit.load(Relaxed);
+        self.open.fetch_update(Relaxed, Relaxed, |open| (open < limit).then_some(open + 1)).ok()?;
+        self.workers[worker].open.fetch_add(1, Relaxed);
+        Some(Permit { budget: Arc::clone(self), worker })
+    }
+
+    /// Whether a worker other than `me` waits and has no connection at all.
+    fn other_starves(&self, me: usize) -> bool {
+        let starves = |share: &Share| share.waiting.load(Relaxed) > 0 && share.open.load(Relaxed) == 0;
+        self.waiting.load(Relaxed) > 0
+            && self.workers.iter().enumerate().any(|(worker, share)| worker != me && starves(share))
+    }
+
+    fn other_waits(&self, me: usize) -> bool {
+        self.waiting.load(Relaxed) > self.workers[me].waiting.load(Relaxed)
+    }
+
+    fn over_limit(&self) -> bool {
+        self.open.load(Relaxed) > self.limit.load(Relaxed)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Permit { budget, worker } = self;
+        budget.workers[*worker].open.fetch_sub(1, Relaxed);
+        budget.open.fetch_sub(1, Relaxed);
+        if budget.waiting.load(Relaxed) > 0 {
+            let waiting = |share: &&Share| share.waiting.load(Relaxed) > 0;
+            let starving = |share: &&Share| share.open.load(Relaxed) == 0;
+            let next = budget.workers.iter().filter(waiting).find(starving);
+            if let Some(share) = next.or_else(|| budget.workers.iter().find(waiting)) {
+                share.notify.notify_one();
+            }
+        }
+    }
+}
+
+// === Connection ===
+
+/// A connection to the backend.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub stream: TcpStream,
+    /// What was read and not yet used.
+    pub inbound: Window,
+    /// Whether it has carried a request before.
+    pub reused: bool,
+    /// Bytes handed to the socket so far.
+    pub written: u64,
+    opened: u64,
+    idle_since: u64,
+    reason: CloseReason,
+    gauges: PoolGauges,
+    _permit: Permit,
+}
+
+impl Connection {
+    /// Closes the connection and counts why.
+    pub fn close(mut self: Box<Self>, reason: CloseReason) {
+        self.reason = reason;
+    }
+
+    /// Whether the backend has closed, or sent something that nobody asked for.
+    /// Costs a system call only when something has arrived.
+    fn is_stale(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
+        match self.inbound.poll_fill(cx, &mut self.stream, 0) {
+            Poll::Pending => None,
+            Poll::Ready(Ok(Filled::Eof)) => Some(CloseReason::Peer),
+            Poll::Ready(Ok(Filled::Bytes(_) | Filled::Full) | Err(_)) => Some(CloseReason::Error),
+        }
+    }
+
+    /// After the connection failed under a request of which `written` bytes stood before it: whether the backend can
+    /// prove-ably not have seen a byte of it.
+    ///
+    /// It is proven when our side saw the end of the stream (the backend closed before it knew of the request), the
+    /// kernel has since been told by a reset that nobody is there (state CLOSE), and not one byte of the request was
+    /// ever acknowledged. A backend that died while it worked on the request resets instead of ending the stream, and
+    /// one that read the request has acknowledged it.
+    #[must_use]
+    pub fn never_delivered(&self, written_before: u64) -> bool {
+        use std::os::fd::AsRawFd as _;
+        // The kernel's tcp_info is longer than libc's: only what it says it filled in is used. tcpi_bytes_acked is the
+        // u64 at offset 120 (linux/tcp.h); the SYN counts as one acknowledged byte.
+        const BYTES_ACKED: usize = 120;
+        const TCP_CLOSE: u8 = 7;
+        let mut info = [0u8; 256];
+        let mut len = info.len() as libc::socklen_t;
+        // SAFETY: `info` is valid for `len` bytes, and the kernel writes at most that many.
+        let result = unsafe {
+            libc::getsockopt(
+                self.stream.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        if result != 0 || (len as usize) < BYTES_ACKED + 8 {
+            return false;
+        }
+        let mut acked = [0u8; 8];
+        acked.copy_from_slice(&info[BYTES_ACKED..BYTES_ACKED + 8]);
+        info[0] == TCP_CLOSE && u64::from_ne_bytes(acked) <= written_before + 1
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.gauges.closed(self.reason);
+    }
+}
+
+// === Pool ===
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub struct Pool {
+    worker: usize,
+    addresses: RefCell<Rc<[SocketAddr]>>,
+    idle: RefCell<Vec<Box<Connection>>>,
+    line: RefCell<VecDeque<Rc<Waiter>>>,
+    budget: Arc<Budget>,
+    gauges: PoolGauges,
+    timers: Rc<Timers>,
+    buffers: Rc<Buffers>,
+    draining: Cell<bool>,
+}
+
+/// A request in the line.
+#[derive(Debug, Default)]
+struct Waiter {
+    waker: RefCell<Option<Waker>>,
+    grant: RefCell<Option<Grant>>,
+}
+
+/// What a waiter is given.
+#[derive(Debug)]
+enum Grant {
+    Connection(Box<Connection>),
+    Permit(Permit),
+}
+
+impl Waiter {
+    fn give(&self, grant: Grant) {
+        *self.grant.borrow_mut() = Some(grant);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A place in the line, given up when dropped.
+struct Place<'a> {
+    pool: &'a Pool,
+    waiter: Rc<Waiter>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Place { pool, waiter } = self;
+        pool.line.borrow_mut().retain(|other| !Rc::ptr_eq(other, waiter));
+        pool.budget.waiting.fetch_sub(1, Relaxed);
+        pool.budget.workers[pool.worker].waiting.fetch_sub(1, Relaxed);
+        pool.gauges.waiting(-1);
+        // Given something at the very moment of giving up: pass it on.
+        let grant = waiter.grant.borrow_mut().take();
+        match grant {
+            Some(Grant::Connection(connection)) => pool.put_back(connection),
+            Some(Grant::Permit(permit)) => {
+                drop(permit);
+                pool.serve_line();
+            }
+            None => {}
+        }
+    }
+}
+
+impl Pool {
+    /// An empty pool of worker `worker`.
+    #[must_use]
+    pub fn new(
+        worker: usize,
+        addresses: Rc<[SocketAddr]>,
+        budget: Arc<Budget>,
+        gauges: PoolGauges,
+        timers: Rc<Timers>,
+        buffers: Rc<Buffers>,
+    ) -> Pool {
+        Pool {
+            worker,
+            addresses: RefCell::new(addresses),
+            idle: RefCell::default(),
+            line: RefCell::default(),
+            budget,
+            gauges,
+            timers,
+            buffers,
+            draining: Cell::new(false),
+        }
+    }
+
+    /// An idle connection, if there is a good one and nobody waits before us.
+    fn take_idle(&self, cx: &mut Context<'_>, timeouts: &Timeouts) -> Option<Box<Connection>> {
+        loop {
+            let mut connection = self.idle.borrow_mut().pop()?;
+            self.gauges.left_idle();
+            if let Some(reason) = self.expired(&connection, timeouts).or_else(|| connection.is_stale(cx)) {
+                connection.close(reason);
+                continue;
+            }
+            return Some(connection);
+        }
+    }
+
+    fn expired(&self, connection: &Connection, timeouts: &Timeouts) -> Option<CloseReason> {
+        let now = self.timers.now();
+        if now > connection.opened + Timers::ticks(timeouts.upstream_age) {
+            Some(CloseReason::MaxAge)
+        } else if now > connection.idle_since + Timers::ticks(timeouts.upstream_idle) {
+            Some(CloseReason::Idle)
+        } else {
+            None
+        }
+    }
+
+    /// A connection to send a request on: an idle one, a new one, or one that becomes free in time.
+    ///
+    /// # Errors
+    /// When there is none, or the wait is interrupted.
+    pub async fn obtain(
+        &self,
+        timeouts: &Timeouts,
+        deadline: &Deadline,
+        begun: Instant,
+        observation: &mut Observation,
+        watch: Watch<'_>,
+    ) -> Result<(Box<Connection>, Instant), Trouble> {
+        let at_once = poll_fn(|cx| Poll::Ready(self.line_is_empty().then(|| self.take_idle(cx, timeouts)).flatten())).await;
+        if let Some(connection) = at_once {
+            observation.queued(std::time::Duration::ZERO);
+            return Ok((connection, begun));
+        }
+        let permit = if self.line_is_empty() { self.budget.try_acquire(self.worker) } else { None };
+        let permit = match permit {
+            Some(permit) => {
+                observation.queued(std::time::Duration::ZERO);
+                permit
+            }
+            None => {
+                let grant = self.wait_in_line(timeouts, deadline, watch).await;
+                let now = measure::now();
+                observation.queued(now.saturating_duration_since(begun));
+                match grant? {
+                    Grant::Connection(connection) => return Ok((connection, now)),
+                    Grant::Permit(permit) => permit,
+                }
+            }
+        };
+        self.connect(permit, timeouts, deadline, observation, watch).await
+    }
+
+    /// A new connection, for a replay: never an old one, which might be as stale as the first.
+    ///
+    /// # Errors
+    /// When there is none, or the wait is interrupted.
+    pub async fn obtain_new(
+        &self,
+        timeouts: &Timeouts,
+        deadline: &Deadline,
+        observation: &mut Observation,
+        watch: Watch<'_>,
+    ) -> Result<(Box<Connection>, Instant), Trouble> {
+        let Some(permit) = self.budget.try_acquire(self.worker) else {
+            return Err(Trouble::Failed(Failure::NoCapacity, Phase::Queue));
+        };
+        self.connect(permit, timeouts, deadline, observation, watch).await
+    }
+
+    fn line_is_empty(&self) -> bool {
+        self.line.borrow().is_empty()
+    }
+
+    async fn wait_in_line(&self, timeouts: &Timeouts, deadline: &Deadline, watch: Watch<'_>) -> Result<Grant, Trouble> {
+        let limit = self.budget.waiting_limit.load(Relaxed);
+        if self.budget.waiting.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).is_err() {
+            return Err(Trouble::Failed(Failure::NoCapacity, Phase::Queue));
+        }
+        self.budget.workers[self.worker].waiting.fetch_add(1, Relaxed);
+        self.gauges.waiting(1);
+        let waiter = Rc::new(Waiter::default());
+        self.line.borrow_mut().push_back(Rc::clone(&waiter));
+        let place = Place { pool: self, waiter };
+        // The others may have idle ones, and a permit may have come free since we looked.
+        for (_, share) in self.budget.workers.iter().enumerate().filter(|(worker, _)| *worker != self.worker) {
+            share.notify.notify_one();
+        }
+        self.serve_line();
+        deadline.arm(timeouts.pool_wait);
+        poll_fn(|cx| {
+            if let Some(grant) = place.waiter.grant.borrow_mut().take() {
+                return Poll::Ready(Ok(grant));
+            }
+            *place.waiter.waker.borrow_mut() = Some(cx.waker().clone());
+            match watch(cx) {
+                None => Poll::Pending,
+                Some(stop) => {
+                    if stop == Stop::Deadline {
+                        self.gauges.timed_out();
+                    }
+                    Poll::Ready(Err(stop.or_deadline(Failure::QueueTimeout, Phase::Queue)))
+                }
+            }
+        })
+        .await
+    }
+
+    async fn connect(
+        &self,
+        permit: Permit,
+        timeouts: &Timeouts,
+        deadline: &Deadline,
+        observation: &mut Observation,
+        watch: Watch<'_>,
+    ) -> Result<(Box<Connection>, Instant), Trouble> {
+        let begun = measure::now();
+        deadline.arm(timeouts.connect);
+        let addresses = Rc::clone(&self.addresses.borrow());
+        let mut connecting = std::pin::pin!(connect_any(&addresses));
+        let connected = poll_fn(|cx| {
+            if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(|e| Trouble::Failed(connect_failure(&e), Phase::Connect)));
+            }
+            match watch(cx) {
+                None => Poll::Pending,
+                Some(stop) => Poll::Ready(Err(stop.or_deadline(Failure::ConnectTimeout, Phase::Connect))),
+            }
+        })
+        .await;
+        let now = measure::now();
+        observation.connected(now.saturating_duration_since(begun));
+        let stream = connected?;
+        // Without it a small request waits for the acknowledgement of the one before (Nagle). Failing is harmless.
+        let _ = stream.set_nodelay(true);
+        self.gauges.opened();
+        let connection = Connection {
+            stream,
+            inbound: Window::new(&self.buffers),
+            reused: false,
+            written: 0,
+            opened: self.timers.now(),
+            idle_since: 0,
+            reason: CloseReason::Error,
+            gauges: self.gauges.clone(),
+            _permit: permit,
+        };
+        Ok((Box::new(connection), now))
+    }
+
+    /// Takes a connection back after a complete exchange.
+    pub fn put_back(&self, mut connection: Box<Connection>) {
+        if self.draining.get() {
+            return connection.close(CloseReason::Drain);
+        }
+        if self.budget.over_limit() || self.budget.other_starves(self.worker) {
+            return connection.close(CloseReason::Idle);
+        }
+        connection.reused = true;
+        connection.inbound.release();
+        let next = self.line.borrow_mut().pop_front();
+        if let Some(waiter) = next {
+            return waiter.give(Grant::Connection(connection));
+        }
+        if self.budget.other_waits(self.worker) {
+            return connection.close(CloseReason::Idle);
+        }
+        connection.idle_since = self.timers.now();
+        self.gauges.became_idle();
+        self.idle.borrow_mut().push(connection);
+    }
+
+    /// Gives what is free to those who wait.
+    fn serve_line(&self) {
+        while !self.line_is_empty() {
+            let Some(permit) = self.budget.try_acquire(self.worker) else { return };
+            let next = self.line.borrow_mut().pop_front();
+            if let Some(waiter) = next {
+                waiter.give(Grant::Permit(permit));
+            }
+        }
+    }
+
+    /// What must be done now and then, and when the budget calls: serve the line, give up an idle connection for another
+    /// worker, close what is too old, too long idle, or closed by the backend.
+    pub fn tend(&self) {
+        self.serve_line();
+        if self.line_is_empty() && (self.budget.other_waits(self.worker) || self.budget.over_limit()) {
+            self.close_oldest(CloseReason::Idle);
+        }
+    }
+
+    /// Looks over all idle connections.
+    pub fn sweep(&self, timeouts: &Timeouts) {
+        self.tend();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut idle = self.idle.take();
+        let mut kept = Vec::with_capacity(idle.len());
+        for mut connection in idle.drain(..) {
+            match self.expired(&connection, timeouts).or_else(|| connection.is_stale(&mut cx)) {
+                Some(reason) => {
+                    self.gauges.left_idle();
+                    connection.close(reason);
+                }
+                None => {
+                    connection.inbound.release();
+                    kept.push(connection);
+                }
+            }
+        }
+        *self.idle.borrow_mut() = kept;
+    }
+
+    fn close_oldest(&self, reason: CloseReason) {
+        let mut idle = self.idle.borrow_mut();
+        if !idle.is_empty() {
+            let connection = idle.remove(0);
+            drop(idle);
+            self.gauges.left_idle();
+            connection.close(reason);
+        }
+    }
+
+    /// From now on connections are closed when their exchange ends; idle ones at once.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for connection in self.idle.take() {
+            self.gauges.left_idle();
+            connection.close(CloseReason::Drain);
+        }
+    }
+
+    /// New connections go to these addresses.
+    pub fn set_addresses(&self, addresses: Rc<[SocketAddr]>) {
+        *self.addresses.borrow_mut() = addresses;
+    }
+}
+
+/// Tries each address in turn; the last error counts.
+async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

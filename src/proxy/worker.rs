@@ -1,0 +1,278 @@
+//! A worker: one thread, one runtime, and everything that its requests share without a lock.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Context;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::config::{Config, Forwarded, Limits, Probes, Timeouts};
+use crate::measure::{Meter, PoolGauges};
+use crate::proxy::buffer::{Buffers, Window};
+use crate::proxy::error::Stop;
+use crate::proxy::headers::RequestContext;
+use crate::proxy::listener;
+use crate::proxy::service::client_left;
+use crate::proxy::timer::{Deadline, TICK, Timers};
+use crate::proxy::upstream::{Budget, Pool};
+use crate::routes::RouteTable;
+
+/// Ticks between two looks at all idle backend connections: 4 times a second finds a closed one before anybody notices.
+const SWEEP_TICKS: u64 = 5;
+
+/// What a reload can change, as the request path reads it. Each worker has its own.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long each phase may take.
+    pub timeouts: Timeouts,
+    /// How much of everything there may be.
+    pub limits: Limits,
+    /// Policy for `X-Forwarded-*`.
+    pub forwarded: Forwarded,
+    /// Whether `Via` is added.
+    pub via: bool,
+    /// What counts as a probe.
+    pub probes: Probes,
+    /// The routes.
+    pub routes: Arc<RouteTable>,
+    /// `Host` for requests without one.
+    pub default_host: String,
+    /// The backend.
+    pub upstream: Arc<[SocketAddr]>,
+}
+
+impl Settings {
+    /// The request path's view of a configuration.
+    #[must_use]
+    pub fn new(config: &Config, routes: Arc<RouteTable>, upstream: Arc<[SocketAddr]>) -> Settings {
+        let host = &config.upstream.host;
+        let port = config.upstream.port;
+        let default_host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        Settings {
+            timeouts: config.timeouts,
+            limits: config.limits,
+            forwarded: config.forwarded.clone(),
+            via: config.via,
+            probes: config.probes.clone(),
+            routes,
+            default_host,
+            upstream,
+        }
+    }
+
+    /// What building a request needs to know.
+    #[must_use]
+    pub fn request_context(&self, peer: IpAddr) -> RequestContext<'_> {
+        RequestContext {
+            peer,
+            forwarded: &self.forwarded,
+            via: self.via,
+            default_host: &self.default_host,
+            max_fields: self.limits.headers,
+            probe_agents: &self.probes.user_agents,
+        }
+    }
+
+    /// Whether a path marks a probe.
+    #[must_use]
+    pub fn is_probe(&self, path: &[u8]) -> bool {
+        self.probes.paths.iter().any(|probe| probe.as_bytes() == path)
+    }
+
+    /// Whether so many requests are in flight that this one, which is among them, is shed.
+    /// Reads the other workers' gauges, writes nothing, so the limit may be passed by one request per worker.
+    #[must_use]
+    pub fn sheds(&self, worker: &Worker) -> bool {
+        self.limits.inflight.is_some_and(|limit| worker.meter.signals().inflight() > limit as u64)
+    }
+}
+
+/// What a worker is told to do.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// New settings.
+    Reload(Settings),
+    /// The process will stop: end each connection with its next response.
+    Closing,
+    /// Stop accepting, close what is idle, let requests in flight end.
+    Drain,
+    /// Cut what is left.
+    Cut,
+}
+
+/// Counts that all workers share; touched per connection, never per request.
+#[derive(Debug)]
+pub struct Shared {
+    /// Client connections over all workers.
+    pub connections: AtomicUsize,
+    /// Backend connections over all workers.
+    pub budget: Arc<Budget>,
+}
+
+/// What the requests of one worker share.
+#[derive(Debug)]
+pub struct Worker {
+    /// Where its numbers go.
+    pub meter: Rc<Meter>,
+    /// Its connections to the backend.
+    pub pool: Pool,
+    /// The pool's numbers.
+    pub pool_gauges: PoolGauges,
+    /// Its deadlines.
+    pub timers: Rc<Timers>,
+    /// Its read buffers.
+    pub buffers: Rc<Buffers>,
+    /// What it shares with the other workers.
+    pub shared: Arc<Shared>,
+    settings: RefCell<Rc<Settings>>,
+    closing: Cell<bool>,
+    draining: Cell<bool>,
+    cut: Cell<bool>,
+}
+
+impl Worker {
+    fn new(index: usize, meter: Meter, settings: Settings, shared: Arc<Shared>) -> Worker {
+        let meter = Rc::new(meter);
+        let timers = Rc::new(Timers::default());
+        let buffers = Rc::new(Buffers::default());
+        let pool_gauges = PoolGauges::new(&meter);
+        let budget = Arc::clone(&shared.budget);
+        let addresses = settings.upstream.iter().copied().collect();
+        let pool = Pool::new(index, addresses, budget, pool_gauges.clone(), Rc::clone(&timers), Rc::clone(&buffers));
+        Worker {
+            meter,
+            pool,
+            pool_gauges,
+            timers,
+            buffers,
+            shared,
+            settings: RefCell::new(Rc::new(settings)),
+            closing: Cell::new(false),
+            draining: Cell::new(false),
+            cut: Cell::new(false),
+        }
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    /// Whether responses shall end their connections.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// Whether idle connections shall end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Whether everything shall end.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
+    /// Whether a wait must end: its deadline fired, or everything is cut. If not, the task is woken when it must.
+    #[must_use]
+    pub fn stopped(&self, cx: &Context<'_>, deadline: &Deadline) -> Option<Stop> {
+        if self.cut.get() {
+            return Some(Stop::Cut);
+        }
+        deadline.expired(cx).then_some(Stop::Deadline)
+    }
+
+    /// As [`Worker::stopped`], or because the client left.
+    #[must_use]
+    pub fn interrupted(
+        &self,
+        cx: &mut Context<'_>,
+        stream: &mut TcpStream,
+        inbound: &mut Window,
+        deadline: &Deadline,
+    ) -> Option<Stop> {
+        if client_left(cx, stream, inbound) {
+            return Some(Stop::ClientLeft);
+        }
+        self.stopped(cx, deadline)
+    }
+
+    fn obey(&self, order: Order) {
+        match order {
+            Order::Reload(settings) => {
+                self.pool.set_addresses(settings.upstream.iter().copied().collect());
+                *self.settings.borrow_mut() = Rc::new(settings);
+            }
+            Order::Closing => self.closing.set(true),
+            Order::Drain => {
+                self.closing.set(true);
+                self.draining.set(true);
+                self.pool.drain();
+                self.timers.wake_all();
+            }
+            Order::Cut => {
+                self.cut.set(true);
+                self.timers.wake_all();
+            }
+        }
+    }
+
+    /// Moves the coarse clock, measures how late it is, and looks after the pool.
+    async fn tick(self: Rc<Self>) {
+        let start = Instant::now();
+        let mut interval = tokio::time::interval(TICK);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut swept = 0;
+        loop {
+            let due = interval.tick().await;
+            let now = Instant::now();
+            self.meter.lag(now.saturating_duration_since(due));
+            let ticks = (now.saturating_duration_since(start).as_millis() / TICK.as_millis()) as u64;
+            self.timers.advance(ticks);
+            if ticks >= swept + SWEEP_TICKS {
+                swept = ticks;
+                self.pool.sweep(&self.settings().timeouts);
+            }
+        }
+    }
+}
+
+/// Starts what a worker needs beside its requests, obeys orders, and returns when the last order channel is closed or
+/// everything has ended after a drain.
+pub async fn run(
+    index: usize,
+    listener: std::net::TcpListener,
+    meter: Meter,
+    settings: Settings,
+    shared: Arc<Shared>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let worker = Rc::new(Worker::new(index, meter, settings, shared));
+    tokio::task::spawn_local(Rc::clone(&worker).tick());
+    let tended = Rc::clone(&worker);
+    tokio::task::spawn_local(async move {
+        loop {
+            tended.shared.budget.notified(index).await;
+            tended.pool.tend();
+        }
+    });
+    let accepting = tokio::task::spawn_local(listener::accept(Rc::clone(&worker), listener));
+    while let Some(order) = orders.recv().await {
+        let drain = matches!(order, Order::Drain);
+        worker.obey(order);
+        if drain {
+            accepting.abort();
+        }
+    }
+    Ok(())
+}

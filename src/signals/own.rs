@@ -1,0 +1,219 @@
+//! The sidecar itself: build, reloads, drain, the process. Rarely written, so straight in the metrics crate.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Counter, Gauge, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Families about this process.
+#[derive(Clone, Debug)]
+pub struct Own {
+    reloads: IntCounterVec,
+    reload_successful: IntGauge,
+    reload_timestamp: Gauge,
+    draining: IntGauge,
+    /// 1 while the backend answers the readiness probe.
+    pub backend_up: Gauge,
+    /// How long the last readiness probe took.
+    pub backend_probe_duration: Gauge,
+}
+
+impl Own {
+    /// Registers the families with `registry`.
+    ///
+    /// # Panics
+    /// When a family is registered twice, which only a defect can do.
+    #[must_use]
+    pub fn register(registry: &Registry) -> Own {
+        let own = Own {
+            reloads: IntCounterVec::new(
+                Opts::new("golden_config_reloads_total", "Configuration reloads of this sidecar by result."),
+                &["result"],
+            )
+            .expect(VALID),
+            reload_successful: gauge_int(
+                "golden_config_last_reload_successful",
+                "1 when the latest load of the configuration succeeded, 0 when an older one is still in force.",
+            ),
+            reload_timestamp: gauge(
+                "golden_config_last_reload_success_timestamp_seconds",
+                "Unix time of the latest successful load of the configuration.",
+            ),
+            draining: gauge_int("golden_draining", "1 from the signal to stop until the end of the process."),
+            backend_up: gauge(
+                "golden_backend_up",
+                "1 when the backend answered this sidecar's latest readiness probe, else 0.",
+            ),
+            backend_probe_duration: gauge(
+                "golden_backend_probe_duration_seconds",
+                "How long this sidecar's latest readiness probe of the backend took.",
+            ),
+        };
+        let build = prometheus::GaugeVec::new(
+            Opts::new("golden_build_info", "Always 1; the labels say what this sidecar was built from."),
+            &["version", "revision", "rustc"],
+        )
+        .expect(VALID);
+        build
+            .with_label_values(&[
+                env!("CARGO_PKG_VERSION"),
+                option_env!("GOLDEN_REVISION").unwrap_or("unknown"),
+                option_env!("GOLDEN_RUSTC").unwrap_or("unknown"),
+            ])
+            .set(1.0);
+        let dropped = prometheus::IntCounter::new(
+            "golden_log_dropped_total",
+            "Log lines of this sidecar that were dropped because the log could not be written fast enough.",
+        )
+        .expect(VALID);
+        for result in ["success", "failure"] {
+            own.reloads.with_label_values(&[result]);
+        }
+        own.loaded();
+        let all: Vec<Box<dyn Collector>> = vec![
+            Box::new(own.reloads.clone()),
+            Box::new(own.reload_successful.clone()),
+            Box::new(own.reload_timestamp.clone()),
+            Box::new(own.draining.clone()),
+            Box::new(own.backend_up.clone()),
+            Box::new(own.backend_probe_duration.clone()),
+            Box::new(build),
+            Box::new(dropped),
+            Box::new(Process::new()),
+        ];
+        for collector in all {
+            registry.register(collector).expect("each family is registered once");
+        }
+        own
+    }
+
+    fn loaded(&self) {
+        self.reload_successful.set(1);
+        self.reload_timestamp.set(unix_seconds());
+    }
+
+    /// A reload took effect.
+    pub fn reload_succeeded(&self) {
+        self.reloads.with_label_values(&["success"]).inc();
+        self.loaded();
+    }
+
+    /// A reload was refused; the old configuration stays.
+    pub fn reload_failed(&self) {
+        self.reloads.with_label_values(&["failure"]).inc();
+        self.reload_successful.set(0);
+    }
+
+    /// The signal to stop came.
+    pub fn drain_started(&self) {
+        self.draining.set(1);
+    }
+}
+
+const VALID: &str = "the name and labels are literals of this file and valid, which every start shows";
+
+fn gauge(name: &str, help: &str) -> Gauge {
+    Gauge::new(name, help).expect(VALID)
+}
+
+fn gauge_int(name: &str, help: &str) -> IntGauge {
+    IntGauge::new(name, help).expect(VALID)
+}
+
+fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// `process_*` of this process, with the usual names of the client libraries.
+/// Source: /proc/self/stat (proc(5)), /proc/self/fd, getrlimit(2). What cannot be read is absent.
+struct Process {
+    cpu: Counter,
+    resident: Gauge,
+    open_fds: Gauge,
+    max_fds: Gauge,
+    start: Gauge,
+}
+
+impl Process {
+    fn new() -> Process {
+        Process {
+            cpu: Counter::new("process_cpu_seconds_total", "User and system CPU time of this sidecar's process.")
+                .expect(VALID),
+            resident: gauge("process_resident_memory_bytes", "Resident memory of this sidecar's process."),
+            open_fds: gauge("process_open_fds", "File descriptors that this sidecar's process has open."),
+            max_fds: gauge("process_max_fds", "Most file descriptors this sidecar's process may open; absent if unlimited."),
+            start: gauge("process_start_time_seconds", "Unix time at which this sidecar's process started."),
+        }
+    }
+}
+
+impl Collector for Process {
+    fn desc(&self) -> Vec<&Desc> {
+        [self.cpu.desc(), self.resident.desc(), self.open_fds.desc(), self.max_fds.desc(), self.start.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = Vec::with_capacity(5);
+        let stat = std::fs::read_to_string("/proc/self/stat").ok().and_then(|text| parse_stat(&text));
+        if let Some(stat) = stat {
+            // SAFETY: sysconf has no preconditions.
+            let (ticks, page) = unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
+            let seconds = stat.cpu_ticks as f64 / ticks as f64;
+            self.cpu.inc_by((seconds - self.cpu.get()).max(0.0));
+            self.resident.set(stat.resident_pages as f64 * page as f64);
+            families.extend(self.cpu.collect());
+            families.extend(self.resident.collect());
+            if let Some(boot) = boot_time() {
+                self.start.set(boot + stat.start_ticks as f64 / ticks as f64);
+                families.extend(self.start.collect());
+            }
+        }
+        if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
+            // One of them is the directory that is being read.
+            self.open_fds.set(entries.count().saturating_sub(1) as f64);
+            families.extend(self.open_fds.collect());
+        }
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is a valid place for one rlimit.
+        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 && limit.rlim_cur != libc::RLIM_INFINITY
+        {
+            self.max_fds.set(limit.rlim_cur as f64);
+            families.extend(self.max_fds.collect());
+        }
+        families
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Stat {
+    cpu_ticks: u64,
+    start_ticks: u64,
+    resident_pages: u64,
+}
+
+/// Reads one line of /proc/PID/stat. The second field is the command in parentheses and may hold anything, so fields
+/// are counted from the last closing parenthesis: utime is field 14, stime 15, starttime 22, rss 24.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    Some(Stat { cpu_ticks: field(14)? + field(15)?, start_ticks: field(22)?, resident_pages: field(24)? })
+}
+
+/// Unix time of boot in seconds: line `btime` of /proc/stat.
+fn boot_time() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_of_proc_stat_is_read_from_its_own_place() {
+        let text = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 1100 1300 15 16 17 18 19 20 2100 22 2300 24 25";
+        assert_eq!(parse_stat(text), Some(Stat { cpu_ticks: 2400, start_ticks: 2100, resident_pages: 2300 }));
+        assert_eq!(parse_stat("42 (a S 1"), None);
+    }
+}
