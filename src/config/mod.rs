@@ -4,15 +4,38 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `cli.rs` | the command line as clap sees it |
-//! | `raw.rs` | the file and the environment: everything optional, unknown keys refused |
+//! | `yaml.rs` | YAML text as a tree with line numbers; the one file that names the library |
+//! | `raw.rs` | the file, the environment and the flags: everything optional, unknown keys refused |
+//! | `units.rs` | durations and sizes with their unit, both ways |
 //! | `resolve.rs` | flag > environment > file > default, range checks, units |
 //! | `show.rs` | the effective configuration, in the shape of the file, secrets redacted |
 //! | `error.rs` | one sentence per mistake: key, what was found, what is accepted |
 
-use std::net::SocketAddr;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::labels::Method;
+
+mod cli;
+mod error;
+mod raw;
+mod resolve;
+mod show;
+pub mod units;
+mod yaml;
+
+pub use error::{ConfigError, Failure, Source, Stream};
+
+/// The length of a request line unless told otherwise: twice what browsers and servers commonly bear (8 KiB).
+const DEFAULT_REQUEST_LINE_BYTES: usize = 16 << 10;
+
+/// The largest file that is read. Thousands of routes fit; a wrong path to a log or a device does not.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The resolved configuration: every value present, in base units, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,4 +185,301 @@ pub struct Network {
     pub address: std::net::IpAddr,
     /// Leading bits that count.
     pub prefix: u8,
+}
+
+/// What the command line asks for, with its configuration.
+#[derive(Clone, Debug)]
+pub enum Invocation {
+    /// Run the sidecar.
+    Run(Loaded),
+    /// Print the effective configuration.
+    Check(Loaded),
+    /// Run the demonstration.
+    Demo {
+        /// Stop after this time; `None`: run until interrupted.
+        run_for: Option<Duration>,
+        /// Where the proxy listens.
+        listen: SocketAddr,
+        /// Where the admin endpoints listen.
+        admin: SocketAddr,
+    },
+    /// Ask a running sidecar whether it is ready.
+    Healthcheck {
+        /// Where its admin endpoints can be reached from here: never a wildcard address, never port 0.
+        admin: SocketAddr,
+    },
+}
+
+/// A configuration together with what it was made of, so that it can be shown and read again.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The checked configuration.
+    pub config: Config,
+    /// The file that took part, as it was named.
+    pub file: Option<PathBuf>,
+    flags: cli::Flags,
+    /// Our variables only, so that nobody else's secrets are held.
+    environment: Vec<(String, String)>,
+    sources: resolve::Sources,
+    workers_auto: bool,
+}
+
+/// Reads the command line, the environment and the file. `args` begins with the program's name; of `env`, only names
+/// that start with `GOLDEN_` count.
+///
+/// # Errors
+/// The text, stream and exit code to end with: code 0 for `--help` and `--version`, 2 for mistakes.
+pub fn load(args: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Result<Invocation, Failure> {
+    match cli::parse(&args)? {
+        cli::Asked::Run(flags) => Ok(Invocation::Run(Loaded::read(flags, our_variables(env)?)?)),
+        cli::Asked::Check(flags) => Ok(Invocation::Check(Loaded::read(flags, our_variables(env)?)?)),
+        cli::Asked::Demo { run_for, flags } => Ok(demo(run_for, &flags, &our_variables(env)?)?),
+        cli::Asked::Healthcheck(flags) => Ok(healthcheck(&flags, &our_variables(env)?)?),
+    }
+}
+
+/// The demonstration stays on loopback and reads no file; of the environment it takes the two addresses only.
+fn demo(
+    run_for: Option<String>,
+    flags: &cli::Flags,
+    environment: &[(String, String)],
+) -> Result<Invocation, ConfigError> {
+    let run_for = run_for
+        .map(|value| resolve::positive_duration("for", raw::Given { value, source: Source::Flag("--for") }))
+        .transpose()?;
+    let address = |key, port| match given(key, flags, environment) {
+        Some(given) => {
+            let source = given.source.clone();
+            Ok((resolve::address(key, given)?, Some(source)))
+        }
+        None => Ok((SocketAddr::from((Ipv4Addr::LOCALHOST, port)), None)),
+    };
+    let (listen, admin) = (address("listen", 8000)?, address("admin", 9900)?);
+    resolve::distinct(listen.clone(), admin.clone())?;
+    let ((listen, _), (admin, _)) = (listen, admin);
+    Ok(Invocation::Demo { run_for, listen, admin })
+}
+
+/// The address alone: a health check that failed because of another key would end a sidecar that runs well on its
+/// previous configuration.
+fn healthcheck(flags: &cli::Flags, environment: &[(String, String)]) -> Result<Invocation, ConfigError> {
+    let mut scalar = given("admin", flags, environment);
+    if scalar.is_none()
+        && let Some((path, source)) = file_of(flags, environment)
+    {
+        let (text, name) = read_file(&path, source)?;
+        scalar = raw::read_only("admin", &text, &name)?;
+    }
+    let source = scalar.as_ref().map(|given| given.source.clone());
+    let mut admin = match scalar {
+        Some(given) => resolve::address("admin", given)?,
+        None => Config::default_admin(),
+    };
+    if admin.port() == 0 {
+        let problem = "port 0 is chosen when the sidecar starts; expected the port that it listens on";
+        return Err(ConfigError::new("admin", problem, source));
+    }
+    if admin.ip().is_unspecified() {
+        admin.set_ip(match admin.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(Invocation::Healthcheck { admin })
+}
+
+/// A value by flag or variable.
+fn given(key: &'static str, flags: &cli::Flags, environment: &[(String, String)]) -> Option<raw::Given<String>> {
+    if let Some((value, source)) = flags.value(key) {
+        return Some(raw::Given { value: value.to_owned(), source });
+    }
+    let name = raw::variable(key);
+    let (_, value) = environment.iter().find(|(variable, value)| *variable == name && !value.is_empty())?;
+    Some(raw::Given { value: value.clone(), source: Source::Environment(name) })
+}
+
+/// The file's path and who named it.
+fn file_of(flags: &cli::Flags, environment: &[(String, String)]) -> Option<(PathBuf, Source)> {
+    if let Some(path) = &flags.config {
+        return Some((path.clone(), Source::Flag("--config")));
+    }
+    let (name, path) = environment.iter().find(|(name, path)| name == raw::FILE_VARIABLE && !path.is_empty())?;
+    Some((PathBuf::from(path), Source::Environment(name.clone())))
+}
+
+/// The text of a file and its name for sentences.
+fn read_file(path: &Path, source: Source) -> Result<(String, Arc<str>), ConfigError> {
+    let name: Arc<str> = path.display().to_string().into();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        let problem = format!("cannot read {}: {error}", error::found(&name));
+        return Err(ConfigError::new("config", problem, Some(source)));
+    }
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let most = units::format_size(FILE_BYTES_MAX);
+        let problem = format!("{} is too large; expected at most {most}", error::found(&name));
+        return Err(ConfigError::new("config", problem, Some(source)));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((text, name)),
+        Err(_) => {
+            let problem = format!("{} is not a text in UTF-8; expected a YAML file", error::found(&name));
+            Err(ConfigError::new("config", problem, Some(source)))
+        }
+    }
+}
+
+/// The variables whose names start with ours, sorted, so that of several mistakes the same one is told each time.
+fn our_variables(env: Vec<(OsString, OsString)>) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut ours = Vec::new();
+    for (name, value) in env {
+        if !name.as_encoded_bytes().starts_with(raw::VARIABLE_PREFIX.as_bytes()) {
+            continue;
+        }
+        let name = name.to_string_lossy().into_owned();
+        match value.into_string() {
+            Ok(value) => ours.push((name, value)),
+            Err(_) => return Err(ConfigError::new(name, "holds bytes that are no text; expected UTF-8", None)),
+        }
+    }
+    ours.sort();
+    Ok(ours)
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    fn read(flags: cli::Flags, environment: Vec<(String, String)>) -> Result<Loaded, ConfigError> {
+        let mut raw = raw::Raw::default();
+        let file = file_of(&flags, &environment);
+        if let Some((path, source)) = &file {
+            let (text, name) = read_file(path, source.clone())?;
+            raw.read_file(&text, &name)?;
+        }
+        for (name, text) in environment.iter().filter(|(name, _)| name != raw::FILE_VARIABLE) {
+            raw.set_variable(name, text)?;
+        }
+        for (path, flag, value) in flags.values() {
+            if let Some(value) = value {
+                raw.set_flag(path, flag, value)?;
+            }
+        }
+        let resolve::Resolved { config, sources, workers_auto } = resolve::resolve(raw, available_cores())?;
+        Ok(Loaded { config, file: file.map(|(path, _)| path), flags, environment, sources, workers_auto })
+    }
+
+    /// Reads the file again, under the same flags and variables. What is running is not touched.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn reload(&self) -> Result<Loaded, ConfigError> {
+        Loaded::read(self.flags.clone(), self.environment.clone())
+    }
+
+    /// The effective configuration in the shape of the file, with the source behind each value that is not a default.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        show::to_yaml(&self.config, &self.sources, self.workers_auto)
+    }
+
+    /// The effective configuration as JSON in the shape of the file; the number of workers is the one in effect.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        self.config.to_json()
+    }
+
+    /// Where the value of a key such as `timeouts.connect` was given; `None`: it is the default.
+    #[must_use]
+    pub fn source(&self, key: &str) -> Option<&Source> {
+        self.sources.get(key)
+    }
+}
+
+/// Cores that this process may use: the kernel's affinity mask and the container's CPU quota count.
+fn available_cores() -> usize {
+    // Without an answer (an exotic sandbox), one worker is right anywhere.
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Every default, for this backend. Each value's reason is with its field or beside it here.
+    #[must_use]
+    pub fn with_defaults(upstream: Upstream) -> Config {
+        let seconds = Duration::from_secs;
+        Config {
+            upstream,
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000)),
+            admin: Config::default_admin(),
+            workers: available_cores(),
+            timeouts: Timeouts {
+                client_head: seconds(10),
+                // Mobile networks pause for tens of seconds; nginx waits 60 s.
+                client_body: seconds(30),
+                client_idle: seconds(75),
+                connect: seconds(1),
+                // Longer than a burst, shorter than a user's patience.
+                pool_wait: seconds(5),
+                // nginx's proxy_read_timeout.
+                head: seconds(60),
+                body: seconds(60),
+                // Shorter than the 75 s that most backends keep an idle connection, so that we close first.
+                upstream_idle: seconds(60),
+                upstream_age: seconds(600),
+            },
+            limits: Limits {
+                // 1.5 KiB each when idle: 15 MiB.
+                connections: 10_000,
+                // Fits the largest heads of common servers (Node 16 KiB, nginx 32 KiB) with room.
+                head_bytes: 64 << 10,
+                headers: 100,
+                request_line_bytes: DEFAULT_REQUEST_LINE_BYTES,
+                // The backend knows better what it takes.
+                request_body_bytes: None,
+                // Over 100, as RFC 9113 advises, and few enough that one connection cannot take the backend.
+                streams: 256,
+                inflight: None,
+                upstream_connections: 512,
+                // Twice the connections: more would wait for longer than pool_wait.
+                upstream_waiting: 1024,
+                // What a Prometheus holds without notice.
+                series: 2000,
+            },
+            drain: Drain { grace: seconds(5), timeout: seconds(30), last_scrape: Duration::ZERO },
+            routes: Vec::new(),
+            // The default buckets of the Prometheus clients, finer below 100 ms.
+            buckets: vec![0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0],
+            probes: Probes {
+                paths: ["/healthz", "/readyz", "/livez"].map(str::to_owned).to_vec(),
+                user_agents: vec!["kube-probe/".to_owned()],
+            },
+            readiness: Readiness { path: None, interval: seconds(1) },
+            sample_interval: seconds(1),
+            forwarded: Forwarded::Append,
+            via: false,
+        }
+    }
+
+    /// The configuration of the demonstration: this backend, these addresses, and an end without waiting.
+    #[must_use]
+    pub fn for_demo(upstream: SocketAddr, listen: SocketAddr, admin: SocketAddr) -> Config {
+        let mut config = Config::with_defaults(Upstream { host: upstream.ip().to_string(), port: upstream.port() });
+        config.listen = listen;
+        config.admin = admin;
+        // No load balancer has to notice.
+        config.drain.grace = Duration::ZERO;
+        config
+    }
+
+    /// The configuration as JSON in the shape of the file: durations and sizes are texts with a unit.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        show::to_json(self)
+    }
+
+    fn default_admin() -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9900))
+    }
 }

@@ -1,0 +1,252 @@
+//! The command line as clap sees it. Values stay text here: they are checked where those of the file and of the
+//! environment are, by the same code and with the same sentences.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::error::{ConfigError, Failure, Source, Stream, redact};
+
+const AFTER_HELP: &str = "Every key of the file is also an environment variable: GOLDEN_ and its path in capitals, \
+for example GOLDEN_TIMEOUTS_CONNECT=1s. A flag wins over the environment, the environment over the file.\n\
+Durations have a unit (250ms, 5s, 2m), sizes too (64KiB, 1MB).";
+
+/// A reverse proxy beside any HTTP service that measures the four golden signals per route.
+#[derive(Debug, Parser)]
+#[command(name = "golden-sidecar", bin_name = "golden-sidecar", version, after_help = AFTER_HELP)]
+struct CommandLine {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Embedded backend, traffic and sidecar on loopback; prints what to look at, runs until Ctrl-C
+    Demo(DemoFlags),
+    /// Check the configuration and print the effective one, with the source of each value
+    Check(Box<Flags>),
+    /// Exit 0 when /readyz of the local sidecar says ready
+    Healthcheck(HealthcheckFlags),
+}
+
+/// The flags of the sidecar itself, before or after `check`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flags {
+    /// Backend that all traffic goes to, for example http://127.0.0.1:8080 [required, here or elsewhere]
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Address of the proxy; port 0 lets the kernel choose [default: 0.0.0.0:8000]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Address of the admin endpoints such as /metrics [default: 0.0.0.0:9900]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// YAML file with any of the keys [environment: GOLDEN_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Worker threads, or auto: the cores that the container may use [default: auto]
+    #[arg(long, value_name = "N|auto")]
+    workers: Option<String>,
+    /// Client connections at once [default: 10000]
+    #[arg(long, value_name = "N")]
+    connections: Option<String>,
+    /// Requests at once, or none; above it 503 [default: none]
+    #[arg(long, value_name = "N|none")]
+    inflight: Option<String>,
+    /// Connections to the backend, over all workers [default: 512]
+    #[arg(long, value_name = "N")]
+    upstream_connections: Option<String>,
+    /// Wait for a free backend connection [default: 5s]
+    #[arg(long, value_name = "DURATION")]
+    pool_wait: Option<String>,
+    /// Time to connect to the backend [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    connect_timeout: Option<String>,
+    /// Time from the request sent to the response head [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    head_timeout: Option<String>,
+    /// After SIGTERM: not ready, but still accepting [default: 5s]
+    #[arg(long, value_name = "DURATION")]
+    drain_grace: Option<String>,
+    /// Then: time for requests in flight, before they are cut [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    drain_timeout: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct DemoFlags {
+    /// Stop after this time, for example 30s [default: run until Ctrl-C]
+    #[arg(long = "for", value_name = "DURATION")]
+    run_for: Option<String>,
+    /// Address of the proxy [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Address of the admin endpoints [default: 127.0.0.1:9900]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct HealthcheckFlags {
+    /// Address of the admin endpoints [default: 127.0.0.1:9900]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// YAML file that names the address [environment: GOLDEN_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What the command line asks for. Every command carries the flags that hold for it.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    Run(Flags),
+    Check(Flags),
+    Demo { run_for: Option<String>, flags: Flags },
+    Healthcheck(Flags),
+}
+
+/// Reads the command line; the first argument is the program's name.
+///
+/// # Errors
+/// With the text of `--help` and `--version` (code 0), or clap's words on a mistake (code 2), without secrets.
+pub(super) fn parse(args: &[OsString]) -> Result<Asked, Failure> {
+    let CommandLine { flags, command } = CommandLine::try_parse_from(args).map_err(|error| {
+        let mut text = error.render().to_string();
+        for arg in args.iter().filter_map(|arg| arg.to_str()) {
+            let redacted = redact(arg);
+            if redacted != arg {
+                text = text.replace(arg, &redacted);
+            }
+        }
+        Failure {
+            text,
+            code: u8::try_from(error.exit_code()).unwrap_or(2),
+            stream: if error.use_stderr() { Stream::Error } else { Stream::Out },
+        }
+    })?;
+    let asked = match command {
+        None => Asked::Run(flags),
+        Some(Command::Check(after)) => Asked::Check(flags.and(*after)?),
+        Some(Command::Demo(DemoFlags { run_for, listen, admin })) => {
+            let flags = flags.and(Flags { listen, admin, ..Flags::default() })?;
+            flags.only(&["listen", "admin"], "demo")?;
+            Asked::Demo { run_for, flags }
+        }
+        Some(Command::Healthcheck(HealthcheckFlags { admin, config })) => {
+            let flags = flags.and(Flags { admin, config, ..Flags::default() })?;
+            flags.only(&["admin"], "healthcheck")?;
+            Asked::Healthcheck(flags)
+        }
+    };
+    Ok(asked)
+}
+
+// === impl Flags ===
+
+impl Flags {
+    /// The key that each flag sets, the flag, and its value. `--config` is no key.
+    pub fn values(&self) -> [(&'static str, &'static str, Option<&str>); 12] {
+        let Flags {
+            upstream,
+            listen,
+            admin,
+            config: _,
+            workers,
+            connections,
+            inflight,
+            upstream_connections,
+            pool_wait,
+            connect_timeout,
+            head_timeout,
+            drain_grace,
+            drain_timeout,
+        } = self;
+        [
+            ("upstream", "--upstream", upstream.as_deref()),
+            ("listen", "--listen", listen.as_deref()),
+            ("admin", "--admin", admin.as_deref()),
+            ("workers", "--workers", workers.as_deref()),
+            ("limits.connections", "--connections", connections.as_deref()),
+            ("limits.inflight", "--inflight", inflight.as_deref()),
+            ("limits.upstream_connections", "--upstream-connections", upstream_connections.as_deref()),
+            ("timeouts.pool_wait", "--pool-wait", pool_wait.as_deref()),
+            ("timeouts.connect", "--connect-timeout", connect_timeout.as_deref()),
+            ("timeouts.head", "--head-timeout", head_timeout.as_deref()),
+            ("drain.grace", "--drain-grace", drain_grace.as_deref()),
+            ("drain.timeout", "--drain-timeout", drain_timeout.as_deref()),
+        ]
+    }
+
+    /// The flags before and after a command together.
+    fn and(self, after: Flags) -> Result<Flags, ConfigError> {
+        let twice =
+            |flag: &'static str| ConfigError::new(flag, "given before and after the command; expected once", None);
+        for ((_, flag, before), (_, _, after)) in self.values().into_iter().zip(after.values()) {
+            if before.is_some() && after.is_some() {
+                return Err(twice(flag));
+            }
+        }
+        if self.config.is_some() && after.config.is_some() {
+            return Err(twice("--config"));
+        }
+        Ok(Flags {
+            upstream: self.upstream.or(after.upstream),
+            listen: self.listen.or(after.listen),
+            admin: self.admin.or(after.admin),
+            config: self.config.or(after.config),
+            workers: self.workers.or(after.workers),
+            connections: self.connections.or(after.connections),
+            inflight: self.inflight.or(after.inflight),
+            upstream_connections: self.upstream_connections.or(after.upstream_connections),
+            pool_wait: self.pool_wait.or(after.pool_wait),
+            connect_timeout: self.connect_timeout.or(after.connect_timeout),
+            head_timeout: self.head_timeout.or(after.head_timeout),
+            drain_grace: self.drain_grace.or(after.drain_grace),
+            drain_timeout: self.drain_timeout.or(after.drain_timeout),
+        })
+    }
+
+    /// Refuses flags that a command would ignore.
+    fn only(&self, keys: &[&str], command: &str) -> Result<(), ConfigError> {
+        match self.values().into_iter().find(|(key, _, value)| value.is_some() && !keys.contains(key)) {
+            Some((_, flag, _)) => Err(ConfigError::new(flag, format!("has no meaning for {command}; remove it"), None)),
+            None if self.config.is_some() && command == "demo" => {
+                Err(ConfigError::new("--config", "has no meaning for demo; remove it", None))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The value of one flag and its source.
+    pub fn value(&self, key: &str) -> Option<(&str, Source)> {
+        self.values()
+            .into_iter()
+            .find(|(path, _, _)| *path == key)
+            .and_then(|(_, flag, value)| Some((value?, Source::Flag(flag))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CommandLine, Flags};
+    use crate::config::raw::Raw;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_free_of_contradictions() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_sets_a_key() {
+        let keys = Raw::all_keys();
+        let flags = Flags::default();
+        for (path, flag, _) in flags.values() {
+            assert!(keys.iter().any(|key| key.path == path && key.variable), "{flag} sets {path}");
+            assert!(CommandLine::command().get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--")));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The effective configuration in the shape of the file, as YAML for `check` and as JSON for the admin port. What is
+//! written here is accepted again as a configuration file, with the same meaning.
+//!
+//! Structs are taken apart by name without `..`, so a new key does not compile until it is shown.
+
+use std::fmt::Write as _;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::resolve::Sources;
+use super::units::{format_duration, format_size};
+use super::{Config, Drain, Forwarded, Limits, Network, Probes, Readiness, RouteTemplate, Source, Timeouts};
+
+/// A value on its way out.
+enum Shown {
+    Bool(bool),
+    Count(u64),
+    Ratio(f64),
+    /// A duration, size or word of ours.
+    Token(String),
+    /// Text of the user: quoted in YAML unless it is plainly safe.
+    Text(String),
+    List(Vec<Shown>),
+    Map(Vec<(&'static str, Shown)>),
+}
+
+/// The configuration as YAML. Behind each value in `sources` stands where it came from.
+pub(super) fn to_yaml(config: &Config, sources: &Sources, workers_auto: bool) -> String {
+    let mut out = String::new();
+    let Shown::Map(entries) = shown(config) else { return out };
+    for (key, value) in entries {
+        if key == "workers" && workers_auto {
+            // What auto means depends on the machine, so the file that this text may become must not fix it.
+            let _ = writeln!(out, "workers: auto  # {} here", config.workers);
+        } else {
+            write_entry(&mut out, "", key, &value, sources);
+        }
+    }
+    out
+}
+
+/// The configuration as JSON.
+pub(super) fn to_json(config: &Config) -> String {
+    // A tree of texts and finite numbers has no reason to fail.
+    serde_json::to_string_pretty(&shown(config)).unwrap_or_default()
+}
+
+// === the shape of the file ===
+
+fn shown(config: &Config) -> Shown {
+    let Config {
+        upstream,
+        listen,
+        admin,
+        workers,
+        timeouts,
+        limits,
+        drain,
+        routes,
+        buckets,
+        probes,
+        readiness,
+        sample_interval,
+        forwarded,
+        via,
+    } = config;
+    let Timeouts { client_head, client_body, client_idle, connect, pool_wait, head, body, upstream_idle, upstream_age } =
+        timeouts;
+    let Limits {
+        connections,
+        head_bytes,
+        headers,
+        request_line_bytes,
+        request_body_bytes,
+        streams,
+        inflight,
+        upstream_connections,
+        upstream_waiting,
+        series,
+    } = limits;
+    let Drain { grace, timeout, last_scrape } = drain;
+    let Probes { paths, user_agents } = probes;
+    let Readiness { path, interval } = readiness;
+
+    let duration = |value| Shown::Token(format_duration(value));
+    let size = |value| Shown::Token(format_size(value));
+    let count = |value: usize| Shown::Count(value as u64);
+    let none = || Shown::Token("none".to_owned());
+    Shown::Map(vec![
+        ("upstream", Shown::Text(upstream.to_string())),
+        ("listen", Shown::Text(listen.to_string())),
+        ("admin", Shown::Text(admin.to_string())),
+        ("workers", count(*workers)),
+        (
+            "timeouts",
+            Shown::Map(vec![
+                ("client_head", duration(*client_head)),
+                ("client_body", duration(*client_body)),
+                ("client_idle", duration(*client_idle)),
+                ("connect", duration(*connect)),
+                ("pool_wait", duration(*pool_wait)),
+                ("head", duration(*head)),
+                ("body", duration(*body)),
+                ("upstream_idle", duration(*upstream_idle)),
+                ("upstream_age", duration(*upstream_age)),
+            ]),
+        ),
+        (
+            "limits",
+            Shown::Map(vec![
+                ("connections", count(*connections)),
+                ("head_bytes", size(*head_bytes as u64)),
+                ("headers", count(*headers)),
+                ("request_line_bytes", size(*request_line_bytes as u64)),
+                ("request_body_bytes", request_body_bytes.map_or_else(none, size)),
+                ("streams", Shown::Count(u64::from(*streams))),
+                ("inflight", inflight.map_or_else(none, count)),
+                ("upstream_connections", count(*upstream_connections)),
+                ("upstream_waiting", count(*upstream_waiting)),
+                ("series", count(*series)),
+            ]),
+        ),
+        (
+            "drain",
+            Shown::Map(vec![
+                ("grace", duration(*grace)),
+                ("timeout", duration(*timeout)),
+                ("last_scrape", duration(*last_scrape)),
+            ]),
+        ),
+        ("routes", Shown::List(routes.iter().map(shown_route).collect())),
+        ("buckets", shown_buckets(buckets)),
+        ("probes", Shown::Map(vec![("paths", shown_texts(paths)), ("user_agents", shown_texts(user_agents))])),
+        (
+            "readiness",
+            Shown::Map(vec![("path", path.clone().map_or_else(none, Shown::Text)), ("interval", duration(*interval))]),
+        ),
+        ("saturation", Shown::Map(vec![("interval", duration(*sample_interval))])),
+        ("forwarded", shown_forwarded(forwarded)),
+        ("via", Shown::Bool(*via)),
+    ])
+}
+
+fn shown_route(route: &RouteTemplate) -> Shown {
+    let RouteTemplate { path, methods, buckets } = route;
+    let mut entries = vec![("path", Shown::Text(path.clone()))];
+    if !methods.is_empty() {
+        let methods = methods.iter().map(|method| Shown::Token(method.as_str().to_owned())).collect();
+        entries.push(("methods", Shown::List(methods)));
+    }
+    if let Some(buckets) = buckets {
+        entries.push(("buckets", shown_buckets(buckets)));
+    }
+    Shown::Map(entries)
+}
+
+fn shown_forwarded(forwarded: &Forwarded) -> Shown {
+    match forwarded {
+        Forwarded::Append => Shown::Token("append".to_owned()),
+        Forwarded::Replace => Shown::Token("replace".to_owned()),
+        Forwarded::Trust(networks) => {
+            let networks = networks.iter().map(|Network { address, prefix }| format!("{address}/{prefix}"));
+            Shown::Map(vec![("trust", Shown::List(networks.map(Shown::Text).collect()))])
+        }
+    }
+}
+
+fn shown_buckets(buckets: &[f64]) -> Shown {
+    Shown::List(buckets.iter().copied().map(Shown::Ratio).collect())
+}
+
+fn shown_texts(texts: &[String]) -> Shown {
+    Shown::List(texts.iter().cloned().map(Shown::Text).collect())
+}
+
+// === YAML ===
+
+fn write_entry(out: &mut String, parent: &str, key: &str, value: &Shown, sources: &Sources) {
+    let path = if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") };
+    let indent = if parent.is_empty() { "" } else { "  " };
+    let source = match sources.get(path.as_str()) {
+        Some(Source::File { .. }) => "  # from file".to_owned(),
+        Some(source) => format!("  # from {source}"),
+        None => String::new(),
+    };
+    // Writing into a string cannot fail.
+    let _ = match value {
+        Shown::Map(entries) => {
+            let written = writeln!(out, "{indent}{key}:{source}");
+            for (key, value) in entries {
+                write_entry(out, &path, key, value, sources);
+            }
+            written
+        }
+        Shown::List(items) if items.iter().any(|item| matches!(item, Shown::Map(_))) => {
+            let written = writeln!(out, "{indent}{key}:{source}");
+            for item in items {
+                write_item(out, item);
+            }
+            written
+        }
+        value => writeln!(out, "{indent}{key}: {}{source}", inline(value)),
+    };
+}
+
+/// An entry of a list of maps, such as a route.
+fn write_item(out: &mut String, item: &Shown) {
+    let Shown::Map(entries) = item else { return };
+    for (index, (key, value)) in entries.iter().enumerate() {
+        let dash = if index == 0 { "- " } else { "  " };
+        let _ = writeln!(out, "  {dash}{key}: {}", inline(value));
+    }
+}
+
+/// A value on one line.
+fn inline(value: &Shown) -> String {
+    let joined = |items: Vec<String>| items.join(", ");
+    match value {
+        Shown::Bool(value) => value.to_string(),
+        Shown::Count(value) => value.to_string(),
+        Shown::Ratio(value) => value.to_string(),
+        Shown::Token(text) => text.clone(),
+        Shown::Text(text) if is_plain(text) => text.clone(),
+        // Texts are visible ASCII by the time they are here, and of that YAML's double quotes escape what JSON's do.
+        Shown::Text(text) => format!("{text:?}"),
+        Shown::List(items) => format!("[{}]", joined(items.iter().map(inline).collect())),
+        Shown::Map(entries) => {
+            format!("{{{}}}", joined(entries.iter().map(|(key, value)| format!("{key}: {}", inline(value))).collect()))
+        }
+    }
+}
+
+/// Whether YAML reads a text as itself without quotes, in a flow list too. Rather one quote too many.
+fn is_plain(text: &str) -> bool {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "/.:_-".contains(c);
+    let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "none", "auto"];
+    let address = text.starts_with(|c: char| c.is_ascii_digit()) && text.parse::<std::net::SocketAddr>().is_ok();
+    (text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') || address)
+        && text.chars().all(safe)
+        && !text.ends_with(':')
+        && !word.contains(&text.to_ascii_lowercase().as_str())
+}
+
+// === JSON ===
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Shown::Bool(value) => serializer.serialize_bool(*value),
+            Shown::Count(value) => serializer.serialize_u64(*value),
+            Shown::Ratio(value) => serializer.serialize_f64(*value),
+            Shown::Token(text) | Shown::Text(text) => serializer.serialize_str(text),
+            Shown::List(items) => serializer.collect_seq(items),
+            Shown::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
