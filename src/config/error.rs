@@ -219,6 +219,6 @@ mod tests {
         assert_eq!(nearest("timeouts.conect", names()), "did you mean timeouts.connect?");
         assert_eq!(nearest("connect", names()), "did you mean timeouts.connect?");
         assert_eq!(nearest("limits.head", names()), "did you mean timeouts.head?");
-        assert_eq!(nearest("completely_different", names()), "the nearest known one is timeouts.connect");
+        assert_eq!(nearest("bananas", ["upstream", "buckets"].into_iter()), "the nearest known one is buckets");
     }
 }

@@ -1,0 +1,957 @@
+//! The configuration through the front door: what `check` accepts, what it prints, and the exact sentence for each
+//! mistake.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use golden_sidecar::config::units::{format_duration, format_size, parse_duration, parse_size};
+use golden_sidecar::config::{self, Config, Failure, Invocation, Loaded, Stream};
+use proptest::prelude::*;
+
+/// Runs the binary in a folder of its own, where `file` is `golden.yaml`, with these variables and no others.
+fn run(file: Option<&str>, env: &[(&str, &str)], args: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_golden-sidecar"));
+    command.current_dir(folder.path()).env_clear().envs(env.iter().copied()).args(args);
+    if let Some(text) = file {
+        std::fs::write(folder.path().join("golden.yaml"), text).expect("write the file");
+        command.args(["--config", "golden.yaml"]);
+    }
+    command.output().expect("start the binary")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// What `check` prints.
+fn check(file: Option<&str>, env: &[(&str, &str)], args: &[&str]) -> String {
+    let output = run(file, env, &[&["check"], args].concat());
+    assert_eq!((text(&output.stderr), output.status.code()), ("", Some(0)), "{file:?} {env:?} {args:?}");
+    text(&output.stdout).to_owned()
+}
+
+/// Checks that a configuration is refused with exactly this sentence.
+#[track_caller]
+fn refused(file: Option<&str>, env: &[(&str, &str)], args: &[&str], sentence: &str) {
+    let output = run(file, env, &[&["check"], args].concat());
+    assert_eq!(text(&output.stderr), format!("{sentence}\n"), "{file:?} {env:?} {args:?}");
+    assert_eq!((text(&output.stdout), output.status.code()), ("", Some(2)), "{file:?} {env:?} {args:?}");
+}
+
+/// Loads without a process: arguments after the program's name, variables, no file.
+fn load(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, Failure> {
+    let args = ["golden-sidecar"].iter().chain(args).map(OsString::from).collect();
+    config::load(args, env.iter().map(|(name, value)| (name.into(), value.into())).collect())
+}
+
+fn loaded(args: &[&str], env: &[(&str, &str)]) -> Loaded {
+    match load(args, env) {
+        Ok(Invocation::Run(loaded) | Invocation::Check(loaded)) => loaded,
+        other => panic!("{args:?} {env:?} gave {other:?}"),
+    }
+}
+
+const UPSTREAM: &str = "--upstream=http://127.0.0.1:8080";
+
+// === bad configurations ===
+
+/// Files, under a given upstream.
+const BAD_FILES: &[(&str, &str)] = &[
+    // Names.
+    ("timeouts:\n  conect: 1s", "timeouts.conect: unknown key; did you mean timeouts.connect? (golden.yaml:2)"),
+    ("conect: 1s", "conect: unknown key; did you mean timeouts.connect? (golden.yaml:1)"),
+    ("bananas: 1", "bananas: unknown key; the nearest known one is buckets (golden.yaml:1)"),
+    (
+        "routes:\n  - path: /a\n    metods: [GET]",
+        "routes[0].metods: unknown key; did you mean routes[0].methods? (golden.yaml:3)",
+    ),
+    (
+        "forwarded:\n  thrust: [10.0.0.0/8]",
+        "forwarded.thrust: unknown key; did you mean forwarded.trust? (golden.yaml:2)",
+    ),
+    ("via: true\nvia: false", "via: given twice; expected once (golden.yaml:2)"),
+    ("slos: []", "slos: not built yet in this version; remove the key (golden.yaml:1)"),
+    (
+        "saturation:\n  interval: 1s\n  pools: []",
+        "saturation.pools: not built yet in this version; remove the key (golden.yaml:3)",
+    ),
+    // Shapes.
+    ("timeouts: 5s", "timeouts: found \"5s\"; expected a map of keys (golden.yaml:1)"),
+    ("- via", "config: found a list; expected a map of keys (golden.yaml:1)"),
+    ("via: [true]", "via: found a list; expected one value (golden.yaml:1)"),
+    (
+        "drain:\n  grace:",
+        "drain.grace: found no value; expected one value, or remove the key to have the default (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  path: /a",
+        "routes: found a map; expected a list of maps with the keys path, methods and buckets (golden.yaml:2)",
+    ),
+    ("probes:\n  paths: /healthz", "probes.paths: found \"/healthz\"; expected a list such as [a, b] (golden.yaml:2)"),
+    ("probes:\n  paths: [[/healthz]]", "probes.paths[0]: found a list; expected one value (golden.yaml:2)"),
+    (
+        "timeouts: {head: 5s\nvia: true",
+        "config: not valid YAML: while parsing a flow mapping, did not find expected ',' or '}' (golden.yaml:2)",
+    ),
+    (
+        "via: true\n---\nvia: false",
+        "config: not valid YAML: only single YAML document expected but multiple found (golden.yaml:3)",
+    ),
+    // Numbers and units.
+    (
+        "timeouts:\n  connect: 5",
+        "timeouts.connect: \"5\" has no unit; expected a duration such as 250ms, 5s or 2m (golden.yaml:2)",
+    ),
+    (
+        "timeouts:\n  connect: 1.5s",
+        "timeouts.connect: \"1.5s\" is not a duration; expected a duration such as 250ms, 5s or 2m (golden.yaml:2)",
+    ),
+    ("timeouts:\n  connect: 0s", "timeouts.connect: \"0s\" is too short; expected more than 0s (golden.yaml:2)"),
+    (
+        "timeouts:\n  connect: -1s",
+        "timeouts.connect: \"-1s\" is not a duration; expected a duration such as 250ms, 5s or 2m (golden.yaml:2)",
+    ),
+    (
+        "drain:\n  timeout: 99999h",
+        "drain.timeout: \"99999h\" is too long; expected a duration such as 250ms, 5s or 2m, at most 8760h (golden.yaml:2)",
+    ),
+    ("readiness:\n  interval: 1ms", "readiness.interval: \"1ms\" is out of range; expected 10ms to 1h (golden.yaml:2)"),
+    ("workers: 0", "workers: \"0\" is out of range; expected a whole number from 1 to 1024 or auto (golden.yaml:1)"),
+    (
+        "workers: many",
+        "workers: \"many\" is not a whole number; expected a whole number from 1 to 1024 or auto (golden.yaml:1)",
+    ),
+    (
+        "limits:\n  connections: 0",
+        "limits.connections: \"0\" is out of range; expected a whole number from 1 to 100000000 (golden.yaml:2)",
+    ),
+    (
+        "limits:\n  inflight: 0",
+        "limits.inflight: \"0\" is out of range; expected a whole number from 1 to 100000000 or none (golden.yaml:2)",
+    ),
+    (
+        "limits:\n  streams: 1e3",
+        "limits.streams: \"1e3\" is not a whole number; expected a whole number from 1 to 1073741824 (golden.yaml:2)",
+    ),
+    (
+        "limits:\n  head_bytes: 64",
+        "limits.head_bytes: \"64\" has no unit; expected a size such as 512B, 64KiB or 1MB (golden.yaml:2)",
+    ),
+    (
+        "limits:\n  head_bytes: 512B",
+        "limits.head_bytes: \"512B\" is out of range; expected 1KiB to 1MiB (golden.yaml:2)",
+    ),
+    (
+        "limits:\n  head_bytes: 2MiB",
+        "limits.head_bytes: \"2MiB\" is out of range; expected 1KiB to 1MiB (golden.yaml:2)",
+    ),
+    (
+        "limits:\n  head_bytes: 64kb",
+        "limits.head_bytes: \"64kb\" is not a size; expected a size such as 512B, 64KiB or 1MB (golden.yaml:2)",
+    ),
+    (
+        "limits:\n  head_bytes: 8KiB\n  request_line_bytes: 9KiB",
+        "limits.request_line_bytes: \"9KiB\" exceeds limits.head_bytes (8KiB); expected at most that (golden.yaml:3)",
+    ),
+    (
+        "limits:\n  request_body_bytes: 0B",
+        "limits.request_body_bytes: \"0B\" is out of range; expected at least 1B, or none (golden.yaml:2)",
+    ),
+    ("via: yes", "via: \"yes\" is not a boolean; expected true or false (golden.yaml:1)"),
+    // Addresses.
+    (
+        "listen: '8000'",
+        "listen: \"8000\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090 (golden.yaml:1)",
+    ),
+    (
+        "listen: example.com:8000",
+        "listen: \"example.com:8000\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090 (golden.yaml:1)",
+    ),
+    (
+        "admin: 127.0.0.1:8000",
+        "admin: 127.0.0.1:8000 has the port of listen (0.0.0.0:8000); expected another port (golden.yaml:1)",
+    ),
+    (
+        "listen: 0.0.0.0:9900",
+        "listen: 0.0.0.0:9900 has the port of admin (0.0.0.0:9900); expected another port (golden.yaml:1)",
+    ),
+    (
+        "forwarded: prepend",
+        "forwarded: \"prepend\" is not a policy; expected append, replace or trust: [10.0.0.0/8] (golden.yaml:1)",
+    ),
+    (
+        "forwarded: {trust: []}",
+        "forwarded.trust: found no network; expected at least one, or forwarded: replace to trust nobody (golden.yaml:1)",
+    ),
+    (
+        "forwarded: {trust: [10.0.0.0/33]}",
+        "forwarded.trust[0]: \"10.0.0.0/33\" has no valid prefix; expected /0 to /32 (golden.yaml:1)",
+    ),
+    (
+        "forwarded: {trust: [10.1.2.3/8]}",
+        "forwarded.trust[0]: \"10.1.2.3/8\" has bits set after its prefix; expected an address block such as 10.0.0.0/8 or fd00::/8 (golden.yaml:1)",
+    ),
+    (
+        "forwarded: {trust: [localnet]}",
+        "forwarded.trust[0]: \"localnet\" is not a network; expected an address block such as 10.0.0.0/8 or fd00::/8 (golden.yaml:1)",
+    ),
+    // Buckets.
+    ("buckets: []", "buckets: found 0 edges; expected 1 to 100 (golden.yaml:1)"),
+    ("buckets: [0.1, 0.5, 0.5]", "buckets: 0.5 follows 0.5; expected edges that increase (golden.yaml:1)"),
+    ("buckets: [0, 1]", "buckets[0]: \"0\" is not an edge; expected seconds above 0, for example 0.25 (golden.yaml:1)"),
+    (
+        "buckets: [1, .inf]",
+        "buckets[1]: \".inf\" is not an edge; expected seconds above 0, for example 0.25 (golden.yaml:1)",
+    ),
+    (
+        "buckets: [1, fast]",
+        "buckets[1]: \"fast\" is not an edge; expected seconds above 0, for example 0.25 (golden.yaml:1)",
+    ),
+    // Paths and routes.
+    (
+        "probes:\n  paths: [healthz]",
+        "probes.paths[0]: \"healthz\" is not a path; expected one that starts with / and is percent-encoded like in a request (golden.yaml:2)",
+    ),
+    (
+        "probes:\n  paths: ['/healthz?full']",
+        "probes.paths[0]: \"/healthz?full\" has a query; expected a path without one (golden.yaml:2)",
+    ),
+    (
+        "probes:\n  user_agents: ['']",
+        "probes.user_agents[0]: \"\" is not a prefix of a user agent; expected visible ASCII (golden.yaml:2)",
+    ),
+    (
+        "readiness:\n  path: health",
+        "readiness.path: \"health\" is not a path; expected one that starts with / and is percent-encoded like in a request, or none for a TCP connect (golden.yaml:2)",
+    ),
+    ("routes:\n  - methods: [GET]", "routes[0].path: missing; expected a template such as /users/{id} (golden.yaml:2)"),
+    (
+        "routes:\n  - path: users/{id}",
+        "routes[0].path: \"users/{id}\" is not a path; expected one that starts with / and is percent-encoded like in a request (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: /users/{id",
+        "routes[0].path: \"/users/{id\" is not a template; expected parameters such as /users/{id} or /files/{*rest} (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: /users/{}",
+        "routes[0].path: \"/users/{}\" is not a template; expected parameters such as /users/{id} or /files/{*rest} (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: /{*rest}/x",
+        "routes[0].path: \"/{*rest}/x\" has a catch-all inside; expected {*rest} at the end only, after a slash (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: /{a}-{b}",
+        "routes[0].path: \"/{a}-{b}\" has two parameters in one segment; expected at most one between slashes (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: /a\n    methods: [get]",
+        "routes[0].methods[0]: \"get\" is not a known method; expected GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH, QUERY (golden.yaml:3)",
+    ),
+    (
+        "routes:\n  - path: /a\n    methods: []",
+        "routes[0].methods: found no method; expected at least one, or remove the key for all (golden.yaml:3)",
+    ),
+    (
+        "routes:\n  - path: /a\n    methods: [GET, GET]",
+        "routes[0].methods: GET is listed twice; expected once (golden.yaml:3)",
+    ),
+    (
+        "routes:\n  - path: /a\n    buckets: [2, 1]",
+        "routes[0].buckets: 1 follows 2; expected edges that increase (golden.yaml:3)",
+    ),
+    (
+        "routes:\n  - path: /u/{id}\n  - path: /u/{name}",
+        "routes[1].path: \"/u/{name}\" is the same route as \"/u/{id}\" for all methods; expected each template once per method (golden.yaml:3)",
+    ),
+    (
+        "routes:\n  - {path: '/u/{id}', methods: [GET, PUT]}\n  - {path: '/u/{name}', methods: [POST, PUT]}",
+        "routes[1].path: \"/u/{name}\" is the same route as \"/u/{id}\" for PUT; expected each template once per method (golden.yaml:3)",
+    ),
+    (
+        "routes:\n  - {path: '/u/{id}', methods: [GET]}\n  - {path: '/u/{id}'}",
+        "routes[1].path: \"/u/{id}\" is the same route as \"/u/{id}\" for GET; expected each template once per method (golden.yaml:3)",
+    ),
+    (
+        "routes:\n  - path: /f/{id}\n  - path: '/f/{*rest}'",
+        "routes[1].path: \"/f/{*rest}\" and \"/f/{id}\" exclude each other; expected templates of which one is more specific (golden.yaml:3)",
+    ),
+];
+
+/// Variables, under a given upstream.
+const BAD_VARIABLES: &[(&str, &str, &str)] = &[
+    ("GOLDEN_LISTN", "0.0.0.0:1", "GOLDEN_LISTN: unknown variable; did you mean GOLDEN_LISTEN?"),
+    (
+        "GOLDEN_LISTEN",
+        "nowhere",
+        "listen: \"nowhere\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090 (environment GOLDEN_LISTEN)",
+    ),
+    (
+        "GOLDEN_TIMEOUTS_CONNECT",
+        "5",
+        "timeouts.connect: \"5\" has no unit; expected a duration such as 250ms, 5s or 2m (environment GOLDEN_TIMEOUTS_CONNECT)",
+    ),
+    (
+        "GOLDEN_PROBES_PATHS",
+        "/healthz,readyz",
+        "probes.paths[1]: \"readyz\" is not a path; expected one that starts with / and is percent-encoded like in a request (environment GOLDEN_PROBES_PATHS)",
+    ),
+    ("GOLDEN_ROUTES", "/a", "GOLDEN_ROUTES: cannot be set by a variable; put routes into the file"),
+    ("GOLDEN_LEARN_LIMIT", "5", "GOLDEN_LEARN_LIMIT: not built yet in this version; remove the variable"),
+    ("GOLDEN_OPENAPI", "x.yaml", "GOLDEN_OPENAPI: not built yet in this version; remove the variable"),
+    (
+        "GOLDEN_CONFIG",
+        "missing.yaml",
+        "config: cannot read \"missing.yaml\": No such file or directory (os error 2) (environment GOLDEN_CONFIG)",
+    ),
+];
+
+/// Flags alone.
+const BAD_FLAGS: &[(&[&str], &str)] = &[
+    (&[], "upstream: missing; expected http://HOST:PORT, given as --upstream, GOLDEN_UPSTREAM or a key of the file"),
+    (
+        &["--upstream=https://example.com"],
+        "upstream: \"https://example.com\" uses https, which is not built yet in this version; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=h2c://example.com"],
+        "upstream: \"h2c://example.com\" uses h2c, which is not built yet in this version; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=unix:/run/app.sock"],
+        "upstream: \"unix:/run/app.sock\" uses unix, which is not built yet in this version; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=ftp://example.com"],
+        "upstream: \"ftp://example.com\" has an unknown scheme; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=127.0.0.1:8080"],
+        "upstream: \"127.0.0.1:8080\" has no scheme; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=http://"],
+        "upstream: \"http://\" has no valid host; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=http://a b"],
+        "upstream: \"http://a b\" has no valid host; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=http://example.com:0"],
+        "upstream: \"http://example.com:0\" has no valid port; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=http://example.com:99999"],
+        "upstream: \"http://example.com:99999\" has no valid port; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=http://[::1:80"],
+        "upstream: \"http://[::1:80\" has a bracket that is not closed; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=http://example.com/api"],
+        "upstream: \"http://example.com/api\" has a path; expected http://HOST:PORT, for example http://127.0.0.1:8080, since paths are passed on as they come (flag --upstream)",
+    ),
+    (
+        &["--upstream=http://admin:hunter2@example.com"],
+        "upstream: \"http://***@example.com\" holds user information, which the sidecar does not send; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+    ),
+    (
+        &["--upstream=http://localhost:8000"],
+        "upstream: \"http://localhost:8000\" is our own listen address (0.0.0.0:8000), so requests would go round in a loop; expected the backend's (flag --upstream)",
+    ),
+    (
+        &["--upstream=http://127.0.0.1:9900"],
+        "upstream: \"http://127.0.0.1:9900\" is our own admin address (0.0.0.0:9900), so requests would go round in a loop; expected the backend's (flag --upstream)",
+    ),
+    (
+        &[UPSTREAM, "--workers=2000"],
+        "workers: \"2000\" is out of range; expected a whole number from 1 to 1024 or auto (flag --workers)",
+    ),
+    (
+        &[UPSTREAM, "--inflight=-1"],
+        "limits.inflight: \"-1\" is not a whole number; expected a whole number from 1 to 100000000 or none (flag --inflight)",
+    ),
+    (
+        &[UPSTREAM, "--drain-grace=soon"],
+        "drain.grace: \"soon\" is not a duration; expected a duration such as 250ms, 5s or 2m (flag --drain-grace)",
+    ),
+    (
+        &[UPSTREAM, "--config=missing.yaml"],
+        "config: cannot read \"missing.yaml\": No such file or directory (os error 2) (flag --config)",
+    ),
+    (&[UPSTREAM, "--config=."], "config: cannot read \".\": Is a directory (os error 21) (flag --config)"),
+];
+
+#[test]
+fn bad_files_are_refused_with_one_sentence() {
+    for (file, sentence) in BAD_FILES {
+        refused(Some(file), &[], &[UPSTREAM], sentence);
+    }
+}
+
+#[test]
+fn bad_variables_are_refused_with_one_sentence() {
+    for (name, value, sentence) in BAD_VARIABLES {
+        refused(None, &[(name, value)], &[UPSTREAM], sentence);
+    }
+}
+
+#[test]
+fn bad_flags_are_refused_with_one_sentence() {
+    for (args, sentence) in BAD_FLAGS {
+        refused(None, &[], args, sentence);
+    }
+}
+
+#[test]
+fn two_policies_in_the_environment_are_refused() {
+    refused(
+        None,
+        &[("GOLDEN_FORWARDED", "replace"), ("GOLDEN_FORWARDED_TRUST", "10.0.0.0/8")],
+        &[UPSTREAM],
+        "forwarded: given by GOLDEN_FORWARDED and by environment GOLDEN_FORWARDED_TRUST at once; expected one of them",
+    );
+}
+
+#[test]
+fn a_flag_before_and_after_check_is_refused() {
+    let output = run(None, &[], &[UPSTREAM, "--workers=1", "check", "--workers=2"]);
+    assert_eq!(text(&output.stderr), "--workers: given before and after the command; expected once\n");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn files_that_are_no_text_or_too_large_are_refused() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for (name, content, problem) in [
+        ("binary", vec![0xff, 0xfe, 0x00], "is not a text in UTF-8; expected a YAML file"),
+        ("large", vec![b'#'; (4 << 20) + 1], "is too large; expected at most 4MiB"),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("write the file");
+        let path = path.to_str().expect("UTF-8");
+        let failure = load(&[UPSTREAM, "--config", path], &[]).expect_err(name);
+        assert_eq!(failure.text, format!("config: \"{path}\" {problem} (flag --config)\n"));
+    }
+}
+
+// === defaults and precedence ===
+
+/// The contract's defaults, spelled out once more so that changing one is seen.
+const DEFAULTS: &str = "\
+upstream: http://127.0.0.1:8080  # from flag --upstream
+listen: 0.0.0.0:8000
+admin: 0.0.0.0:9900
+workers: 3  # from flag --workers
+timeouts:
+  client_head: 10s
+  client_body: 30s
+  client_idle: 75s
+  connect: 1s
+  pool_wait: 5s
+  head: 1m
+  body: 1m
+  upstream_idle: 1m
+  upstream_age: 10m
+limits:
+  connections: 10000
+  head_bytes: 64KiB
+  headers: 100
+  request_line_bytes: 16KiB
+  request_body_bytes: none
+  streams: 256
+  inflight: none
+  upstream_connections: 512
+  upstream_waiting: 1024
+  series: 2000
+drain:
+  grace: 5s
+  timeout: 30s
+  last_scrape: 0s
+routes: []
+buckets: [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+probes:
+  paths: [/healthz, /readyz, /livez]
+  user_agents: [kube-probe/]
+readiness:
+  path: none
+  interval: 1s
+saturation:
+  interval: 1s
+forwarded: append
+via: false
+";
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    assert_eq!(check(None, &[], &[UPSTREAM, "--workers=3"]), DEFAULTS);
+    let cores = std::thread::available_parallelism().expect("a number of cores");
+    assert_eq!(loaded(&[UPSTREAM], &[]).config.workers, cores.get());
+    assert!(check(None, &[], &[UPSTREAM]).contains(&format!("\nworkers: auto  # {cores} here\n")));
+}
+
+#[test]
+fn flag_wins_over_environment_over_file_over_default() {
+    let file = Some("upstream: http://file:1\ntimeouts:\n  connect: 2s\ndrain: {grace: 2s, timeout: 2s}\n");
+    let env = [("GOLDEN_TIMEOUTS_CONNECT", "3s"), ("GOLDEN_DRAIN_GRACE", "3s")];
+    let shown = check(file, &env, &["--connect-timeout=4s"]);
+    for line in [
+        "upstream: http://file:1  # from file\n",
+        "  connect: 4s  # from flag --connect-timeout\n",
+        "  grace: 3s  # from environment GOLDEN_DRAIN_GRACE\n",
+        "  timeout: 2s  # from file\n",
+        "  last_scrape: 0s\n",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+}
+
+#[test]
+fn a_mistake_that_a_stronger_source_covers_does_not_matter_but_an_unknown_name_does() {
+    assert!(check(Some("via: maybe"), &[("GOLDEN_VIA", "true")], &[UPSTREAM]).contains("via: true"));
+    refused(
+        Some("vai: maybe"),
+        &[("GOLDEN_VIA", "true")],
+        &[UPSTREAM],
+        "vai: unknown key; did you mean via? (golden.yaml:1)",
+    );
+}
+
+#[test]
+fn policy_of_the_environment_replaces_the_list_of_the_file() {
+    let file = Some("forwarded:\n  trust: [10.0.0.0/8]\n");
+    let shown = check(file, &[("GOLDEN_FORWARDED", "replace")], &[UPSTREAM]);
+    assert!(shown.contains("\nforwarded: replace  # from environment GOLDEN_FORWARDED\n"), "{shown}");
+    let shown = check(file, &[("GOLDEN_FORWARDED_TRUST", "10.0.0.1, fd00::/8")], &[UPSTREAM]);
+    let expected = "\nforwarded:  # from environment GOLDEN_FORWARDED_TRUST\n  trust: [\"10.0.0.1/32\", fd00::/8]\n";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn variables_of_others_and_empty_ones_do_not_count() {
+    let env = [
+        ("GOLDEN_LISTEN", ""),
+        ("GOLDEN_CONFIG", ""),
+        ("GOLDEN_SIDECAR_SERVICE_HOST", "10.0.0.1"),
+        ("GOLDEN_SIDECAR_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("LISTEN", "nowhere"),
+    ];
+    assert_eq!(check(None, &env, &[UPSTREAM, "--workers=3"]), DEFAULTS);
+}
+
+#[test]
+fn flags_hold_before_and_after_check() {
+    let after = run(None, &[], &["check", UPSTREAM, "--workers=3"]);
+    let before = run(None, &[], &[UPSTREAM, "--workers=3", "check"]);
+    let around = run(None, &[], &[UPSTREAM, "check", "--workers=3"]);
+    assert_eq!(text(&after.stdout), DEFAULTS);
+    assert_eq!((&before.stdout, &around.stdout), (&after.stdout, &after.stdout));
+}
+
+#[test]
+fn a_smaller_head_makes_the_default_request_line_smaller() {
+    let config = loaded(&[UPSTREAM], &[("GOLDEN_LIMITS_HEAD_BYTES", "2KiB")]).config;
+    assert_eq!((config.limits.head_bytes, config.limits.request_line_bytes), (2048, 2048));
+}
+
+#[test]
+fn addresses_that_only_look_alike_are_accepted() {
+    for args in [
+        &["--upstream=http://[::1]:8000"][..],
+        &["--upstream=http://127.0.0.2:8000", "--listen=127.0.0.1:8000"],
+        &["--upstream=http://example.com:8000"],
+        &[UPSTREAM, "--listen=127.0.0.1:8000", "--admin=127.0.0.2:8000"],
+        &[UPSTREAM, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0"],
+    ] {
+        loaded(args, &[]);
+    }
+    let config = loaded(&["--upstream=HTTP://Example.com/", "--listen=localhost:1", "--admin=[::]:2"], &[]).config;
+    assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("example.com", 80));
+    assert_eq!((config.listen.to_string(), config.admin.to_string()), ("127.0.0.1:1".into(), "[::]:2".into()));
+    let config = loaded(&["--upstream=http://[::1]:81"], &[]).config;
+    assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("::1", 81));
+}
+
+// === all keys ===
+
+/// Every key, none of them at its default.
+const ALL_KEYS: &str = "\
+upstream: http://[2001:db8::1]:8081
+listen: '[::1]:8001'
+admin: 127.0.0.1:9901
+workers: 3
+timeouts:
+  client_head: 11s
+  client_body: 12s
+  client_idle: 13s
+  connect: 14ms
+  pool_wait: 15s
+  head: 16s
+  body: 17s
+  upstream_idle: 18s
+  upstream_age: 19h
+limits:
+  connections: 20
+  head_bytes: 21KiB
+  headers: 22
+  request_line_bytes: 23B
+  request_body_bytes: 24MB
+  streams: 25
+  inflight: 26
+  upstream_connections: 27
+  upstream_waiting: 28
+  series: 29
+drain:
+  grace: 30s
+  timeout: 31s
+  last_scrape: 32s
+routes:
+  - path: /users/{id}
+    methods: [GET, PUT]
+    buckets: [0.05, 0.1]
+  - path: /files/{*rest}
+  - path: '/odd/\"quoted\"\\{{x}}'
+  - path: /users/{name}
+    methods: [POST]
+buckets: [0.33, 34]
+probes:
+  paths: [/a-b, '/c:d']
+  user_agents: ['it''s: \"me\"/1.0', '1.10', 'true', '- x', 'a, b']
+readiness:
+  path: /health?full=1
+  interval: 35s
+saturation:
+  interval: 36s
+forwarded:
+  trust: [10.0.0.0/8, 'fd00::/8', 192.168.1.1]
+via: true
+";
+
+#[test]
+fn what_check_prints_is_accepted_again_and_means_the_same() {
+    let first = check(Some(ALL_KEYS), &[], &[]);
+    assert_eq!(check(Some(&first), &[], &[]), first);
+    // Every value differs from its default, so every key has a source, sections and items of lists aside.
+    for line in
+        first.lines().filter(|line| !line.ends_with(':') && !line.contains("- path") && !line.starts_with("    "))
+    {
+        let in_policy = line.starts_with("  trust:");
+        assert_eq!(line.ends_with("  # from file"), !in_policy, "{line}");
+    }
+}
+
+#[test]
+fn the_json_form_is_accepted_as_a_file_too() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let read = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("write the file");
+        loaded(&["--config", path.to_str().expect("UTF-8")], &[])
+    };
+    let first = read("first.yaml", ALL_KEYS);
+    let again = read("again.json", &first.to_json());
+    assert_eq!(again.config, first.config);
+    assert_eq!(again.to_json(), first.to_json());
+}
+
+/// The variables that say what a JSON form says; items of lists are joined by commas.
+fn variables(path: &str, value: &serde_json::Value, variables: &mut Vec<(String, String)>) {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match value {
+        serde_json::Value::Object(entries) => {
+            for (key, value) in entries {
+                self::variables(&format!("{path}_{}", key.to_uppercase()), value, variables);
+            }
+        }
+        serde_json::Value::Array(items) => {
+            variables.push((path.to_owned(), items.iter().map(text).collect::<Vec<_>>().join(",")));
+        }
+        value => variables.push((path.to_owned(), text(value))),
+    }
+}
+
+#[test]
+fn every_key_but_the_routes_is_also_an_environment_variable() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("golden.yaml");
+    std::fs::write(&path, ALL_KEYS.replace(", 'a, b'", "")).expect("write the file");
+    let mut by_file = loaded(&["--config", path.to_str().expect("UTF-8")], &[]);
+    by_file.config.routes.clear();
+
+    let mut json: serde_json::Value = serde_json::from_str(&by_file.to_json()).expect("JSON");
+    json.as_object_mut().expect("a map").remove("routes");
+    let mut env = Vec::new();
+    variables("GOLDEN", &json, &mut env);
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert!(env.contains(&("GOLDEN_TIMEOUTS_CONNECT", "14ms")), "{env:?}");
+    assert_eq!(loaded(&[], &env).config, by_file.config);
+    // Leaving one out goes back to its default, so the equality above depends on each.
+    for left_out in 0..env.len() {
+        let (mut env, (name, _)) = (env.clone(), env[left_out]);
+        env.remove(left_out);
+        if name == "GOLDEN_UPSTREAM" {
+            load(&[], &env).expect_err("no upstream");
+        } else {
+            assert_ne!(loaded(&[], &env).config, by_file.config, "{name}");
+        }
+    }
+}
+
+// === secrets ===
+
+#[test]
+fn no_output_shows_a_secret_of_a_url() {
+    const URL: &str = "http://admin:hunter2@example.com:8080";
+    let in_file = format!("upstream: {URL}\n");
+    let as_key = format!("{{\"{URL}\": 1}}");
+    let broken = format!("upstream: [{URL}\n");
+    let query = "http://example.com/?token=hunter2";
+    let cases: [(Option<&str>, &[(&str, &str)], &[&str]); 12] = [
+        (None, &[], &["check", "--upstream", URL]),
+        (None, &[], &["check", "--upstream", "http://admin:hun/hunter2@example.com"]),
+        (None, &[], &["check", "--upstream", "admin:hunter2@example.com"]),
+        (None, &[], &["check", "--upstream", "https://admin:hunter2@example.com"]),
+        (None, &[], &["check", "--upstream", query]),
+        (None, &[("GOLDEN_UPSTREAM", URL)], &["check"]),
+        (None, &[("GOLDEN_LISTEN", URL)], &["check", UPSTREAM]),
+        (Some(&in_file), &[], &["check"]),
+        (Some(&as_key), &[], &["check"]),
+        (Some(&broken), &[], &["check"]),
+        // clap's own words.
+        (None, &[], &["check", URL]),
+        (None, &[], &["demo", "--upstream", URL]),
+    ];
+    for (file, env, args) in cases {
+        let output = run(file, env, args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let shown = [text(&output.stdout), text(&output.stderr)].concat();
+        assert!(!shown.is_empty() && !shown.contains("hunter2"), "{args:?} printed {shown}");
+    }
+}
+
+// === the other commands ===
+
+#[test]
+fn help_and_version_go_to_standard_output_and_wrong_usage_to_standard_error() {
+    for (args, code, stream, words) in [
+        (&["--help"][..], 0, Stream::Out, "--upstream-connections"),
+        (&["check", "--help"], 0, Stream::Out, "--drain-grace"),
+        (&["--version"], 0, Stream::Out, env!("CARGO_PKG_VERSION")),
+        (&["--colour"], 2, Stream::Error, "'--colour'"),
+        (&["--upstream"], 2, Stream::Error, "'--upstream <URL>'"),
+    ] {
+        let failure = load(args, &[]).expect_err("a text");
+        assert_eq!((failure.code, failure.stream), (code, stream), "{args:?}");
+        assert!(failure.text.contains(words), "{args:?} gave {}", failure.text);
+    }
+}
+
+/// The addresses and the duration of a demo.
+fn demo(args: &[&str], env: &[(&str, &str)]) -> (String, String, Option<Duration>) {
+    match load(&[&["demo"], args].concat(), env) {
+        Ok(Invocation::Demo { run_for, listen, admin }) => (listen.to_string(), admin.to_string(), run_for),
+        other => panic!("{args:?} gave {other:?}"),
+    }
+}
+
+#[test]
+fn demo_stays_on_loopback_unless_told_otherwise() {
+    assert_eq!(demo(&[], &[]), ("127.0.0.1:8000".into(), "127.0.0.1:9900".into(), None));
+    assert_eq!(
+        demo(&["--for=30s", "--listen=127.0.0.1:0"], &[("GOLDEN_LISTEN", "0.0.0.0:1"), ("GOLDEN_ADMIN", "0.0.0.0:2")]),
+        ("127.0.0.1:0".into(), "0.0.0.0:2".into(), Some(Duration::from_secs(30)))
+    );
+    for (args, sentence) in [
+        (&["--for=0s"][..], "for: \"0s\" is too short; expected more than 0s (flag --for)\n"),
+        (
+            &["--listen=127.0.0.1:9900"],
+            "listen: 127.0.0.1:9900 has the port of admin (127.0.0.1:9900); expected another port (flag --listen)\n",
+        ),
+    ] {
+        let failure = load(&[&["demo"], args].concat(), &[]).expect_err("a mistake");
+        assert_eq!((failure.text.as_str(), failure.code), (sentence, 2));
+    }
+    let failure = load(&[UPSTREAM, "demo"], &[]).expect_err("a flag that demo would ignore");
+    assert_eq!(failure.text, "--upstream: has no meaning for demo; remove it\n");
+}
+
+#[test]
+fn demo_configuration_ends_without_waiting() {
+    let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let config = Config::for_demo(address("127.0.0.1:1"), address("127.0.0.1:2"), address("127.0.0.1:3"));
+    assert_eq!(config.upstream.to_string(), "http://127.0.0.1:1");
+    assert_eq!((config.listen, config.admin), (address("127.0.0.1:2"), address("127.0.0.1:3")));
+    assert_eq!(config.drain.grace, Duration::ZERO);
+}
+
+/// Where a health check asks.
+fn healthcheck(args: &[&str], env: &[(&str, &str)]) -> String {
+    match load(&[&["healthcheck"], args].concat(), env) {
+        Ok(Invocation::Healthcheck { admin }) => admin.to_string(),
+        other => panic!("{args:?} {env:?} gave {other:?}"),
+    }
+}
+
+#[test]
+fn healthcheck_needs_only_the_admin_address_and_asks_on_loopback() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("golden.yaml");
+    // A mistake elsewhere is none of its business: the sidecar may run well on what it read before.
+    std::fs::write(&path, "admin: '[::]:3'\nvai: true\n").expect("write the file");
+    let path = path.to_str().expect("UTF-8");
+    for (args, env, expected) in [
+        (&[][..], &[][..], "127.0.0.1:9900"),
+        (&[], &[("GOLDEN_ADMIN", "0.0.0.0:2")], "127.0.0.1:2"),
+        (&[], &[("GOLDEN_CONFIG", path)], "[::1]:3"),
+        (&["--config", path], &[], "[::1]:3"),
+        (&["--config", path], &[("GOLDEN_ADMIN", "0.0.0.0:2")], "127.0.0.1:2"),
+        (&["--admin=10.0.0.1:4"], &[("GOLDEN_ADMIN", "0.0.0.0:2"), ("GOLDEN_CONFIG", path)], "10.0.0.1:4"),
+    ] {
+        assert_eq!(healthcheck(args, env), expected, "{args:?} {env:?}");
+    }
+    let failure = load(&["healthcheck", "--admin=127.0.0.1:0"], &[]).expect_err("port 0");
+    let sentence =
+        "admin: port 0 is chosen when the sidecar starts; expected the port that it listens on (flag --admin)\n";
+    assert_eq!((failure.text.as_str(), failure.code), (sentence, 2));
+}
+
+#[test]
+fn reload_reads_the_file_again_under_the_same_flags_and_variables() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("golden.yaml");
+    let write = |content: &str| std::fs::write(&path, content).expect("write the file");
+    write("via: false\nlimits: {headers: 10}\n");
+    let name = path.to_str().expect("UTF-8");
+    let first = loaded(&[UPSTREAM, "--config", name, "--workers=3"], &[("GOLDEN_LIMITS_HEADERS", "20")]);
+
+    write("via: true\nworkers: 4\nlimits: {headers: 30}\n");
+    let second = first.reload().expect("a good file");
+    let mut expected = first.config.clone();
+    expected.via = true;
+    assert_eq!(second.config, expected);
+    assert_eq!((second.config.workers, second.config.limits.headers), (3, 20));
+
+    write("via: perhaps\n");
+    let error = second.reload().expect_err("a bad file");
+    assert_eq!(error.key(), "via");
+    assert_eq!(error.to_string(), format!("via: \"perhaps\" is not a boolean; expected true or false ({name}:1)"));
+}
+
+// === any text ===
+
+/// Lines that resemble a configuration more than random characters do.
+fn yaml_like() -> impl Strategy<Value = String> {
+    let key = prop::sample::select(vec![
+        "timeouts",
+        "connect",
+        "limits",
+        "head_bytes",
+        "routes",
+        "path",
+        "methods",
+        "buckets",
+        "forwarded",
+        "trust",
+        "upstream",
+        "listen",
+        "probes",
+        "paths",
+        "via",
+        "<<",
+        "x",
+    ]);
+    let value = prop_oneof![
+        "[a-z0-9/{}*.:@\\[\\], -]{0,12}",
+        prop::sample::select(vec![
+            "",
+            "~",
+            "5s",
+            "64KiB",
+            "&a [1]",
+            "*a",
+            "{trust: [::/0]}",
+            "[0.1, 1e999]",
+            "'/{a}{{b}}'",
+            "!!int x",
+            "|",
+        ])
+        .prop_map(str::to_owned),
+    ];
+    let line = (0..3usize, any::<bool>(), key, value).prop_map(|(depth, item, key, value)| {
+        format!("{}{}{key}: {value}\n", "  ".repeat(depth), if item { "- " } else { "" })
+    });
+    prop::collection::vec(line, 0..8).prop_map(|lines| lines.concat())
+}
+
+/// A template out of pieces that routers trip over.
+fn template_like() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec!["/", "a", "b", "{", "}", "{x}", "{y}", "{*r}", "{{", "}}", "*", "-"]);
+    prop::collection::vec(piece, 0..8).prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
+/// Loads a file with this text; a refusal must be one line with code 2.
+fn load_text(content: &str) -> Result<(), TestCaseError> {
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::fs::write(file.path(), content).expect("write the file");
+    let path = file.path().to_str().expect("UTF-8");
+    match load(&[UPSTREAM, "--config", path], &[]) {
+        Ok(Invocation::Run(loaded)) => {
+            std::fs::write(file.path(), loaded.to_yaml()).expect("write the file");
+            let again = loaded.reload().expect("what is shown is accepted");
+            prop_assert_eq!(again.config, loaded.config);
+        }
+        Ok(other) => prop_assert!(false, "{:?}", other),
+        Err(failure) => {
+            prop_assert_eq!((failure.code, failure.stream), (2, Stream::Error));
+            prop_assert!(failure.text.ends_with('\n'));
+            prop_assert!(!failure.text.trim_end_matches('\n').contains(char::is_control), "{:?}", failure.text);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn any_text_as_a_file_is_accepted_or_refused_on_one_line(content in any::<String>()) {
+        load_text(&content)?;
+    }
+
+    #[test]
+    fn any_yaml_like_text_as_a_file_is_accepted_or_refused_on_one_line(content in yaml_like()) {
+        load_text(&content)?;
+    }
+
+    #[test]
+    fn any_routes_are_accepted_or_refused_on_one_line(paths in prop::collection::vec(template_like(), 1..4)) {
+        let routes: Vec<String> = paths.iter().map(|path| format!("  - path: '{path}'\n")).collect();
+        load_text(&format!("routes:\n{}", routes.concat()))?;
+    }
+
+    #[test]
+    fn any_text_as_a_value_is_accepted_or_refused_on_one_line(value in any::<String>()) {
+        for name in ["GOLDEN_UPSTREAM", "GOLDEN_LISTEN", "GOLDEN_BUCKETS", "GOLDEN_FORWARDED_TRUST", "GOLDEN_READINESS_PATH"] {
+            if let Err(failure) = load(&[], &[("GOLDEN_UPSTREAM", "http://a"), (name, &value)]) {
+                prop_assert!(!failure.text.trim_end_matches('\n').contains(char::is_control), "{:?}", failure.text);
+            }
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_they_were_written(milliseconds in 0..=31_536_000_000u64) {
+        let duration = Duration::from_millis(milliseconds);
+        prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+    }
+
+    #[test]
+    fn sizes_are_read_as_they_were_written(bytes in any::<u64>(), factor in prop::sample::select(vec![1u64, 1000, 1 << 10, 1_000_000, 1 << 30])) {
+        for bytes in [bytes, (bytes % 1000) * factor] {
+            prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
+        }
+    }
+}
