@@ -705,6 +705,9 @@ fn every_key_but_the_routes_is_also_an_environment_variable() {
 
 // === secrets ===
 
+/// A file, variables and arguments.
+type Case<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[test]
 fn no_output_shows_a_secret_of_a_url() {
     const URL: &str = "http://admin:hunter2@example.com:8080";
@@ -712,7 +715,9 @@ fn no_output_shows_a_secret_of_a_url() {
     let as_key = format!("{{\"{URL}\": 1}}");
     let broken = format!("upstream: [{URL}\n");
     let query = "http://example.com/?token=hunter2";
-    let cases: [(Option<&str>, &[(&str, &str)], &[&str]); 12] = [
+    let mistyped = format!("--upstrem={URL}");
+    let value_of_a_switch = format!("--version={URL}");
+    let cases: &[Case<'_>] = &[
         (None, &[], &["check", "--upstream", URL]),
         (None, &[], &["check", "--upstream", "http://admin:hun/hunter2@example.com"]),
         (None, &[], &["check", "--upstream", "admin:hunter2@example.com"]),
@@ -725,10 +730,12 @@ fn no_output_shows_a_secret_of_a_url() {
         (Some(&broken), &[], &["check"]),
         // clap's own words.
         (None, &[], &["check", URL]),
+        (None, &[], &["check", &mistyped]),
+        (None, &[], &[&value_of_a_switch]),
         (None, &[], &["demo", "--upstream", URL]),
     ];
     for (file, env, args) in cases {
-        let output = run(file, env, args);
+        let output = run(*file, env, args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         let shown = [text(&output.stdout), text(&output.stderr)].concat();
         assert!(!shown.is_empty() && !shown.contains("hunter2"), "{args:?} printed {shown}");

@@ -115,10 +115,13 @@ pub(super) enum Asked {
 pub(super) fn parse(args: &[OsString]) -> Result<Asked, Failure> {
     let CommandLine { flags, command } = CommandLine::try_parse_from(args).map_err(|error| {
         let mut text = error.render().to_string();
-        for arg in args.iter().filter_map(|arg| arg.to_str()) {
-            let redacted = redact(arg);
-            if redacted != arg {
-                text = text.replace(arg, &redacted);
+        // clap quotes what it does not understand: a whole argument, or what stands behind its `=`.
+        for arg in args.iter().map(|arg| arg.to_string_lossy()) {
+            for part in [&*arg, arg.split_once('=').map_or("", |(_, value)| value)] {
+                let redacted = redact(part);
+                if redacted != part {
+                    text = text.replace(part, &redacted);
+                }
             }
         }
         Failure {
