@@ -1,5 +1,6 @@
 //! Golden Sidecar.
 pub mod config;
+pub mod exposition;
 pub mod labels;
 pub mod measure;
 pub mod proxy;
