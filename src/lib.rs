@@ -1,4 +1,5 @@
 //! Golden Sidecar.
+pub mod admin;
 pub mod config;
 pub mod exposition;
 pub mod labels;

@@ -1,0 +1,158 @@
+//! The admin port: it reads, it never writes. Nothing here can change the proxy or a number; the one thing that it
+//! tells the others is that a scrape happened ([`Admin::scraped`]).
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `server.rs` | connections: how many, how slow they may be, how they end |
+//! | `health.rs` | the readiness state, with a writing end for others and a reading end for this room |
+//! | `page.rs` | the page at `/` |
+//!
+//! Every endpoint is one line of `ENDPOINTS` and one arm of [`Admin::respond`]. It runs on the small admin runtime, so
+//! that even a large page takes no time from a worker.
+
+mod health;
+mod page;
+mod server;
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+use tokio::sync::watch;
+
+use crate::exposition::{self, Exporter};
+
+pub use health::{Backend, Readiness, ReadinessReader};
+pub use server::{Limits, serve, serve_with};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What there is, in the order that the page shows it: path, endpoint, one sentence.
+const ENDPOINTS: [(&str, Endpoint, &str); 5] = [
+    ("/", Endpoint::Page, "This page."),
+    ("/metrics", Endpoint::Metrics, "All numbers, for Prometheus: text 0.0.4 or OpenMetrics 1.0.0, gzip when asked."),
+    ("/livez", Endpoint::Live, "200 while this process can answer at all."),
+    ("/readyz", Endpoint::Ready, "200 when traffic is welcome, otherwise 503 with one line per reason."),
+    ("/api/v1/config", Endpoint::Config, "The effective configuration as JSON, secrets redacted."),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint {
+    Page,
+    Metrics,
+    Live,
+    Ready,
+    Config,
+}
+
+/// What the page at `/` says about this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Version of this program.
+    pub version: String,
+    /// The address that the proxy is bound to.
+    pub proxy: SocketAddr,
+    /// The backend as it is shown to people: `http://127.0.0.1:8080`.
+    pub upstream: String,
+}
+
+/// Everything that the endpoints read.
+#[derive(Debug)]
+pub struct Admin {
+    exporter: Exporter,
+    readiness: ReadinessReader,
+    config_json: watch::Receiver<Bytes>,
+    about: About,
+    scrapes: watch::Sender<u64>,
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// Joins the parts. `config_json` is the redacted effective configuration as JSON text; whoever reloads it sends
+    /// the new text through the other end.
+    #[must_use]
+    pub fn new(
+        exporter: Exporter,
+        readiness: ReadinessReader,
+        config_json: watch::Receiver<Bytes>,
+        about: About,
+    ) -> Admin {
+        Admin { exporter, readiness, config_json, about, scrapes: watch::Sender::new(0) }
+    }
+
+    /// Metrics pages handed out so far. HEAD does not count: nobody read a number.
+    #[must_use]
+    pub fn scrapes(&self) -> u64 {
+        *self.scrapes.borrow()
+    }
+
+    /// Waits for the next metrics page after this call (not after the first poll). The page may still be on its way to
+    /// its reader then; ending [`serve`] lets it arrive.
+    pub fn scraped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut scrapes = self.scrapes.subscribe();
+        async move {
+            // Closed means that the server is gone: there will be no further scrape to wait for.
+            let _ = scrapes.changed().await;
+        }
+    }
+
+    /// The answer to a request. For HEAD the body is given too: the server sends its length and leaves it out.
+    #[must_use]
+    pub fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
+        let path = request.uri.path();
+        let Some((_, endpoint, _)) = ENDPOINTS.iter().find(|(known, _, _)| *known == path) else {
+            return answer(StatusCode::NOT_FOUND, TEXT, "there is nothing here; / lists what there is\n");
+        };
+        if request.method != Method::GET && request.method != Method::HEAD {
+            let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "read-only: GET and HEAD\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match endpoint {
+            Endpoint::Live => answer(StatusCode::OK, TEXT, "ok\n"),
+            Endpoint::Ready => {
+                let (ready, text) = self.readiness.text();
+                answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, text)
+            }
+            Endpoint::Config => answer(StatusCode::OK, "application/json", self.config_json.borrow().clone()),
+            Endpoint::Page => {
+                let page = page::render(&self.about, &self.readiness.reasons());
+                let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page);
+                let policy = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
+                response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+                response
+            }
+            Endpoint::Metrics => self.metrics(request),
+        }
+    }
+
+    fn metrics(&self, request: &Parts) -> Response<Full<Bytes>> {
+        let page = self.exporter.render(exposition::format(&request.headers), exposition::encoding(&request.headers));
+        let mut response = answer(StatusCode::OK, page.content_type, page.body);
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if let Some(encoding) = page.content_encoding {
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        if request.method == Method::GET {
+            self.scrapes.send_modify(|scrapes| *scrapes += 1);
+        }
+        response
+    }
+}
+
+/// An answer with the fields that all of them carry.
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
