@@ -37,7 +37,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 
 use super::random::Random;
 
-/// Requests in flight at which a wait is twice as long as when quiet. The demo's users keep 3 to 12 in flight, so
+/// Requests in flight at which a wait is twice as long as when quiet. The demo's users keep 1 to 12 in flight, so
 /// latency visibly follows traffic without a collapse.
 const BUSY_DOUBLING: f64 = 12.0;
 /// Time from one burst of checkout errors to the next: three fall into a minute of the traffic's rhythm, off its beat.
