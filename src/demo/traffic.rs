@@ -465,6 +465,7 @@ mod tests {
     use std::convert::Infallible;
 
     use hyper::service::service_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::sync::{oneshot, watch};
 
@@ -599,6 +600,31 @@ mod tests {
         for _ in 0..2 {
             let status = client.exchange(request(Method::GET, "/healthz", Bytes::new())).await.unwrap();
             assert_eq!(status, StatusCode::OK);
+        }
+    }
+
+    #[tokio::test]
+    async fn client_whose_idle_connection_was_closed_connects_anew_without_a_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = Client::new(listener.local_addr().unwrap(), "test");
+        // Answers one request per connection, promises to keep it, and closes it.
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = [0; 1024];
+                assert!(stream.read(&mut head).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            }
+        });
+        for _ in 0..2 {
+            let exchange = client.exchange(request(Method::GET, "/healthz", Bytes::new()));
+            assert_eq!(timeout(DEADLINE, exchange).await.unwrap().unwrap(), StatusCode::OK);
+            let noticed = async {
+                while !client.connection.as_ref().unwrap().sender.is_closed() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(DEADLINE, noticed).await.unwrap();
         }
     }
 
