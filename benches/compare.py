@@ -58,6 +58,8 @@ TITLES = {
 RATIO_BARS = {"haproxy": 1.00, "haproxy-tcp": 1.30, "sidecar-unmeasured": 1.03}
 # read, write, read, write. The rest is room for epoll_wait, shared by many requests, and for the samplers' ticks.
 SYSCALLS_BAR = 4.2
+# Above this share of its core a proxy counts as the narrow place.
+SATURATED_RATIO = 0.9
 MEMORY_REST_BAR_MIB = 15.0
 MEMORY_CONNECTION_BAR_KIB = 2.0
 STARTUP_BAR_MS = 100.0
@@ -530,6 +532,10 @@ def section_cost(bench: Bench, report: Report) -> None:
         ["proxy", "CPU µs/request", "min-max", "requests/s", "p50 ms", "p99 ms", "core busy", "sidecar ÷ this (min-max)"],
         rows,
     )
+    # A proxy that waits for work pays more wake-ups per request than one at its limit: worth knowing when comparing.
+    idle = [TITLES[name] for name in options.proxies if statistics.median(over(name, "core_busy_ratio")) < SATURATED_RATIO]
+    if idle:
+        report.note(f"Not at their limit, as load and backend were the narrower place: {', '.join(idle)}.")
     for name, limit in RATIO_BARS.items():
         if name in ratios:
             report.bars.append(Bar(f"CPU per request, sidecar ÷ {TITLES[name]}", statistics.median(ratios[name]), limit, "x"))
