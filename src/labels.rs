@@ -10,7 +10,7 @@ macro_rules! closed_set {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
+        pub enum $name { $(#[doc = concat!("The label value `", $text, "`.")] $(#[$vdoc])* $variant),+ }
 
         impl $name {
             /// Every value, in index order.

@@ -1,9 +1,14 @@
 //! Golden Sidecar.
 pub mod admin;
+pub mod app;
 pub mod config;
+pub mod demo;
 pub mod exposition;
 pub mod labels;
 pub mod measure;
 pub mod proxy;
+pub mod readiness;
 pub mod routes;
+pub mod saturation;
+pub mod shutdown;
 pub mod signals;

@@ -1,20 +1,62 @@
 //! Parse, load, run, exit code.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use golden_sidecar::config::{self, Failure, Invocation, Stream};
+use golden_sidecar::app;
+use golden_sidecar::config::{self, Invocation, Stream};
+
+/// Small blocks come and go with every connection; mimalloc does that with fewer instructions than glibc.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let outcome = match config::load(std::env::args_os().collect(), std::env::vars_os().collect()) {
-        Ok(Invocation::Check(loaded)) => Failure { text: loaded.to_yaml(), code: 0, stream: Stream::Out },
-        Ok(_) => Failure { text: "not built yet in this version\n".to_owned(), code: 1, stream: Stream::Error },
-        Err(failure) => failure,
+    let invocation = match config::load(std::env::args_os().collect(), std::env::vars_os().collect()) {
+        Ok(invocation) => invocation,
+        Err(failure) => {
+            // A reader that has left (`--help | head -1`) is no failure of ours.
+            let _ = match failure.stream {
+                Stream::Out => std::io::stdout().write_all(failure.text.as_bytes()),
+                Stream::Error => std::io::stderr().write_all(failure.text.as_bytes()),
+            };
+            return ExitCode::from(failure.code);
+        }
     };
-    // A reader that has left (`check | head -1`) is no failure of ours.
-    let _ = match outcome.stream {
-        Stream::Out => std::io::stdout().write_all(outcome.text.as_bytes()),
-        Stream::Error => std::io::stderr().write_all(outcome.text.as_bytes()),
+    let result = match invocation {
+        Invocation::Run(loaded) => {
+            log_to_stderr("info");
+            app::run(loaded)
+        }
+        Invocation::Demo { run_for, listen, admin } => {
+            log_to_stderr("warn");
+            app::run_demo(run_for, listen, admin)
+        }
+        Invocation::Check(loaded) => {
+            let _ = std::io::stdout().write_all(loaded.to_yaml().as_bytes());
+            Ok(())
+        }
+        Invocation::Healthcheck { admin } => {
+            return match app::healthcheck(admin) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(said) => {
+                    let _ = writeln!(std::io::stderr(), "{said}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
     };
-    ExitCode::from(outcome.code)
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Log lines are JSON on standard error. `RUST_LOG` filters them.
+fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -21,8 +21,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::labels::{
-    CloseReason, RetryResult,
-    Direction, Failure, FirstByte, Method, OverheadDirection, Phase, RouteId, Traffic, TunnelProtocol,
+    CloseReason, Direction, Failure, FirstByte, Method, OverheadDirection, Phase, RetryResult, RouteId, Traffic,
+    TunnelProtocol,
 };
 use crate::measure::outcome::{End, Facts, Outcome, classify};
 use crate::signals::keys::{DurationKey, ErrorKey, RequestKey};

@@ -148,7 +148,9 @@ impl Source {
         match &mut self.left {
             Left::Nothing => Ok(Piece::End),
             _ if window.is_empty() => Ok(Piece::NeedsMore),
-            Left::Bytes(left) => Ok(Piece::Bytes(usize::try_from(*left).unwrap_or(usize::MAX).min(window.unread().len()))),
+            Left::Bytes(left) => {
+                Ok(Piece::Bytes(usize::try_from(*left).unwrap_or(usize::MAX).min(window.unread().len())))
+            }
             Left::UntilClose => Ok(Piece::Bytes(window.unread().len())),
             Left::Chunks(reader) => {
                 let (used, step) = reader.step(window.unread()).map_err(|_bad| Malformed)?;

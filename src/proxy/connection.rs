@@ -314,8 +314,7 @@ fn unscannable(error: ScanError) -> Refused {
 
 /// Answers a request that could not be read, counts it as one (method `_OTHER`, no route), and closes.
 async fn refuse(worker: &Worker, settings: &Settings, client: &mut Client, refused: Refused) {
-    let begin =
-        Begin { route: RouteId::UNMATCHED, method: Method::Other, traffic: Traffic::User, at: measure::now() };
+    let begin = Begin { route: RouteId::UNMATCHED, method: Method::Other, traffic: Traffic::User, at: measure::now() };
     let mut observation = Observation::begin(&worker.meter, begin);
     observation.fail(refused.failure, Phase::Head);
     let answer = refused.answer();
@@ -337,8 +336,7 @@ fn wants_json(head: &[u8]) -> bool {
 
 /// Turns a connection away that is over the limit: an answer, without reading a request.
 pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
-    let begin =
-        Begin { route: RouteId::UNMATCHED, method: Method::Other, traffic: Traffic::User, at: measure::now() };
+    let begin = Begin { route: RouteId::UNMATCHED, method: Method::Other, traffic: Traffic::User, at: measure::now() };
     let mut observation = Observation::begin(&worker.meter, begin);
     observation.fail(Failure::NoCapacity, Phase::Head);
     let Some(answer) = Answer::to(Failure::NoCapacity) else { return };

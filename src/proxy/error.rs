@@ -73,7 +73,9 @@ impl Answer {
             Failure::DnsFailure => (502, "dns_error", "the name of the backend could not be resolved"),
             Failure::TlsFailure => (502, "tls_protocol_error", "the TLS handshake with the backend failed"),
             Failure::NoCapacity => (503, "connection_limit_reached", "too many requests are waiting for the backend"),
-            Failure::QueueTimeout => (503, "connection_limit_reached", "no connection to the backend became free in time"),
+            Failure::QueueTimeout => {
+                (503, "connection_limit_reached", "no connection to the backend became free in time")
+            }
             Failure::Shed => (503, "connection_limit_reached", "too many requests are in flight"),
             Failure::HeadTimeout => (504, "http_response_timeout", "the backend did not answer in time"),
             Failure::ResetBeforeHead => {

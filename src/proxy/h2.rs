@@ -205,14 +205,15 @@ async fn stream_service(
     let path = &target.as_bytes()[head.path.clone()];
     let traffic = if settings.is_probe(path) || head.probe_agent { Traffic::Probe } else { Traffic::User };
     let route = settings.routes.find(head.method, path);
-    let mut observation =
-        Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: begun });
+    let mut observation = Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: begun });
 
     let deadline = worker.timers.slot();
     let upload = Upload::new(incoming, outbox, &head, settings.limits.request_body_bytes);
     let stream = Stream { worker: Rc::clone(&worker), settings, deadline, upload };
     match exchange(stream, &head, begun, &mut observation).await {
-        Ok((response, exchange)) => response.map(|()| StreamBody::Relayed(Box::new(Relayed { exchange, observation, _busy: busy }))),
+        Ok((response, exchange)) => {
+            response.map(|()| StreamBody::Relayed(Box::new(Relayed { exchange, observation, _busy: busy })))
+        }
         Err(Trouble::Failed(failure, phase)) => {
             observation.fail(failure, phase);
             let to_head = head.method == Method::Head;

@@ -238,8 +238,8 @@ async fn send_and_wait(
                 }
                 Poll::Ready(end) => {
                     let at_end = matches!(end, Ok(Filled::Eof));
-                    let untouched = connection.written == written_before
-                        || (at_end && connection.never_delivered(written_before));
+                    let untouched =
+                        connection.written == written_before || (at_end && connection.never_delivered(written_before));
                     if connection.reused && !heard && upload.is_read() && upload.replayable && untouched {
                         return Poll::Ready(Err(Lost::NeverDelivered));
                     }

@@ -324,7 +324,8 @@ impl Pool {
         observation: &mut Observation,
         watch: Watch<'_>,
     ) -> Result<(Box<Connection>, Instant), Trouble> {
-        let at_once = poll_fn(|cx| Poll::Ready(self.line_is_empty().then(|| self.take_idle(cx, timeouts)).flatten())).await;
+        let at_once =
+            poll_fn(|cx| Poll::Ready(self.line_is_empty().then(|| self.take_idle(cx, timeouts)).flatten())).await;
         if let Some(connection) = at_once {
             observation.queued(std::time::Duration::ZERO);
             return Ok((connection, begun));

@@ -126,17 +126,18 @@ impl<'a> Page<'a> {
 
     fn client_side(&mut self) {
         let shards = self.shards;
-        self.push_each(&f::ACTIVE_REQUESTS, Method::ALL, |m| m.as_str(), |m| {
-            shards.iter().map(|s| s.active_requests[m.index()].get()).sum::<i64>().max(0) as f64
-        });
+        self.push_each(
+            &f::ACTIVE_REQUESTS,
+            Method::ALL,
+            |m| m.as_str(),
+            |m| shards.iter().map(|s| s.active_requests[m.index()].get()).sum::<i64>().max(0) as f64,
+        );
         if let Some(limit) = self.bound(|b| &b.inflight) {
             self.push_one(&f::INFLIGHT_LIMIT, limit);
         }
         let peak = self.signals.inflight_peak() as f64;
         self.families.push(collected(&f::INFLIGHT_PEAK, vec![simple(&f::INFLIGHT_PEAK, &["1m"], peak)]));
-        let gauge = |pick: fn(&Shard) -> &store::Gauge| {
-            shards.iter().map(|s| pick(s).get()).sum::<i64>().max(0) as f64
-        };
+        let gauge = |pick: fn(&Shard) -> &store::Gauge| shards.iter().map(|s| pick(s).get()).sum::<i64>().max(0) as f64;
         self.push_pair(
             &f::SERVER_CONNECTIONS,
             [("active", gauge(|s| &s.connections_active)), ("idle", gauge(|s| &s.connections_idle))],
@@ -145,15 +146,24 @@ impl<'a> Page<'a> {
             self.push_one(&f::SERVER_CONNECTIONS_LIMIT, limit);
         }
         self.push_one(&f::SERVER_CONNECTIONS_OPENED, total(shards, |s| &s.connections_opened) as f64);
-        self.push_each(&f::SERVER_CONNECTIONS_REJECTED, RejectReason::ALL, |r| r.as_str(), |r| {
-            total(shards, |s| &s.connections_rejected[r.index()]) as f64
-        });
-        self.push_each(&f::TUNNELS, TunnelProtocol::ALL, |p| p.as_str(), |p| {
-            shards.iter().map(|s| s.tunnels[p.index()].get()).sum::<i64>().max(0) as f64
-        });
-        self.push_each(&f::TUNNELS_OPENED, TunnelProtocol::ALL, |p| p.as_str(), |p| {
-            total(shards, |s| &s.tunnels_opened[p.index()]) as f64
-        });
+        self.push_each(
+            &f::SERVER_CONNECTIONS_REJECTED,
+            RejectReason::ALL,
+            |r| r.as_str(),
+            |r| total(shards, |s| &s.connections_rejected[r.index()]) as f64,
+        );
+        self.push_each(
+            &f::TUNNELS,
+            TunnelProtocol::ALL,
+            |p| p.as_str(),
+            |p| shards.iter().map(|s| s.tunnels[p.index()].get()).sum::<i64>().max(0) as f64,
+        );
+        self.push_each(
+            &f::TUNNELS_OPENED,
+            TunnelProtocol::ALL,
+            |p| p.as_str(),
+            |p| total(shards, |s| &s.tunnels_opened[p.index()]) as f64,
+        );
         let mut metrics = Vec::new();
         for protocol in TunnelProtocol::ALL {
             for direction in Direction::ALL {
@@ -179,9 +189,7 @@ impl<'a> Page<'a> {
             histogram(&f::OVERHEAD, vec![d.as_str().into()], &sum)
         });
         self.families.push(collected(&f::OVERHEAD, metrics.collect()));
-        let gauge = |pick: fn(&Shard) -> &store::Gauge| {
-            shards.iter().map(|s| pick(s).get()).sum::<i64>().max(0) as f64
-        };
+        let gauge = |pick: fn(&Shard) -> &store::Gauge| shards.iter().map(|s| pick(s).get()).sum::<i64>().max(0) as f64;
         self.push_pair(
             &f::UPSTREAM_CONNECTIONS,
             [("active", gauge(|s| &s.upstream_active)), ("idle", gauge(|s| &s.upstream_idle))],
@@ -192,20 +200,26 @@ impl<'a> Page<'a> {
         self.push_one(&f::POOL_WAITING, gauge(|s| &s.pool_waiting));
         self.push_one(&f::POOL_TIMEOUTS, total(shards, |s| &s.pool_timeouts) as f64);
         self.push_one(&f::UPSTREAM_OPENED, total(shards, |s| &s.upstream_opened) as f64);
-        self.push_each(&f::UPSTREAM_CLOSED, CloseReason::ALL, |r| r.as_str(), |r| {
-            total(shards, |s| &s.upstream_closed[r.index()]) as f64
-        });
-        self.push_each(&f::RETRIES, RetryResult::ALL, |r| r.as_str(), |r| {
-            total(shards, |s| &s.retries[r.index()]) as f64
-        });
+        self.push_each(
+            &f::UPSTREAM_CLOSED,
+            CloseReason::ALL,
+            |r| r.as_str(),
+            |r| total(shards, |s| &s.upstream_closed[r.index()]) as f64,
+        );
+        self.push_each(
+            &f::RETRIES,
+            RetryResult::ALL,
+            |r| r.as_str(),
+            |r| total(shards, |s| &s.retries[r.index()]) as f64,
+        );
     }
 
     fn sampled(&mut self) {
         let signals = self.signals;
         let sampled = signals.sampled.lock().expect(POISON);
-        let ratios = Resource::ALL.iter().filter_map(|r| {
-            sampled.ratios[r.index()].map(|ratio| simple(&f::SATURATION, &[r.as_str()], ratio))
-        });
+        let ratios = Resource::ALL
+            .iter()
+            .filter_map(|r| sampled.ratios[r.index()].map(|ratio| simple(&f::SATURATION, &[r.as_str()], ratio)));
         self.families.push(collected(&f::SATURATION, ratios.collect()));
         let busy = sampled.worker_busy.iter().enumerate();
         let busy = busy.map(|(worker, ratio)| simple(&f::WORKER_BUSY, &[&worker.to_string()], *ratio));
@@ -218,14 +232,14 @@ impl<'a> Page<'a> {
     fn itself(&mut self) {
         let declared = self.names.len().saturating_sub(2) as f64;
         self.families.push(collected(&f::ROUTES, vec![simple(&f::ROUTES, &["declared"], declared)]));
-        self.push_one(
-            &f::ROUTES_FOLDED,
-            self.signals.folded_routes.load(std::sync::atomic::Ordering::Relaxed) as f64,
-        );
+        self.push_one(&f::ROUTES_FOLDED, self.signals.folded_routes.load(std::sync::atomic::Ordering::Relaxed) as f64);
         let shards = self.shards;
-        self.push_each(&f::OVERFLOW, &Bounded::ALL, |b| b.family().name, |b| {
-            total(shards, |s| &s.overflow[*b as usize]) as f64
-        });
+        self.push_each(
+            &f::OVERFLOW,
+            &Bounded::ALL,
+            |b| b.family().name,
+            |b| total(shards, |s| &s.overflow[*b as usize]) as f64,
+        );
         let counts: Vec<_> = Bounded::ALL
             .iter()
             .map(|b| {
@@ -287,9 +301,9 @@ impl<'a> Page<'a> {
                 cell.add_to(sums.entry((*route, *key)).or_insert_with(|| HistogramTotal::new(cell.edges())));
             }
         }
-        let metrics = sums.into_iter().map(|((route, key), sum)| {
-            histogram(family, K::unpack(key).values(&self.names[route.index()]), &sum)
-        });
+        let metrics = sums
+            .into_iter()
+            .map(|((route, key), sum)| histogram(family, K::unpack(key).values(&self.names[route.index()]), &sum));
         let metrics = metrics.collect();
         self.families.push(collected(family, metrics));
     }

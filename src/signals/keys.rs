@@ -1,9 +1,7 @@
 //! Label sets as small numbers. On the request path a label set is one `u32` that is compared with a handful of
 //! others; the texts are made from it when a page is built.
 
-use crate::labels::{
-    AbortPhase, ErrorType, Fault, FirstByte, Method, Origin, Phase, StreamEnd, Traffic, status_text,
-};
+use crate::labels::{AbortPhase, ErrorType, Fault, FirstByte, Method, Origin, Phase, StreamEnd, Traffic, status_text};
 
 /// `status` has 10 bits: three digits, or 0 for none.
 const STATUS_BITS: u32 = 10;
@@ -50,13 +48,7 @@ impl Key for RequestKey {
 
     fn values(self, route: &str) -> Vec<String> {
         let Self { method, status, origin, traffic } = self;
-        vec![
-            route.into(),
-            method.as_str().into(),
-            status_text(status),
-            origin.as_str().into(),
-            traffic.as_str().into(),
-        ]
+        vec![route.into(), method.as_str().into(), status_text(status), origin.as_str().into(), traffic.as_str().into()]
     }
 }
 

@@ -124,8 +124,7 @@ impl Signals {
         let phase_edges = Edges::new(&PHASE_EDGES);
         let overhead_edges = Edges::new(&OVERHEAD_EDGES);
         let default_edges = Edges::new(edges);
-        let fixed =
-            |name: &str| RouteInfo { name: name.to_owned(), edges: Arc::clone(&default_edges), preset: false };
+        let fixed = |name: &str| RouteInfo { name: name.to_owned(), edges: Arc::clone(&default_edges), preset: false };
         Arc::new(Signals {
             // An hour back, so that a start of 0 can mean "none".
             epoch: Instant::now(),

@@ -142,7 +142,10 @@ impl Process {
                 .expect(VALID),
             resident: gauge("process_resident_memory_bytes", "Resident memory of this sidecar's process."),
             open_fds: gauge("process_open_fds", "File descriptors that this sidecar's process has open."),
-            max_fds: gauge("process_max_fds", "Most file descriptors this sidecar's process may open; absent if unlimited."),
+            max_fds: gauge(
+                "process_max_fds",
+                "Most file descriptors this sidecar's process may open; absent if unlimited.",
+            ),
             start: gauge("process_start_time_seconds", "Unix time at which this sidecar's process started."),
         }
     }

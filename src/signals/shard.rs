@@ -326,12 +326,26 @@ impl WorkerSignals {
     /// Counts a client that left after `nanos`.
     pub fn count_abort(&self, route: &RouteSignals, key: AbortPhase, nanos: u64) {
         self.with(Bounded::Aborts, route, key, |r| &r.aborts, &self.shard.aborts, |c| c.add(1));
-        self.with(Bounded::AbortWait, route, RouteOnly, |r| &r.abort_waits, &self.shard.abort_waits, |c| c.observe(nanos));
+        self.with(
+            Bounded::AbortWait,
+            route,
+            RouteOnly,
+            |r| &r.abort_waits,
+            &self.shard.abort_waits,
+            |c| c.observe(nanos),
+        );
     }
 
     /// Records how long an event stream lasted.
     pub fn observe_stream(&self, route: &RouteSignals, key: StreamEnd, nanos: u64) {
-        self.with(Bounded::StreamDuration, route, key, |r| &r.stream_durations, &self.shard.stream_durations, |c| c.observe(nanos));
+        self.with(
+            Bounded::StreamDuration,
+            route,
+            key,
+            |r| &r.stream_durations,
+            &self.shard.stream_durations,
+            |c| c.observe(nanos),
+        );
     }
 
     /// A request begins: in flight +1. Returns its place in the line of unfinished requests.

@@ -1,0 +1,484 @@
+//! Wiring: builds the parts in order, binds, spawns, waits. The only room that knows everyone.
+//!
+//! Threads: one per worker, each with a runtime of its own, and this one, whose runtime does admin, sampling, probing,
+//! reloads and the end.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus::Registry;
+use tokio::runtime::RuntimeMetrics;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::admin::{self, About, Admin, Backend, Readiness};
+use crate::config::{Config, Loaded, Upstream};
+use crate::demo;
+use crate::exposition::Exporter;
+use crate::proxy::listener;
+use crate::proxy::upstream::Budget;
+use crate::proxy::worker::{self, Order, Settings, Shared};
+use crate::readiness;
+use crate::routes::RouteTable;
+use crate::saturation::Sampler;
+use crate::shutdown::{Signals as Outside, Wish};
+use crate::signals::Signals;
+use crate::signals::collect::ShardCollector;
+use crate::signals::own::Own;
+use crate::signals::shard::WorkerSignals;
+
+/// Time that cut connections get to tell the books, after the drain deadline.
+const CUT_GRACE: Duration = Duration::from_secs(1);
+/// How often the drain looks whether everything has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// The healthcheck's patience: half of the usual probe timeout of 1 s would be too short for a busy machine.
+const HEALTHCHECK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the sidecar could not start or ended badly.
+#[derive(Debug)]
+pub enum Error {
+    /// An address cannot be bound.
+    Bind {
+        /// `listen` or `admin`.
+        key: &'static str,
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The backend's name does not resolve.
+    Resolve {
+        /// The host.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The routes contradict each other.
+    Routes(crate::routes::Conflict),
+    /// The system refused something that is needed.
+    System(&'static str, io::Error),
+    /// A second signal came before the drain had ended.
+    StoppedAtOnce,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Bind { key, address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
+                out,
+                "{key}: {address} is in use by another process; choose another port, or 0 to let the system choose"
+            ),
+            Error::Bind { key, address, source } => write!(out, "{key}: cannot listen on {address}: {source}"),
+            Error::Resolve { host, source } => write!(
+                out,
+                "upstream: the name \"{host}\" does not resolve: {source}; expected a host name or an address, \
+                 for example http://127.0.0.1:8080"
+            ),
+            Error::Routes(conflict) => conflict.fmt(out),
+            Error::System(what, source) => write!(out, "cannot {what}: {source}"),
+            Error::StoppedAtOnce => write!(out, "stopped at once by a second signal"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    /// 2 when the configuration asks for what cannot be had, 1 otherwise.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Bind { .. } | Error::Resolve { .. } | Error::Routes(_) => 2,
+            Error::System(..) | Error::StoppedAtOnce => 1,
+        }
+    }
+}
+
+/// Runs a sidecar until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or was stopped at once.
+pub fn run(loaded: Loaded) -> Result<(), Error> {
+    let runtime = control_runtime()?;
+    runtime.block_on(async {
+        let mut outside = Outside::listen().map_err(|e| Error::System("listen to signals", e))?;
+        let mut sidecar = Sidecar::start(loaded.config.clone(), loaded.to_json())?;
+        tracing::info!(event = "listening", proxy = %sidecar.proxy, admin = %sidecar.admin);
+        let mut loaded = loaded;
+        loop {
+            match outside.next().await {
+                Wish::Reload => sidecar.reload(&mut loaded),
+                Wish::Stop => break,
+            }
+        }
+        let at_once = async { while outside.next().await != Wish::Stop {} };
+        sidecar.stop(at_once).await
+    })
+}
+
+/// Runs the demo: backend, sidecar, traffic, until Ctrl-C or for a while.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr) -> Result<(), Error> {
+    let demo = demo::Demo::start().map_err(|e| Error::System("start the demo's backend", e))?;
+    let mut config = Config::for_demo(demo.backend_addr, listen, admin);
+    config.routes = demo::routes();
+    config.limits.inflight = Some(demo::INFLIGHT_LIMIT);
+    let runtime = control_runtime()?;
+    let result = runtime.block_on(async {
+        let mut outside = Outside::listen().map_err(|e| Error::System("listen to signals", e))?;
+        let json = config.to_json();
+        let sidecar = Sidecar::start(config, json)?;
+        let until = async {
+            let stop = async { while outside.next().await != Wish::Stop {} };
+            match run_for {
+                Some(time) => drop(tokio::time::timeout(time, stop).await),
+                None => stop.await,
+            }
+        };
+        let mut out = io::stdout();
+        let shown = demo.run(sidecar.proxy, sidecar.admin, &mut out, until).await;
+        let stopped = sidecar.stop(std::future::pending()).await;
+        match shown {
+            // `demo | head` is no failure.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::System("print", error)),
+            _ => stopped,
+        }
+    });
+    demo.stop();
+    result
+}
+
+/// Asks the local sidecar whether it is ready. `Err` holds what it said instead.
+///
+/// # Errors
+/// When it does not answer, or is not ready.
+pub fn healthcheck(admin: SocketAddr) -> Result<(), String> {
+    let ask = || -> io::Result<String> {
+        let mut stream = std::net::TcpStream::connect_timeout(&admin, HEALTHCHECK_PATIENCE)?;
+        stream.set_read_timeout(Some(HEALTHCHECK_PATIENCE))?;
+        stream.set_write_timeout(Some(HEALTHCHECK_PATIENCE))?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.take(4096).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error| format!("no answer from http://{admin}/readyz: {error}"))?;
+    if answer.starts_with("HTTP/1.1 200 ") {
+        return Ok(());
+    }
+    let said = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().replace('\n', "; ");
+    Err(format!("not ready: {said}"))
+}
+
+fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::System("start the control runtime", e))
+}
+
+/// Raises the soft limit of file descriptors to the hard one: 10,000 clients need more than the usual 1,024.
+fn raise_descriptor_limit(config: &Config) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for one rlimit, and a valid rlimit after the first call.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return;
+        }
+        if limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+    let wanted = config.limits.connections.saturating_add(config.limits.upstream_connections).saturating_add(100);
+    if (limit.rlim_cur as usize) < wanted {
+        tracing::warn!(
+            event = "few_descriptors",
+            limit = limit.rlim_cur,
+            wanted,
+            "the limit of open files is below what limits.connections and limits.upstream_connections may need"
+        );
+    }
+}
+
+fn resolve(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, Error> {
+    let failed = |source| Error::Resolve { host: upstream.host.clone(), source };
+    let addresses: Vec<_> = (upstream.host.as_str(), upstream.port).to_socket_addrs().map_err(failed)?.collect();
+    if addresses.is_empty() {
+        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
+    }
+    Ok(addresses.into())
+}
+
+/// Where somebody on this machine reaches an address that was bound.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A running sidecar.
+struct Sidecar {
+    proxy: SocketAddr,
+    admin: SocketAddr,
+    config: Config,
+    signals: Arc<Signals>,
+    own: Own,
+    readiness: Readiness,
+    admin_room: Arc<Admin>,
+    config_json: watch::Sender<Bytes>,
+    shared: Arc<Shared>,
+    orders: Vec<mpsc::UnboundedSender<Order>>,
+    threads: Vec<JoinHandle<()>>,
+    admin_stop: watch::Sender<bool>,
+    admin_task: tokio::task::JoinHandle<()>,
+}
+
+impl Sidecar {
+    /// Builds everything and starts it. When this returns, clients are served.
+    fn start(config: Config, config_json: String) -> Result<Sidecar, Error> {
+        raise_descriptor_limit(&config);
+        let upstream = resolve(&config.upstream)?;
+        let signals = Signals::new(config.workers, &config.buckets, config.limits.series);
+        let settings = settings(&config, &signals, upstream)?;
+        let bind = |key, address| move |source| Error::Bind { key, address, source };
+        let sockets = listener::bind(config.listen, config.workers).map_err(bind("listen", config.listen))?;
+        let proxy = sockets[0].local_addr().map_err(bind("listen", config.listen))?;
+        let admin_socket = std::net::TcpListener::bind(config.admin).map_err(bind("admin", config.admin))?;
+        admin_socket.set_nonblocking(true).map_err(bind("admin", config.admin))?;
+        let admin_listener = tokio::net::TcpListener::from_std(admin_socket).map_err(bind("admin", config.admin))?;
+        let admin_address = admin_listener.local_addr().map_err(bind("admin", config.admin))?;
+
+        let registry = Registry::new();
+        let own = Own::register(&registry);
+        let shards = ShardCollector::new(Arc::clone(&signals));
+        registry.register(Box::new(shards)).expect("each family is registered once");
+        let exporter = Exporter::new(&registry).expect("each family is registered once");
+
+        let shared =
+            Arc::new(Shared { connections: AtomicUsize::new(0), budget: Budget::new(config.workers, &config.limits) });
+        let mut sidecar = {
+            let readiness = Readiness::new();
+            let (config_sender, config_receiver) = watch::channel(Bytes::from(config_json));
+            let about = About {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                proxy: reachable(proxy),
+                upstream: config.upstream.to_string(),
+            };
+            let admin_room = Arc::new(Admin::new(exporter, readiness.reader(), config_receiver, about));
+            let (admin_stop, stopped) = watch::channel(false);
+            let admin_task = tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin_room), stopped));
+            Sidecar {
+                proxy,
+                admin: admin_address,
+                signals,
+                own,
+                readiness,
+                admin_room,
+                config_json: config_sender,
+                shared,
+                orders: Vec::new(),
+                threads: Vec::new(),
+                admin_stop,
+                admin_task,
+                config,
+            }
+        };
+        sidecar.show_bounds();
+        let runtimes = sidecar.start_workers(sockets, &settings)?;
+        tokio::spawn(Sampler::new(&sidecar.signals, runtimes).run(sidecar.config.sample_interval));
+        sidecar.start_probe()?;
+        sidecar.readiness.started();
+        Ok(sidecar)
+    }
+
+    fn start_workers(
+        &mut self,
+        sockets: Vec<std::net::TcpListener>,
+        settings: &Settings,
+    ) -> Result<Vec<RuntimeMetrics>, Error> {
+        let (ready, started) = std_mpsc::channel();
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            self.orders.push(sender);
+            let (signals, shared, settings) = (Arc::clone(&self.signals), Arc::clone(&self.shared), settings.clone());
+            let ready = ready.clone();
+            let body = move || {
+                let built = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+                let runtime = match built {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(ready.send(Err(error))),
+                };
+                let _ = ready.send(Ok(runtime.handle().metrics()));
+                drop(ready);
+                let meter = WorkerSignals::new(&signals, index);
+                let ended = runtime.block_on(worker::run(index, socket, meter, settings, shared, receiver));
+                if let Err(error) = ended {
+                    tracing::error!(event = "worker_failed", worker = index, %error);
+                }
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(body)
+                .map_err(|e| Error::System("start a worker thread", e))?;
+            self.threads.push(thread);
+        }
+        drop(ready);
+        let runtimes: io::Result<Vec<_>> = started.iter().collect();
+        runtimes.map_err(|e| Error::System("start a worker's runtime", e))
+    }
+
+    fn start_probe(&self) -> Result<(), Error> {
+        let gauges = readiness::Gauges {
+            up: self.own.backend_up.clone(),
+            duration_seconds: self.own.backend_probe_duration.clone(),
+        };
+        let probe = readiness::Probe::new(&self.config.upstream, &self.config.readiness, gauges)
+            .map_err(|e| Error::System("set up the backend's probe", io::Error::other(e)))?;
+        let readiness = self.readiness.clone();
+        let mut was_up = None;
+        tokio::spawn(probe.run(move |outcome| {
+            if was_up.replace(outcome.is_ok()) != Some(outcome.is_ok()) {
+                match &outcome {
+                    Ok(()) => tracing::info!(event = "backend_up"),
+                    Err(down) => tracing::warn!(event = "backend_down", reason = %down),
+                }
+            }
+            readiness.backend(outcome.map_or_else(|down| Backend::Down(down.to_string()), |()| Backend::Up));
+        }));
+        Ok(())
+    }
+
+    /// Limits as gauges.
+    fn show_bounds(&self) {
+        let limits = &self.config.limits;
+        let bounds = self.signals.bounds();
+        bounds.connections.store(limits.connections as u64, Relaxed);
+        bounds.inflight.store(limits.inflight.unwrap_or(0) as u64, Relaxed);
+        bounds.upstream_connections.store(limits.upstream_connections as u64, Relaxed);
+    }
+
+    fn order(&self, order: &Order) {
+        for worker in &self.orders {
+            // A worker that has ended needs no orders.
+            let _ = worker.send(order.clone());
+        }
+    }
+
+    /// Takes a new configuration in, or keeps the old one.
+    fn reload(&mut self, loaded: &mut Loaded) {
+        match self.try_reload(loaded) {
+            Ok(()) => {
+                self.own.reload_succeeded();
+                tracing::info!(event = "reloaded");
+            }
+            Err(error) => {
+                self.own.reload_failed();
+                tracing::error!(event = "reload_failed", error, "the old configuration stays in force");
+            }
+        }
+    }
+
+    fn try_reload(&mut self, loaded: &mut Loaded) -> Result<(), String> {
+        let new = loaded.reload().map_err(|error| error.to_string())?;
+        let upstream = resolve(&new.config.upstream).map_err(|error| error.to_string())?;
+        let settings = settings(&new.config, &self.signals, upstream).map_err(|error| error.to_string())?;
+        let fixed = fixed_keys(&self.config, &new.config);
+        if !fixed.is_empty() {
+            tracing::warn!(
+                event = "restart_needed",
+                keys = fixed.join(", "),
+                "these keys take effect at the next start"
+            );
+        }
+        self.signals.set_series_limit(new.config.limits.series);
+        self.shared.budget.set_limits(&new.config.limits);
+        self.config_json.send_replace(Bytes::from(new.to_json()));
+        self.config = new.config.clone();
+        self.show_bounds();
+        self.order(&Order::Reload(settings));
+        *loaded = new;
+        Ok(())
+    }
+
+    /// Ends in order: not ready, grace, drain, cut, last scrape. `at_once` shortens it.
+    async fn stop(self, at_once: impl Future<Output = ()>) -> Result<(), Error> {
+        let drain = self.config.drain;
+        self.readiness.draining();
+        self.own.drain_started();
+        tracing::info!(event = "draining", grace = ?drain.grace, timeout = ?drain.timeout);
+        let in_order = async {
+            self.order(&Order::Closing);
+            tokio::time::sleep(drain.grace).await;
+            self.order(&Order::Drain);
+            if !self.all_ended_within(drain.timeout).await {
+                tracing::warn!(event = "drain_deadline", cut = self.signals.inflight());
+                self.order(&Order::Cut);
+                self.all_ended_within(CUT_GRACE).await;
+            }
+            if drain.last_scrape > Duration::ZERO {
+                let _ = tokio::time::timeout(drain.last_scrape, self.admin_room.scraped()).await;
+            }
+        };
+        let result = tokio::select! {
+            () = in_order => Ok(()),
+            () = at_once => Err(Error::StoppedAtOnce),
+        };
+        self.admin_stop.send_replace(true);
+        if result.is_ok() {
+            let _ = self.admin_task.await;
+            drop(self.orders);
+            for thread in self.threads {
+                // A worker that panicked has said so on standard error.
+                let _ = thread.join();
+            }
+        }
+        tracing::info!(event = "stopped");
+        result
+    }
+
+    /// Whether all client connections have ended within `time`.
+    async fn all_ended_within(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        loop {
+            if self.shared.connections.load(Relaxed) == 0 {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+}
+
+fn settings(config: &Config, signals: &Signals, upstream: Arc<[SocketAddr]>) -> Result<Settings, Error> {
+    let id =
+        |template: &crate::config::RouteTemplate| signals.declare_route(&template.path, template.buckets.as_deref());
+    let routes = RouteTable::new(&config.routes, id).map_err(Error::Routes)?;
+    Ok(Settings::new(config, Arc::new(routes), upstream))
+}
+
+/// Keys that differ and that only a restart can change.
+fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
+    let changed = [
+        ("listen", old.listen != new.listen),
+        ("admin", old.admin != new.admin),
+        ("workers", old.workers != new.workers),
+        ("buckets", old.buckets != new.buckets),
+        ("readiness", old.readiness != new.readiness),
+        ("saturation.interval", old.sample_interval != new.sample_interval),
+    ];
+    changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
