@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
@@ -126,7 +126,12 @@ impl Window {
             return Poll::Ready(Ok(Filled::Full));
         }
         let mut free = ReadBuf::new(free);
-        ready!(Pin::new(stream).poll_read(cx, &mut free))?;
+        let Poll::Ready(read) = Pin::new(stream).poll_read(cx, &mut free) else {
+            // Whoever waits holds no buffer: the next one to read finds it warm.
+            self.release();
+            return Poll::Pending;
+        };
+        read?;
         let n = free.filled().len();
         self.end += n;
         Poll::Ready(Ok(if n == 0 { Filled::Eof } else { Filled::Bytes(n) }))

@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -110,8 +111,7 @@ pub async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) 
     let guard = Rc::new(ClientConnection::open(&worker.meter));
     let mut fresh = true;
     loop {
-        // Boxed, so that the task of a parked connection is small.
-        match Box::pin(active(&worker, stream, peer, &guard, fresh)).await {
+        match boxed(active(&worker, stream, peer, &guard, fresh)).await {
             Some(idle) => stream = idle,
             None => return,
         }
@@ -120,6 +120,12 @@ pub async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) 
             return;
         }
     }
+}
+
+/// Puts a future in a box of its own, so that the task of a parked connection is small. A function, because a temporary
+/// would get its place in the task all the same.
+fn boxed<F: Future>(future: F) -> Pin<Box<F>> {
+    Box::pin(future)
 }
 
 /// Waits until a parked connection has something to say. `false`: it has been idle too long, or the sidecar drains.
