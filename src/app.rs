@@ -111,11 +111,8 @@ pub fn run(loaded: Loaded) -> Result<(), Error> {
         let mut sidecar = Sidecar::start(loaded.config.clone(), loaded.to_json())?;
         tracing::info!(event = "listening", proxy = %sidecar.proxy, admin = %sidecar.admin);
         let mut loaded = loaded;
-        loop {
-            match outside.next().await {
-                Wish::Reload => sidecar.reload(&mut loaded),
-                Wish::Stop => break,
-            }
+        while outside.next().await == Wish::Reload {
+            sidecar.reload(&mut loaded);
         }
         let at_once = async { while outside.next().await != Wish::Stop {} };
         sidecar.stop(at_once).await
@@ -407,7 +404,7 @@ impl Sidecar {
         self.config_json.send_replace(Bytes::from(new.to_json()));
         self.config = new.config.clone();
         self.show_bounds();
-        self.order(&Order::Reload(settings));
+        self.order(&Order::Reload(Arc::new(settings)));
         *loaded = new;
         Ok(())
     }

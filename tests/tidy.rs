@@ -33,13 +33,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("verdict", &["labels", "signals"]),
     // Reads, never writes.
     ("admin", &["config", "signals", "exposition", "verdict", "routes"]),
-    ("health", &["labels"]),
     // Asks the backend whether it is up.
-    ("readiness", &["config", "labels", "signals", "health"]),
+    ("readiness", &["config"]),
     ("telemetry", &["labels", "config"]),
     // Of signals the names.
     ("pack", &["labels", "signals", "config"]),
-    ("demo", &["config", "app"]),
+    // The two ends; `app` puts the sidecar between them.
+    ("demo", &["config", "labels"]),
     ("app", EVERYTHING),
 ];
 

@@ -158,9 +158,9 @@ impl From<Trouble> for Lost {
 /// What the armed deadline stands for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiting {
-    ForRequestBody,
-    ForBackendToRead,
-    ForHead,
+    RequestBody,
+    BackendToRead,
+    Head,
 }
 
 /// Sends the request, relays interim responses, and waits for the final response head, which may come before all of the
@@ -256,24 +256,24 @@ async fn send_and_wait(
         }
 
         let waiting = match (sent || !writable, upload.waits) {
-            (true, _) => Waiting::ForHead,
-            (false, Waits::Reader) => Waiting::ForRequestBody,
-            (false, Waits::Writer) => Waiting::ForBackendToRead,
+            (true, _) => Waiting::Head,
+            (false, Waits::Reader) => Waiting::RequestBody,
+            (false, Waits::Writer) => Waiting::BackendToRead,
         };
         if armed != Some((waiting, upload.progress)) {
             armed = Some((waiting, upload.progress));
             deadline.arm(match waiting {
-                Waiting::ForRequestBody => settings.timeouts.client_body,
-                Waiting::ForBackendToRead | Waiting::ForHead => settings.timeouts.head,
+                Waiting::RequestBody => settings.timeouts.client_body,
+                Waiting::BackendToRead | Waiting::Head => settings.timeouts.head,
             });
         }
         match worker.stopped(cx, deadline) {
             None => Poll::Pending,
             Some(Stop::Cut) => failed(Failure::DrainDeadline, if sent { Phase::Wait } else { Phase::Send }),
             Some(_) => match waiting {
-                Waiting::ForRequestBody => failed(Failure::ClientTimeout, Phase::Send),
-                Waiting::ForBackendToRead => failed(Failure::HeadTimeout, Phase::Send),
-                Waiting::ForHead => failed(Failure::HeadTimeout, Phase::Wait),
+                Waiting::RequestBody => failed(Failure::ClientTimeout, Phase::Send),
+                Waiting::BackendToRead => failed(Failure::HeadTimeout, Phase::Send),
+                Waiting::Head => failed(Failure::HeadTimeout, Phase::Wait),
             },
         }
     })

@@ -144,6 +144,7 @@ pub struct Connection {
 
 impl Connection {
     /// Closes the connection and counts why.
+    #[expect(clippy::boxed_local, reason = "connections are handed around in their box")]
     pub fn close(mut self: Box<Self>, reason: CloseReason) {
         self.reason = reason;
     }
@@ -206,6 +207,7 @@ impl Drop for Connection {
 pub struct Pool {
     worker: usize,
     addresses: RefCell<Rc<[SocketAddr]>>,
+    #[expect(clippy::vec_box, reason = "they move between pool, line and request: a pointer each time")]
     idle: RefCell<Vec<Box<Connection>>>,
     line: RefCell<VecDeque<Rc<Waiter>>>,
     budget: Arc<Budget>,

@@ -96,7 +96,7 @@ impl Settings {
 #[derive(Clone, Debug)]
 pub enum Order {
     /// New settings.
-    Reload(Settings),
+    Reload(Arc<Settings>),
     /// The process will stop: end each connection with its next response.
     Closing,
     /// Stop accepting, close what is idle, let requests in flight end.
@@ -210,7 +210,7 @@ impl Worker {
         match order {
             Order::Reload(settings) => {
                 self.pool.set_addresses(settings.upstream.iter().copied().collect());
-                *self.settings.borrow_mut() = Rc::new(settings);
+                *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
             }
             Order::Closing => self.closing.set(true),
             Order::Drain => {
