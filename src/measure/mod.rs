@@ -12,13 +12,11 @@
 
 pub mod outcome;
 
+pub use crate::signals::moment::Moment;
 pub use crate::signals::shard::WorkerSignals as Meter;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::labels::{
     CloseReason, Direction, Failure, FirstByte, Method, OverheadDirection, Phase, RetryResult, RouteId, Traffic,
@@ -47,20 +45,19 @@ pub struct Begin {
     /// User or probe.
     pub traffic: Traffic,
     /// When the head had been read.
-    pub at: Instant,
+    pub at: Moment,
 }
 
-/// The clock of the request path. One reading per event, shared by all that want it.
-/// With the feature `unmeasured` it stands still: then nothing looks at it.
+/// The clock of the request path. With the feature `unmeasured` it stands still: then nothing looks at it.
 #[must_use]
-pub fn now() -> Instant {
+pub fn now() -> Moment {
     #[cfg(feature = "unmeasured")]
     {
-        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        *START.get_or_init(Instant::now)
+        static START: std::sync::OnceLock<Moment> = std::sync::OnceLock::new();
+        *START.get_or_init(Moment::now)
     }
     #[cfg(not(feature = "unmeasured"))]
-    Instant::now()
+    Moment::now()
 }
 
 /// One request under way. Recorded when it is finished or dropped.
@@ -76,24 +73,19 @@ struct Live {
     route: Rc<RouteSignals>,
     method: Method,
     traffic: Traffic,
-    started: Instant,
-    /// Waiting for the backend connection, and connecting: not the sidecar's own time.
-    upstream_wait: Duration,
+    started: Moment,
+    /// Nanoseconds of waiting for the backend connection, and of connecting: not the sidecar's own time.
+    upstream_wait: u64,
     /// The request had been handed to the backend.
-    sent: Option<Instant>,
+    sent: Option<Moment>,
     /// The response head had been handed to the client.
-    head_at: Option<Instant>,
+    head_at: Option<Moment>,
     facts: Facts,
     kind: ResponseKind,
     line: u32,
     in_line: bool,
     in_flight: bool,
-    ended: Option<Instant>,
-}
-
-/// Nanoseconds from one moment to another, 0 if they are the wrong way round.
-fn nanos(from: Instant, to: Instant) -> u64 {
-    to.saturating_duration_since(from).as_nanos() as u64
+    ended: Option<Moment>,
 }
 
 /// With the feature `unmeasured` every method is empty: the path that shows what measuring costs. It is for `make
@@ -104,17 +96,17 @@ impl Observation {
     pub fn begin(worker: &Rc<Meter>, begin: Begin) -> Observation {
         Observation {}
     }
-    pub fn queued(&mut self, waited: Duration) {}
-    pub fn connected(&mut self, took: Duration) {}
-    pub fn head_written(&mut self, at: Instant) {}
-    pub fn sent(&mut self, obtained: Instant, at: Instant) {}
-    pub fn head(&mut self, status: u16, kind: ResponseKind, received: Instant, handed: Instant) {}
-    pub fn answered(&mut self, status: u16, handed: Instant) {}
+    pub fn queued(&mut self, waited: u64) {}
+    pub fn connected(&mut self, took: u64) {}
+    pub fn head_written(&mut self, at: Moment) {}
+    pub fn sent(&mut self, obtained: Moment, at: Moment) {}
+    pub fn head(&mut self, status: u16, kind: ResponseKind, received: Moment, handed: Moment) {}
+    pub fn answered(&mut self, status: u16, handed: Moment) {}
     pub fn request_bytes(&self, n: u64) {}
     pub fn response_bytes(&self, n: u64) {}
     pub fn fail(&mut self, failure: Failure, phase: Phase) {}
-    pub fn finish(self, at: Instant) {}
-    pub fn upgraded(self, protocol: TunnelProtocol, received: Instant, handed: Instant) {}
+    pub fn finish(self, at: Moment) {}
+    pub fn upgraded(self, protocol: TunnelProtocol, received: Moment, handed: Moment) {}
 }
 
 #[cfg(not(feature = "unmeasured"))]
@@ -124,7 +116,7 @@ impl Observation {
     pub fn begin(worker: &Rc<Meter>, begin: Begin) -> Observation {
         let Begin { route, method, traffic, at } = begin;
         let route = worker.route(route);
-        let line = worker.begin(&route, method, worker.signals().since_epoch(at));
+        let line = worker.begin(&route, method, at.nanos());
         Observation {
             live: Live {
                 worker: Rc::clone(worker),
@@ -132,7 +124,7 @@ impl Observation {
                 method,
                 traffic,
                 started: at,
-                upstream_wait: Duration::ZERO,
+                upstream_wait: 0,
                 sent: None,
                 head_at: None,
                 facts: Facts { status: 0, from_backend: false, end: End::ClientLeft },
@@ -145,38 +137,38 @@ impl Observation {
         }
     }
 
-    /// The request waited this long for a backend connection (0 when one was free).
-    pub fn queued(&mut self, waited: Duration) {
+    /// The request waited this many nanoseconds for a backend connection (0 when one was free).
+    pub fn queued(&mut self, waited: u64) {
         self.live.upstream_wait += waited;
-        self.live.worker.shard().phases[Phase::Queue.index()].observe(waited.as_nanos() as u64);
+        self.live.worker.shard().phases[Phase::Queue.index()].observe(waited);
     }
 
-    /// Connecting to the backend took this long.
-    pub fn connected(&mut self, took: Duration) {
+    /// Connecting to the backend took this many nanoseconds.
+    pub fn connected(&mut self, took: u64) {
         self.live.upstream_wait += took;
-        self.live.worker.shard().phases[Phase::Connect.index()].observe(took.as_nanos() as u64);
+        self.live.worker.shard().phases[Phase::Connect.index()].observe(took);
     }
 
     /// The request head was handed to the backend's connection.
-    pub fn head_written(&mut self, at: Instant) {
+    pub fn head_written(&mut self, at: Moment) {
         let live = &self.live;
-        let inside = nanos(live.started, at).saturating_sub(live.upstream_wait.as_nanos() as u64);
+        let inside = at.nanos_since(live.started).saturating_sub(live.upstream_wait);
         live.worker.shard().overhead[OverheadDirection::Request.index()].observe(inside);
     }
 
     /// The whole request was handed to the backend; its connection had been `obtained` then.
-    pub fn sent(&mut self, obtained: Instant, at: Instant) {
-        self.live.worker.shard().phases[Phase::Send.index()].observe(nanos(obtained, at));
+    pub fn sent(&mut self, obtained: Moment, at: Moment) {
+        self.live.worker.shard().phases[Phase::Send.index()].observe(at.nanos_since(obtained));
         self.live.sent = Some(at);
     }
 
     /// The backend's response head was `received` and then `handed` to the client.
-    pub fn head(&mut self, status: u16, kind: ResponseKind, received: Instant, handed: Instant) {
+    pub fn head(&mut self, status: u16, kind: ResponseKind, received: Moment, handed: Moment) {
         let live = &mut self.live;
         if let Some(sent) = live.sent {
-            live.worker.shard().phases[Phase::Wait.index()].observe(nanos(sent, received));
+            live.worker.shard().phases[Phase::Wait.index()].observe(received.nanos_since(sent));
         }
-        live.worker.shard().overhead[OverheadDirection::Response.index()].observe(nanos(received, handed));
+        live.worker.shard().overhead[OverheadDirection::Response.index()].observe(handed.nanos_since(received));
         live.facts.status = status;
         live.facts.from_backend = true;
         live.kind = kind;
@@ -189,7 +181,7 @@ impl Observation {
     }
 
     /// The sidecar's own answer was handed to the client.
-    pub fn answered(&mut self, status: u16, handed: Instant) {
+    pub fn answered(&mut self, status: u16, handed: Moment) {
         self.live.facts.status = status;
         self.live.facts.from_backend = false;
         self.live.first_byte(FirstByte::from_status(status), handed);
@@ -213,7 +205,7 @@ impl Observation {
     }
 
     /// The request ended at `at`: completely, unless a failure was told.
-    pub fn finish(mut self, at: Instant) {
+    pub fn finish(mut self, at: Moment) {
         if self.live.facts.end == End::ClientLeft {
             self.live.facts.end = End::Complete;
         }
@@ -221,7 +213,7 @@ impl Observation {
     }
 
     /// The connection became a tunnel: the request is counted now and leaves the gauges.
-    pub fn upgraded(mut self, protocol: TunnelProtocol, received: Instant, handed: Instant) {
+    pub fn upgraded(mut self, protocol: TunnelProtocol, received: Moment, handed: Moment) {
         self.head(101, ResponseKind::Plain, received, handed);
         let shard = self.live.worker.shard();
         shard.tunnels_opened[protocol.index()].add(1);
@@ -232,16 +224,16 @@ impl Observation {
 
 #[cfg(not(feature = "unmeasured"))]
 impl Live {
-    fn first_byte(&mut self, outcome: FirstByte, at: Instant) {
+    fn first_byte(&mut self, outcome: FirstByte, at: Moment) {
         self.head_at = Some(at);
-        self.worker.observe_first_byte(&self.route, outcome, nanos(self.started, at));
+        self.worker.observe_first_byte(&self.route, outcome, at.nanos_since(self.started));
     }
 
     /// Takes the request out of the gauges and records it.
     fn record(&mut self) {
         let Live { worker, route, method, traffic, started, head_at, facts, kind, .. } = &*self;
-        let ended = self.ended.unwrap_or_else(Instant::now);
-        let took = nanos(*started, ended);
+        let ended = self.ended.unwrap_or_else(Moment::now);
+        let took = ended.nanos_since(*started);
         if self.in_line {
             worker.without_age(route, self.line);
         }
@@ -262,7 +254,7 @@ impl Live {
                 if facts.from_backend
                     && let Some(head_at) = head_at
                 {
-                    worker.shard().phases[Phase::Body.index()].observe(nanos(*head_at, ended));
+                    worker.shard().phases[Phase::Body.index()].observe(ended.nanos_since(*head_at));
                 }
             }
         }

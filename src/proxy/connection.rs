@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use crate::labels::{Failure, Method, Phase, RouteId, Traffic};
-use crate::measure::{self, Begin, ClientConnection, Observation};
+use crate::measure::{self, Begin, ClientConnection, Moment, Observation};
 use crate::proxy::body::Outbox;
 use crate::proxy::buffer::{Filled, SMALL, Window};
 use crate::proxy::error::{Answer, Trouble};
@@ -53,7 +52,7 @@ pub struct Client {
     /// The response on its way to the client.
     pub reply: Outbox,
     /// When the current request's head had been read.
-    pub begun: Instant,
+    pub begun: Moment,
     /// Whether all of the current request has been read.
     pub upload_complete: bool,
 }

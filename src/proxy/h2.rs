@@ -17,10 +17,9 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use crate::labels::{CloseReason, Failure, Method, Phase, Traffic};
-use crate::measure::{self, Begin, ClientConnection, Observation, ResponseKind};
+use crate::measure::{self, Begin, ClientConnection, Moment, Observation, ResponseKind};
 use crate::proxy::body::{Outbox, Piece, Source};
 use crate::proxy::buffer::{Filled, LARGE, SMALL, Window};
 use crate::proxy::error::{Answer, Stop, Trouble};
@@ -284,7 +283,7 @@ struct Exchange {
 async fn exchange(
     mut stream: Stream,
     head: &RequestHead,
-    begun: Instant,
+    begun: Moment,
     observation: &mut Observation,
 ) -> Result<(Response<()>, Exchange), Trouble> {
     let settings = Rc::clone(&stream.settings);
@@ -341,7 +340,7 @@ async fn exchange(
 async fn send_and_wait(
     stream: &mut Stream,
     connection: &mut Connection,
-    obtained: Instant,
+    obtained: Moment,
     observation: &mut Observation,
 ) -> Result<usize, Trouble> {
     let Stream { worker, settings, deadline, upload } = stream;

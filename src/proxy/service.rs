@@ -9,10 +9,8 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use tokio::time::Instant;
-
 use crate::labels::{CloseReason, Failure, Phase, RetryResult, TunnelProtocol};
-use crate::measure::{self, Observation, ResponseKind};
+use crate::measure::{self, Moment, Observation, ResponseKind};
 use crate::proxy::body::{Broken, Outbox, Pump, Source, Waits};
 use crate::proxy::buffer::{Filled, SMALL};
 use crate::proxy::connection::Client;
@@ -86,8 +84,8 @@ pub async fn handle(
 /// How an exchange ended when nothing failed.
 enum Done {
     Response(After),
-    Finished(After, Instant),
-    Tunnel(Box<Connection>, TunnelProtocol, Instant, Instant),
+    Finished(After, Moment),
+    Tunnel(Box<Connection>, TunnelProtocol, Moment, Moment),
 }
 
 async fn exchange(
@@ -173,7 +171,7 @@ async fn send_and_wait(
     head: &RequestHead,
     connection: &mut Connection,
     upload: &mut Pump,
-    obtained: Instant,
+    obtained: Moment,
     observation: &mut Observation,
 ) -> Result<usize, Lost> {
     let limits = &settings.limits;
@@ -397,7 +395,7 @@ async fn relay(
     let source = Source::new(response.framing, limits.head_bytes, limits.headers);
     let mut download = Pump::new(source, response.out_framing == Framing::Chunked, None);
     let mut uploading = !client.upload_complete;
-    let mut handed: Option<Instant> = None;
+    let mut handed: Option<Moment> = None;
     let mut armed = None;
 
     let end = poll_fn(|cx| {

@@ -18,11 +18,10 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::config::{Limits, Timeouts};
 use crate::labels::{CloseReason, Failure, Phase};
-use crate::measure::{self, Observation, PoolGauges};
+use crate::measure::{self, Moment, Observation, PoolGauges};
 use crate::proxy::buffer::{Buffers, Filled, Window};
 use crate::proxy::error::{Stop, Trouble, connect_failure};
 use crate::proxy::timer::{Deadline, Timers};
@@ -322,26 +321,26 @@ impl Pool {
         &self,
         timeouts: &Timeouts,
         deadline: &Deadline,
-        begun: Instant,
+        begun: Moment,
         observation: &mut Observation,
         watch: Watch<'_>,
-    ) -> Result<(Box<Connection>, Instant), Trouble> {
+    ) -> Result<(Box<Connection>, Moment), Trouble> {
         let at_once =
             poll_fn(|cx| Poll::Ready(self.line_is_empty().then(|| self.take_idle(cx, timeouts)).flatten())).await;
         if let Some(connection) = at_once {
-            observation.queued(std::time::Duration::ZERO);
+            observation.queued(0);
             return Ok((connection, begun));
         }
         let permit = if self.line_is_empty() { self.budget.try_acquire(self.worker) } else { None };
         let permit = match permit {
             Some(permit) => {
-                observation.queued(std::time::Duration::ZERO);
+                observation.queued(0);
                 permit
             }
             None => {
                 let grant = self.wait_in_line(timeouts, deadline, watch).await;
                 let now = measure::now();
-                observation.queued(now.saturating_duration_since(begun));
+                observation.queued(now.nanos_since(begun));
                 match grant? {
                     Grant::Connection(connection) => return Ok((connection, now)),
                     Grant::Permit(permit) => permit,
@@ -361,7 +360,7 @@ impl Pool {
         deadline: &Deadline,
         observation: &mut Observation,
         watch: Watch<'_>,
-    ) -> Result<(Box<Connection>, Instant), Trouble> {
+    ) -> Result<(Box<Connection>, Moment), Trouble> {
         let Some(permit) = self.budget.try_acquire(self.worker) else {
             return Err(Trouble::Failed(Failure::NoCapacity, Phase::Queue));
         };
@@ -413,7 +412,7 @@ impl Pool {
         deadline: &Deadline,
         observation: &mut Observation,
         watch: Watch<'_>,
-    ) -> Result<(Box<Connection>, Instant), Trouble> {
+    ) -> Result<(Box<Connection>, Moment), Trouble> {
         let begun = measure::now();
         deadline.arm(timeouts.connect);
         let addresses = Rc::clone(&self.addresses.borrow());
@@ -429,7 +428,7 @@ impl Pool {
         })
         .await;
         let now = measure::now();
-        observation.connected(now.saturating_duration_since(begun));
+        observation.connected(now.nanos_since(begun));
         let stream = connected?;
         // Without it a small request waits for the acknowledgement of the one before (Nagle). Failing is harmless.
         let _ = stream.set_nodelay(true);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use tokio::time::Instant;
 
 use crate::labels::{
     AbortPhase, CloseReason, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason, Resource,
@@ -13,6 +12,7 @@ use crate::labels::{
 };
 use crate::signals::families::{self as f, Bounded, Family};
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
+use crate::signals::moment::Moment;
 use crate::signals::shard::{Cells, POISON, RouteGauges, Shard};
 use crate::signals::store::{self, HistogramTotal};
 use crate::signals::{Signals, preset_keys, total};
@@ -102,7 +102,7 @@ impl<'a> Page<'a> {
 
     fn per_route(&mut self) {
         let routes = self.known_routes();
-        let now = self.signals.since_epoch(Instant::now());
+        let now = Moment::now().nanos();
         let of = |gauges: &Vec<Arc<RouteGauges>>, pick: fn(&RouteGauges) -> f64| -> f64 {
             gauges.iter().map(|g| pick(g)).sum()
         };

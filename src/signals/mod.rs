@@ -7,6 +7,7 @@
 //! | `families.rs` | the declarations |
 //! | `store.rs` | single-writer counter, gauge, histogram |
 //! | `keys.rs` | label sets as numbers |
+//! | `moment.rs` | the clock |
 //! | `shard.rs` | one worker's numbers and its handle on them |
 //! | `collect.rs` | shards → metric families |
 //! | `own.rs` | the sidecar itself: build, reloads, process |
@@ -17,6 +18,7 @@
 pub mod collect;
 pub mod families;
 pub mod keys;
+pub mod moment;
 pub mod own;
 pub mod shard;
 pub mod store;
@@ -68,7 +70,6 @@ struct RouteInfo {
 /// All numbers of the process.
 #[derive(Debug)]
 pub struct Signals {
-    epoch: Instant,
     shards: Vec<Arc<Shard>>,
     routes: RwLock<Vec<RouteInfo>>,
     default_edges: Arc<Edges>,
@@ -126,8 +127,6 @@ impl Signals {
         let default_edges = Edges::new(edges);
         let fixed = |name: &str| RouteInfo { name: name.to_owned(), edges: Arc::clone(&default_edges), preset: false };
         Arc::new(Signals {
-            // An hour back, so that a start of 0 can mean "none".
-            epoch: Instant::now(),
             shards: (0..workers).map(|_| Arc::new(Shard::new(&phase_edges, &overhead_edges))).collect(),
             routes: RwLock::new(vec![fixed("_unmatched"), fixed("_other")]),
             default_edges,
@@ -141,18 +140,6 @@ impl Signals {
             sampled: Mutex::default(),
             lag_ready: AtomicBool::new(false),
         })
-    }
-
-    /// The moment that starts are counted from.
-    #[must_use]
-    pub fn epoch(&self) -> Instant {
-        self.epoch
-    }
-
-    /// Nanoseconds from the epoch to `at`, at least 1: 0 means "none".
-    #[must_use]
-    pub fn since_epoch(&self, at: Instant) -> u64 {
-        (at.saturating_duration_since(self.epoch).as_nanos() as u64).max(1)
     }
 
     /// The shards, one per worker.

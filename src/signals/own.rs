@@ -55,13 +55,7 @@ impl Own {
             &["version", "revision", "rustc"],
         )
         .expect(VALID);
-        build
-            .with_label_values(&[
-                env!("CARGO_PKG_VERSION"),
-                option_env!("GOLDEN_REVISION").unwrap_or("unknown"),
-                option_env!("GOLDEN_RUSTC").unwrap_or("unknown"),
-            ])
-            .set(1.0);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("GOLDEN_REVISION"), env!("GOLDEN_RUSTC")]).set(1.0);
         let dropped = prometheus::IntCounter::new(
             "golden_log_dropped_total",
             "Log lines of this sidecar that were dropped because the log could not be written fast enough.",

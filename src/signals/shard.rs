@@ -100,7 +100,7 @@ pub struct Shard {
 pub struct RouteGauges {
     /// Requests in flight.
     pub inflight: Gauge,
-    /// Start of the oldest one, nanoseconds after [`Signals::epoch`], 0 for none.
+    /// Start of the oldest one, as [`crate::signals::moment::Moment`] counts, 0 for none.
     pub oldest: Counter,
     /// Request body bytes.
     pub request_bytes: Counter,
