@@ -55,6 +55,8 @@ pub struct Client {
     pub begun: Moment,
     /// Whether all of the current request has been read.
     pub upload_complete: bool,
+    /// Whether a part of the final response head has been sent: then there can be no answer of our own any more.
+    pub committed: bool,
 }
 
 impl Client {
@@ -171,6 +173,7 @@ async fn active(
         reply: Outbox::default(),
         begun: measure::now(),
         upload_complete: true,
+        committed: false,
     };
     loop {
         let settings = worker.settings();
@@ -257,6 +260,11 @@ async fn read_head(worker: &Worker, settings: &Settings, client: &mut Client, fr
             if !bytes.is_empty() && !begun {
                 begun = true;
                 deadline.arm(timeouts.client_head);
+            }
+            // A TLS handshake, or anything else that is not HTTP, need not wait for the end of a line.
+            if bytes.first().is_some_and(|first| !first.is_ascii_graphic() && *first != b'\r' && *first != b'\n') {
+                let refused = Refused::bad("the request line is malformed");
+                return Poll::Ready(Err(NoHead::Refused(refused)));
             }
             if fresh && is_preface(bytes) {
                 if bytes.len() >= H2_PREFACE.len() {
@@ -360,6 +368,7 @@ pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
             reply: Outbox::default(),
             begun: now,
             upload_complete: true,
+            committed: true,
         };
         client.linger(&worker).await;
     }

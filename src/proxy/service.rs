@@ -9,7 +9,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use crate::labels::{CloseReason, Failure, Phase, RetryResult, TunnelProtocol};
+use crate::labels::{CloseReason, Failure, Method, Phase, RetryResult, TunnelProtocol};
 use crate::measure::{self, Moment, Observation, ResponseKind};
 use crate::proxy::body::{Broken, Outbox, Pump, Source, Waits};
 use crate::proxy::buffer::{Filled, SMALL};
@@ -44,6 +44,7 @@ pub async fn handle(
     mut observation: Observation,
 ) -> After {
     client.reply.reset();
+    client.committed = false;
     let trouble = match exchange(worker, settings, client, head, &mut observation).await {
         Ok(Done::Response(after)) => {
             observation.finish(measure::now());
@@ -61,7 +62,7 @@ pub async fn handle(
     };
     let Trouble::Failed(failure, phase) = trouble else { return After::Close };
     observation.fail(failure, phase);
-    let answer = if client.reply.total == 0 { Answer::to(failure) } else { None };
+    let answer = if client.committed { None } else { Answer::to(failure) };
     let Some(answer) = answer else {
         observation.finish(measure::now());
         return After::Reset;
@@ -69,9 +70,9 @@ pub async fn handle(
     // What is left of the request's body would be taken for the next request.
     let whole = client.upload_complete;
     let keep_alive = head.keep_alive && whole && !worker.is_closing();
-    client.reply.reset();
-    client.reply.bytes =
-        answer.to_bytes(head.accepts_json, head.method == crate::labels::Method::Head, keep_alive, head.http10);
+    // Interim responses may still wait to be written: they go first.
+    let to_head = head.method == Method::Head;
+    client.reply.bytes.extend(answer.to_bytes(head.accepts_json, to_head, keep_alive, head.http10));
     if client.flush_reply(worker, settings.timeouts.body).await.is_err() {
         return After::Close;
     }
@@ -333,7 +334,7 @@ fn interim(bytes: &[u8], head: &RequestHead, settings: &Settings, reply: &mut Ou
 
 fn response_context(head: &RequestHead, settings: &Settings, keep_alive: bool) -> ResponseContext {
     ResponseContext {
-        to_head: head.method == crate::labels::Method::Head,
+        to_head: head.method == Method::Head,
         http10: head.http10,
         keep_alive: head.keep_alive && keep_alive,
         upgrade: head.upgrade.is_some(),
@@ -375,6 +376,7 @@ async fn relay(
     let context = response_context(head, settings, client.upload_complete && !worker.is_closing());
     let bytes = &connection.inbound.unread()[..head_len];
     let started = client.reply.bytes.len();
+    let head_start = client.reply.total + client.reply.pending() as u64;
     let response = match headers::response(bytes, &context, &mut client.reply.bytes) {
         Ok(response) => response,
         Err(failure) => {
@@ -399,9 +401,10 @@ async fn relay(
     let mut armed = None;
 
     let end = poll_fn(|cx| {
-        let Client { stream, inbound, deadline, outbox, reply, upload_complete, .. } = &mut *client;
+        let Client { stream, inbound, deadline, outbox, reply, upload_complete, committed, .. } = &mut *client;
         let from = (&mut connection.stream, &mut connection.inbound);
         let polled = download.poll(cx, from, stream, reply, |n| observation.response_bytes(n));
+        *committed |= reply.total > head_start;
         if handed.is_none() && reply.total >= head_end {
             let now = measure::now();
             handed = Some(now);
@@ -450,7 +453,9 @@ async fn relay(
 
     if let Err(trouble) = end {
         // A head of which the client has had a part is sent, for the books too.
-        if handed.is_none() && client.reply.total > 0 {
+        if !client.committed {
+            client.reply.bytes.truncate(started);
+        } else if handed.is_none() {
             observation.head(response.status, kind, received, measure::now());
         }
         return Err(trouble);
