@@ -1,0 +1,466 @@
+//! The sidecar as a process: started, read, signalled, ended.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::backend::Backend;
+use super::client::{Client, Response};
+use super::page::Page;
+use super::{PATIENCE, wait_for};
+
+/// The program under test.
+#[must_use]
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_golden-sidecar"));
+    // The environment of whoever runs the tests must not configure the sidecar.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("GOLDEN_") || name.to_string_lossy().starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A sidecar that is about to be started. One worker unless told otherwise, so that statements about "the pool" and
+/// "the next request" are statements about one thread.
+pub struct Builder {
+    upstream: String,
+    flags: Vec<String>,
+    yaml: Option<String>,
+    env: Vec<(String, String)>,
+    workers: usize,
+}
+
+/// A running sidecar; killed when dropped.
+pub struct Sidecar {
+    child: Child,
+    /// The address of the proxy.
+    pub proxy: SocketAddr,
+    /// The address of the admin port.
+    pub admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    config: tempfile::NamedTempFile,
+}
+
+/// What must be on the page after one request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// `http_route`.
+    pub route: &'static str,
+    /// `http_request_method`.
+    pub method: &'static str,
+    /// `http_response_status_code`.
+    pub status: &'static str,
+    /// `origin`.
+    pub origin: &'static str,
+    /// `error_type`, `fault`, `phase`; several accepted phases are separated by `|`.
+    pub error: Option<(&'static str, &'static str, &'static str)>,
+    /// `phase` of the client abort.
+    pub abort: Option<&'static str>,
+    /// Whether the answer counts as truncated.
+    pub truncated: bool,
+}
+
+impl Outcome {
+    /// A request that the backend answered.
+    #[must_use]
+    pub const fn backend(method: &'static str, status: &'static str) -> Outcome {
+        let (route, origin) = ("_unmatched", "backend");
+        Outcome { route, method, status, origin, error: None, abort: None, truncated: false }
+    }
+
+    /// A request that the sidecar answered with an error.
+    #[must_use]
+    pub const fn proxy(
+        method: &'static str,
+        status: &'static str,
+        error: (&'static str, &'static str, &'static str),
+    ) -> Outcome {
+        let (route, origin) = ("_unmatched", "proxy");
+        Outcome { route, method, status, origin, error: Some(error), abort: None, truncated: false }
+    }
+
+    /// A request whose client left; `status` is empty when no head was sent.
+    #[must_use]
+    pub const fn aborted(method: &'static str, status: &'static str, phase: &'static str) -> Outcome {
+        let (route, origin) = ("_unmatched", "client");
+        Outcome { route, method, status, origin, error: None, abort: Some(phase), truncated: false }
+    }
+
+    /// The backend's answer was cut.
+    #[must_use]
+    pub const fn cut(method: &'static str, status: &'static str, error_type: &'static str) -> Outcome {
+        Outcome { error: Some((error_type, "backend", "body")), truncated: true, ..Outcome::backend(method, status) }
+    }
+}
+
+// === impl Builder ===
+
+impl Builder {
+    /// One more command-line argument pair.
+    #[must_use]
+    pub fn flag(mut self, name: &str, value: impl ToString) -> Builder {
+        self.flags.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// The text of the configuration file.
+    #[must_use]
+    pub fn yaml(mut self, text: impl ToString) -> Builder {
+        assert!(self.yaml.replace(text.to_string()).is_none(), "one file");
+        self
+    }
+
+    /// An environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Builder {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// `--workers`.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.workers = workers;
+        self
+    }
+
+    /// Starts and waits for the `listening` line.
+    #[must_use]
+    #[track_caller]
+    pub fn start(self) -> Sidecar {
+        let mut config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
+        let mut command = program();
+        command.args(["--upstream", &self.upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["--workers", &self.workers.to_string()]);
+        if let Some(yaml) = &self.yaml {
+            config.write_all(yaml.as_bytes()).expect("write");
+            command.arg("--config").arg(config.path());
+        }
+        command.args(&self.flags).envs(self.env.iter().cloned());
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let draining = std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    log.lock().unwrap().push(line);
+                }
+            }
+        });
+        let mut addresses = None;
+        let started = wait_for(PATIENCE, || {
+            addresses = log.lock().unwrap().iter().find_map(|line| listening(line));
+            addresses.is_some() || draining.is_finished()
+        });
+        let Some((proxy, admin)) = addresses.filter(|_| started) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("no `listening` line within {PATIENCE:?}; standard error: {:#?}", log.lock().unwrap());
+        };
+        Sidecar { child, proxy, admin, log, config }
+    }
+}
+
+/// The two addresses of a `listening` log line. Fields may stand at the top level or under `fields`.
+fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let json: serde_json::Value = serde_json::from_str(line).ok()?;
+    let fields = json.get("fields").unwrap_or(&json);
+    if fields.get("event")?.as_str()? != "listening" {
+        return None;
+    }
+    Some((fields.get("proxy")?.as_str()?.parse().ok()?, fields.get("admin")?.as_str()?.parse().ok()?))
+}
+
+// === impl Sidecar ===
+
+impl Sidecar {
+    /// In front of this backend.
+    #[must_use]
+    pub fn before(backend: &Backend) -> Builder {
+        Sidecar::upstream(backend.url())
+    }
+
+    /// In front of any address.
+    #[must_use]
+    pub fn upstream(upstream: impl ToString) -> Builder {
+        Builder { upstream: upstream.to_string(), flags: Vec::new(), yaml: None, env: Vec::new(), workers: 1 }
+    }
+
+    /// The usual case: all defaults, one worker.
+    #[must_use]
+    #[track_caller]
+    pub fn start(backend: &Backend) -> Sidecar {
+        Sidecar::before(backend).start()
+    }
+
+    /// A connection to the proxy.
+    #[must_use]
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::to(self.proxy)
+    }
+
+    /// `GET path` through the proxy on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Response {
+        self.client().get(path)
+    }
+
+    /// One request through the proxy on a connection of its own.
+    #[track_caller]
+    pub fn exchange(&self, request: impl AsRef<[u8]>) -> Response {
+        self.client().exchange(request)
+    }
+
+    /// `GET path` at the admin port, with extra field lines.
+    #[track_caller]
+    pub fn admin_get(&self, path: &str, fields: &str) -> Response {
+        Client::to(self.admin)
+            .exchange(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n{fields}\r\n"))
+    }
+
+    /// The metrics page now, checked for what always holds.
+    #[must_use]
+    #[track_caller]
+    pub fn scrape(&self) -> Page {
+        let response = self.admin_get("/metrics", "");
+        assert_eq!(response.status(), 200, "{}", response.text());
+        let page = Page::parse(&response.text());
+        page.check();
+        page
+    }
+
+    /// The metrics page, if the admin port still answers.
+    pub fn try_scrape(&self) -> Option<Page> {
+        let mut client = Client::try_to(self.admin).ok()?;
+        client.try_send("GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").ok()?;
+        let head = client.wire.read_head().ok()??;
+        let body = client.wire.read_body(Client::framing("GET", &head)).ok()?;
+        (head.status() == 200 && body.complete).then(|| Page::parse(&String::from_utf8_lossy(&body.content)))
+    }
+
+    /// The first page on which the condition holds.
+    #[track_caller]
+    pub fn page_when(&self, what: &str, mut condition: impl FnMut(&Page) -> bool) -> Page {
+        let mut page = Page::default();
+        let held = wait_for(PATIENCE, || {
+            page = self.scrape();
+            condition(&page)
+        });
+        assert!(held, "the page never showed: {what}\n{}", traffic_lines(&page));
+        page
+    }
+
+    /// The page when exactly `requests` requests have been recorded and none is in flight.
+    #[track_caller]
+    pub fn settled(&self, requests: usize) -> Page {
+        let page = self.page_when(&format!("{requests} requests, none in flight"), |page| {
+            let recorded = page.sum("golden_requests_total", &[]);
+            assert!(recorded <= requests as f64, "more than {requests} recorded\n{}", traffic_lines(page));
+            recorded == requests as f64
+                && page.sum("http_server_active_requests", &[]) == 0.0
+                && page.sum("golden_inflight_requests", &[]) == 0.0
+        });
+        assert_eq!(page.sum("golden_inflight_oldest_age_seconds", &[]), 0.0, "nothing in flight has no age");
+        page
+    }
+
+    /// Exactly these outcomes are on the page, in every family that tells of them, and nothing else.
+    #[track_caller]
+    pub fn expect(&self, outcomes: &[Outcome]) -> Page {
+        let page = self.settled(outcomes.len());
+        let mut requests = Vec::new();
+        let mut errors = Vec::new();
+        let mut aborts = Vec::new();
+        let mut truncated = Vec::new();
+        for outcome in outcomes {
+            let Outcome { route, method, status, origin, error, abort, truncated: cut } = *outcome;
+            requests.push(vec![
+                ("http_route", route),
+                ("http_request_method", method),
+                ("http_response_status_code", status),
+                ("origin", origin),
+                ("traffic", "user"),
+            ]);
+            if let Some((error_type, fault, phase)) = error {
+                errors.push(vec![
+                    ("http_route", route),
+                    ("error_type", error_type),
+                    ("fault", fault),
+                    ("phase", phase),
+                ]);
+            }
+            aborts.extend(abort.map(|phase| vec![("http_route", route), ("phase", phase)]));
+            truncated.extend(cut.then(|| vec![("http_route", route)]));
+        }
+        same_series(&page, "golden_requests_total", &requests);
+        same_series(&page, "golden_errors_total", &errors);
+        same_series(&page, "golden_client_aborts_total", &aborts);
+        // Whether an answer that its client left is "truncated" too is not for this test to say.
+        if aborts.is_empty() {
+            same_series(&page, "golden_truncated_responses_total", &truncated);
+        }
+        assert_eq!(page.count("golden_abort_wait_seconds", &[]), aborts.len() as f64, "one wait per abort");
+        let left_early = outcomes.iter().filter(|o| o.abort == Some("before_head")).count() as f64;
+        assert_eq!(page.count("golden_time_to_first_byte_seconds", &[("outcome", "aborted")]), left_early);
+        let error_of = |o: &Outcome| o.error.map_or("", |(error_type, ..)| error_type);
+        for outcome in outcomes.iter().filter(|o| o.method != "_OTHER") {
+            let alike = outcomes
+                .iter()
+                .filter(|o| {
+                    (o.route, o.method, o.status, error_of(o))
+                        == (outcome.route, outcome.method, outcome.status, error_of(outcome))
+                })
+                .count();
+            let labels = [
+                ("http_route", outcome.route),
+                ("http_request_method", outcome.method),
+                ("http_response_status_code", outcome.status),
+                ("error_type", error_of(outcome)),
+            ];
+            assert_eq!(
+                page.count("http_server_request_duration_seconds", &labels),
+                alike as f64,
+                "duration histogram of {labels:?}\n{}",
+                page.lines_of("http_server_request_duration_seconds_count")
+            );
+        }
+        page
+    }
+
+    /// Every line of standard error so far.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Whether a log line contains the text.
+    #[must_use]
+    pub fn logged(&self, text: &str) -> bool {
+        self.log.lock().unwrap().iter().any(|line| line.contains(text))
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: libc::c_int) {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("a pid");
+        // SAFETY: kill has no memory effect, and the child is not reaped before `self` is dropped.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "kill");
+    }
+
+    /// The exit status, if it has ended.
+    pub fn try_exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait")
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
+        let mut status = None;
+        let ended = wait_for(deadline, || {
+            status = self.try_exit();
+            status.is_some()
+        });
+        assert!(ended, "still running after {deadline:?}");
+        status.unwrap()
+    }
+
+    /// Replaces the text of the configuration file (in place, as an editor does).
+    pub fn rewrite(&self, yaml: &str) {
+        std::fs::write(self.config.path(), yaml).expect("write");
+    }
+
+    /// Bytes resident now.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        self.status_kib("VmRSS:") * 1024
+    }
+
+    /// Highest bytes resident since the start or the last [`Sidecar::forget_peak`].
+    #[must_use]
+    pub fn peak_resident(&self) -> u64 {
+        self.status_kib("VmHWM:") * 1024
+    }
+
+    /// Resets the peak to what is resident now (Linux: `5` to clear_refs).
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("clear_refs");
+    }
+
+    fn status_kib(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("status");
+        let line = status.lines().find(|line| line.starts_with(key)).expect(key);
+        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let panicked = self.log().into_iter().find(|line| line.contains("panicked at"));
+        if let (Some(line), false) = (panicked, std::thread::panicking()) {
+            panic!("the sidecar panicked: {line}");
+        }
+    }
+}
+
+/// The lines that tell of requests, for messages.
+fn traffic_lines(page: &Page) -> String {
+    page.text
+        .lines()
+        .filter(|line| {
+            [
+                "golden_requests_total",
+                "golden_errors_total",
+                "golden_client_aborts",
+                "golden_inflight",
+                "http_server_active",
+            ]
+            .iter()
+            .any(|name| line.starts_with(name))
+                && !line.ends_with(" 0")
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The series of `name` that are not 0 are exactly the expected ones, each as often as it is listed.
+#[track_caller]
+fn same_series(page: &Page, name: &str, expected: &[Vec<(&str, &str)>]) {
+    let mut left: Vec<_> = page.nonzero(name);
+    for labels in expected {
+        let found = left.iter_mut().find(|sample| {
+            sample.value >= 1.0
+                && sample.labels.len() == labels.len()
+                && labels.iter().all(|(k, v)| sample.labels.get(*k).is_some_and(|have| v.split('|').any(|v| v == have)))
+        });
+        match found {
+            Some(sample) => sample.value -= 1.0,
+            None => panic!("{name} lacks {labels:?}; the page has\n{}", page.lines_of(name)),
+        }
+    }
+    left.retain(|sample| sample.value != 0.0);
+    assert!(left.is_empty(), "{name} has more than was expected: {left:?}");
+}
+
+/// A port that was free a moment ago, for programs that cannot take port 0.
+#[must_use]
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port()
+}
