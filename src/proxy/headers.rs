@@ -160,7 +160,9 @@ struct Survey<'a> {
     /// Nominated fields other than the ones that are removed anyway. Empty, so without an allocation, nearly always.
     nominated: Vec<&'a [u8]>,
     expects_continue: bool,
-    accepts_json: bool,
+    /// Weights of `application/json` and `text/plain` in `Accept`, in thousandths; 0 when not named.
+    wants_json: u16,
+    wants_text: u16,
     forwarded_for: bool,
     forwarded_host: bool,
     forwarded_proto: bool,
@@ -218,10 +220,18 @@ impl<'a> Survey<'a> {
                 Some(Known::Upgrade) => seen.upgrade = Some(value),
                 Some(Known::Expect) => seen.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
                 Some(Known::Accept) => {
-                    seen.accepts_json |= list(value).any(|range| {
-                        let media = range.split(|b| *b == b';').next().unwrap_or(range).trim_ascii();
-                        media.eq_ignore_ascii_case(b"application/json")
-                    });
+                    for range in list(value) {
+                        let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+                        let media = parts.next().unwrap_or(range);
+                        let wanted = if media.eq_ignore_ascii_case(b"application/json") {
+                            &mut seen.wants_json
+                        } else if media.eq_ignore_ascii_case(b"text/plain") || media.eq_ignore_ascii_case(b"text/*") {
+                            &mut seen.wants_text
+                        } else {
+                            continue;
+                        };
+                        *wanted = parts.find_map(weight).unwrap_or(1000).max(*wanted);
+                    }
                 }
                 Some(Known::ContentType) => {
                     let media = value.split(|b| *b == b';').next().unwrap_or(value).trim_ascii();
@@ -236,9 +246,24 @@ impl<'a> Survey<'a> {
         seen
     }
 
+    /// Whether an answer of our own should be JSON: it was asked for by name, and not less than plain text.
+    fn prefers_json(&self) -> bool {
+        self.wants_json > 0 && self.wants_json >= self.wants_text
+    }
+
     fn nominates(&self, name: &[u8]) -> bool {
         self.nominated.iter().any(|option| option.eq_ignore_ascii_case(name))
     }
+}
+
+/// The weight that a parameter of a media range is, in thousandths (RFC 9110, section 12.4.2). A malformed one is 0.
+fn weight(parameter: &[u8]) -> Option<u16> {
+    let (name, value) = parameter.split_at_checked(2)?;
+    if !name.eq_ignore_ascii_case(b"q=") {
+        return None;
+    }
+    let weight = std::str::from_utf8(value).ok().and_then(|text| text.parse::<f32>().ok()).unwrap_or(0.0);
+    Some((weight.clamp(0.0, 1.0) * 1000.0) as u16)
 }
 
 fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -273,15 +298,15 @@ fn contains(network: &Network, peer: IpAddr) -> bool {
     width == peer_width && (prefix == 0 || (ours ^ theirs) >> (128 - prefix) == 0)
 }
 
-/// Bytes that a host with port may consist of (RFC 3986, section 3.2.2, and the brackets of IPv6).
-const AUTHORITY: [bool; 256] = {
+/// Bytes that a registered name or an IPv4 address may consist of (RFC 3986, section 3.2.2).
+const REG_NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let marks = b"-._~%!$&'()*+,;=:[]";
+    let marks = b"-._~%!$&'()*+,;=";
     let mut at = 0;
     while at < marks.len() {
         table[marks[at] as usize] = true;
@@ -290,8 +315,20 @@ const AUTHORITY: [bool; 256] = {
     table
 };
 
-fn is_authority(host: &[u8]) -> bool {
-    host.iter().all(|b| AUTHORITY[usize::from(*b)])
+/// Whether this is a host with an optional port, `uri-host [ ":" port ]` (RFC 9110, section 7.2). Empty is allowed.
+fn is_authority(value: &[u8]) -> bool {
+    let is_port = |port: &[u8]| port.iter().all(u8::is_ascii_digit);
+    if let Some(literal) = value.strip_prefix(b"[") {
+        let Some(end) = memchr::memchr(b']', literal) else { return false };
+        let (address, rest) = (&literal[..end], &literal[end + 1..]);
+        let address = address.iter().all(|b| REG_NAME[usize::from(*b)] || *b == b':') && !address.is_empty();
+        return address && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port));
+    }
+    let (host, port) = match memchr::memchr(b':', value) {
+        Some(colon) => (&value[..colon], &value[colon + 1..]),
+        None => (value, &b""[..]),
+    };
+    is_port(port) && host.iter().all(|b| REG_NAME[usize::from(*b)])
 }
 
 /// A request whose fields come from any protocol version: what [`write_request`] writes for the backend.
@@ -316,6 +353,9 @@ fn write_request<'a>(
     let trusted = trusts(context.forwarded, context.peer);
     out.extend_from_slice(method);
     out.push(b' ');
+    if target.first() == Some(&b'?') {
+        out.push(b'/');
+    }
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_field(out, b"Host", host);
@@ -466,7 +506,7 @@ pub fn request(head: &[u8], context: &RequestContext<'_>, out: &mut Vec<u8>) -> 
         framing,
         upgrade: upgrade.map(tunnel_protocol),
         expects_continue: seen.expects_continue && !http10,
-        accepts_json: seen.accepts_json,
+        accepts_json: seen.prefers_json(),
         probe_agent: is_probe(seen.user_agent, context),
     })
 }
@@ -507,9 +547,8 @@ fn split_target(method: Method, target: &[u8]) -> Result<(Option<&[u8]>, &[u8]),
         return Err(Refused::bad("the authority of the request target is malformed"));
     }
     match path.first() {
-        Some(b'/') => Ok((Some(authority), path)),
-        // `http://host?query` has an empty path, which is `/`; nobody sends it, so it is not worth a buffer.
-        Some(_) => Err(Refused::bad("the request target has a query but no path")),
+        // A query without a path is left so: whoever writes it puts the `/` in front.
+        Some(_) => Ok((Some(authority), path)),
         None if method == Method::Options => Ok((Some(authority), b"*")),
         None => Ok((Some(authority), b"/")),
     }
@@ -860,7 +899,7 @@ pub fn request_from_h2(
         framing,
         upgrade: None,
         expects_continue: seen.expects_continue,
-        accepts_json: seen.accepts_json,
+        accepts_json: seen.prefers_json(),
         probe_agent: is_probe(seen.user_agent, context),
     })
 }

@@ -1,8 +1,9 @@
-//! The side door: samplers put their notes in here, once per `saturation.interval`, off the request path.
+//! The side door: samplers put their notes in here, once per `saturation.interval`, off the request path. The sidecar's
+//! own pairs of used and limit need no sampling: a scrape reads them as they are.
 //!
 //! | file | what it reads |
 //! |---|---|
-//! | `own.rs` | the sidecar's own pairs: requests, backend connections, client connections; worker threads |
+//! | `own.rs` | how busy the sidecar's worker threads are |
 //! | `host.rs` | the whole host's CPU and memory, by sysinfo |
 //!
 //! To add a probe: one file with a pure parser and a fixture, a variant in [`Resource`], a line in [`Sampler::new`].
@@ -38,7 +39,7 @@ impl Sampler {
     pub fn new(signals: &Arc<Signals>, runtimes: Vec<RuntimeMetrics>) -> Sampler {
         Sampler {
             signals: Arc::clone(signals),
-            probes: vec![Box::new(own::Pairs::new(Arc::clone(signals))), Box::new(host::Host::new())],
+            probes: vec![Box::new(host::Host::new())],
             workers: own::Workers::new(runtimes),
         }
     }

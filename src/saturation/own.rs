@@ -1,44 +1,9 @@
-//! The sidecar's own pairs of used and limit, and how busy its workers are.
+//! How busy the sidecar's own workers are: the share of time that their runtimes did not wait.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::runtime::RuntimeMetrics;
 use tokio::time::Instant;
-
-use crate::labels::Resource;
-use crate::saturation::Probe;
-use crate::signals::Signals;
-
-/// Requests, backend connections and client connections against their limits.
-pub(super) struct Pairs {
-    signals: Arc<Signals>,
-}
-
-impl Pairs {
-    pub(super) fn new(signals: Arc<Signals>) -> Pairs {
-        Pairs { signals }
-    }
-}
-
-/// No limit, no ratio.
-fn ratio(used: u64, limit: &AtomicU64) -> Option<f64> {
-    let limit = limit.load(Relaxed);
-    (limit > 0).then(|| used as f64 / limit as f64)
-}
-
-impl Probe for Pairs {
-    fn read(&mut self) -> Vec<(Resource, Option<f64>)> {
-        let signals = &self.signals;
-        let bounds = signals.bounds();
-        vec![
-            (Resource::Inflight, ratio(signals.inflight(), &bounds.inflight)),
-            (Resource::UpstreamPool, ratio(signals.upstream_active(), &bounds.upstream_connections)),
-            (Resource::ServerConnections, ratio(signals.connections(), &bounds.connections)),
-        ]
-    }
-}
 
 /// How busy each worker's runtime was between two readings.
 pub(super) struct Workers {

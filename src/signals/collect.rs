@@ -217,10 +217,18 @@ impl<'a> Page<'a> {
     fn sampled(&mut self) {
         let signals = self.signals;
         let sampled = signals.sampled.lock().expect(POISON);
-        let ratios = Resource::ALL
-            .iter()
-            .filter_map(|r| sampled.ratios[r.index()].map(|ratio| simple(&f::SATURATION, &[r.as_str()], ratio)));
-        self.families.push(collected(&f::SATURATION, ratios.collect()));
+        // The sidecar's own pairs are known at any moment; the others are as old as the last round of sampling.
+        let ratio = |used: u64, limit: Option<f64>| limit.map(|limit| used as f64 / limit);
+        let value = |resource: &Resource| match resource {
+            Resource::Inflight => ratio(signals.inflight(), self.bound(|b| &b.inflight)),
+            Resource::UpstreamPool => ratio(signals.upstream_active(), self.bound(|b| &b.upstream_connections)),
+            Resource::ServerConnections => ratio(signals.connections(), self.bound(|b| &b.connections)),
+            Resource::HostCpu | Resource::HostMemory => sampled.ratios[resource.index()],
+        };
+        let ratios = Resource::ALL.iter();
+        let ratios = ratios.filter_map(|r| value(r).map(|ratio| simple(&f::SATURATION, &[r.as_str()], ratio)));
+        let ratios: Vec<_> = ratios.collect();
+        self.families.push(collected(&f::SATURATION, ratios));
         let busy = sampled.worker_busy.iter().enumerate();
         let busy = busy.map(|(worker, ratio)| simple(&f::WORKER_BUSY, &[&worker.to_string()], *ratio));
         self.families.push(collected(&f::WORKER_BUSY, busy.collect()));

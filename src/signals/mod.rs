@@ -108,7 +108,7 @@ struct Sampled {
 /// One round of sampling.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// Used share of each limit, by [`Resource`]; `None` without a limit or without a reading.
+    /// Used share of each resource outside this process, by [`Resource`]; `None` without a reading.
     pub ratios: [Option<f64>; Resource::COUNT],
     /// Busy share of each worker, 0 to 1.
     pub worker_busy: Vec<f64>,
