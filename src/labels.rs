@@ -152,6 +152,20 @@ closed_set! {
 }
 
 closed_set! {
+    /// Why a client connection ended.
+    ConnectionEnd {
+        /// The client closed it.
+        Client = "client",
+        /// It had no request for too long.
+        Idle = "idle",
+        /// The sidecar closed it: after an error, or because the response was the last one.
+        Proxy = "proxy",
+        /// The sidecar stops.
+        Drain = "drain",
+    }
+}
+
+closed_set! {
     /// What can be full. The backend's own resources come with the saturation probes.
     Resource {
         Inflight = "inflight", UpstreamPool = "upstream_pool", ServerConnections = "server_connections",

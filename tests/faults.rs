@@ -528,6 +528,8 @@ fn an_idle_connection_is_closed_without_a_word() {
     assert_eq!(used.expect_end(), End::Closed);
     assert_eq!(fresh.expect_end(), End::Closed, "one that never asked anything ends the same way");
     sidecar.expect(&[Outcome::backend("GET", "200")]);
+    let closed = [("reason", "idle")];
+    sidecar.page_when("both are counted", |page| page.value("golden_server_connections_closed_total", &closed) == 2.0);
 }
 
 #[test]
@@ -963,6 +965,7 @@ fn http2_streams_above_the_limit_are_refused_or_wait() {
             tokio::time::timeout(Duration::from_millis(300), std::future::pending::<()>()).await.unwrap_err();
         }
         assert_eq!(backend.requests().len(), 3, "the limit was passed");
+        assert_eq!(sidecar.scrape().value("golden_server_streams_limit_reached_total", &[]), 1.0);
         gate.open();
         for response in responses {
             assert_eq!(response.await.expect("an answer").status(), 200);

@@ -19,8 +19,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::labels::{
-    CloseReason, Direction, Failure, FirstByte, Method, OverheadDirection, Phase, RetryResult, RouteId, Traffic,
-    TunnelProtocol,
+    CloseReason, ConnectionEnd, Direction, Failure, FirstByte, Method, OverheadDirection, Phase, RetryResult, RouteId,
+    Traffic, TunnelProtocol,
 };
 use crate::measure::outcome::{End, Facts, Outcome, classify};
 use crate::signals::keys::{DurationKey, ErrorKey, RequestKey};
@@ -314,6 +314,7 @@ impl Drop for Tunnel {
 pub struct ClientConnection {
     worker: Rc<Meter>,
     active: Cell<u32>,
+    end: Cell<ConnectionEnd>,
 }
 
 impl ClientConnection {
@@ -322,7 +323,7 @@ impl ClientConnection {
     pub fn open(worker: &Rc<Meter>) -> ClientConnection {
         worker.shard().connections_opened.add(1);
         worker.shard().connections_idle.add(1);
-        ClientConnection { worker: Rc::clone(worker), active: Cell::new(0) }
+        ClientConnection { worker: Rc::clone(worker), active: Cell::new(0), end: Cell::new(ConnectionEnd::Client) }
     }
 
     /// A request began on it.
@@ -345,6 +346,19 @@ impl ClientConnection {
 }
 
 impl ClientConnection {
+    /// Why it is about to end, if not because the client closed it.
+    pub fn ends(&self, end: ConnectionEnd) {
+        self.end.set(end);
+    }
+
+    /// A request began on it, one of at most `limit` at once.
+    pub fn busy_of(&self, limit: u32) {
+        self.busy();
+        if self.active.get() == limit {
+            self.worker.shard().streams_limit_reached.add(1);
+        }
+    }
+
     /// Whether a request is under way on it.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -355,6 +369,7 @@ impl ClientConnection {
 impl Drop for ClientConnection {
     fn drop(&mut self) {
         let shard = self.worker.shard();
+        shard.connections_closed[self.end.get().index()].add(1);
         if self.active.get() > 0 { &shard.connections_active } else { &shard.connections_idle }.add(-1);
     }
 }

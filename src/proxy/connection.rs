@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::labels::{Failure, Method, Phase, RouteId, Traffic};
+use crate::labels::{ConnectionEnd, Failure, Method, Phase, RouteId, Traffic};
 use crate::measure::{self, Begin, ClientConnection, Moment, Observation};
 use crate::proxy::body::Outbox;
 use crate::proxy::buffer::{Filled, SMALL, Window};
@@ -118,7 +118,7 @@ pub async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) 
         }
         fresh = false;
         if !parked(&worker, &stream).await {
-            return;
+            return guard.ends(idle_end(&worker));
         }
     }
 }
@@ -142,14 +142,19 @@ async fn parked(worker: &Worker, stream: &TcpStream) -> bool {
     .await
 }
 
+/// Why a connection without a request is closed by this side.
+fn idle_end(worker: &Worker) -> ConnectionEnd {
+    if worker.is_draining() { ConnectionEnd::Drain } else { ConnectionEnd::Idle }
+}
+
 /// Why there is no request head.
 enum NoHead {
     /// Nothing came for a while: park.
     Idle,
-    /// The client closed, or the connection is to be closed, between requests.
+    /// The client closed, between requests or within a head.
     Closed,
-    /// The client left within a head.
-    Left,
+    /// The connection has been idle too long, or the sidecar drains.
+    Ended,
     /// The head did not arrive in time, is ambiguous or too large.
     Refused(Refused),
     /// The client speaks HTTP/2.
@@ -180,13 +185,18 @@ async fn active(
         let len = match read_head(worker, &settings, &mut client, fresh).await {
             Ok(len) => len,
             Err(NoHead::Idle) => return Some(client.stream),
-            Err(NoHead::Closed | NoHead::Left) => return None,
+            Err(NoHead::Closed) => return None,
+            Err(NoHead::Ended) => {
+                guard.ends(idle_end(worker));
+                return None;
+            }
             Err(NoHead::H2) => {
                 let Client { stream, inbound, .. } = client;
                 h2::serve(worker, stream, inbound, peer.ip(), guard).await;
                 return None;
             }
             Err(NoHead::Refused(refused)) => {
+                guard.ends(ConnectionEnd::Proxy);
                 refuse(worker, &settings, &mut client, refused).await;
                 return None;
             }
@@ -200,6 +210,7 @@ async fn active(
             match headers::request(bytes, &context, &mut client.outbox.bytes) {
                 Ok(head) => head,
                 Err(refused) => {
+                    guard.ends(ConnectionEnd::Proxy);
                     client.inbound.consume(len);
                     refuse(worker, &settings, &mut client, refused).await;
                     return None;
@@ -213,12 +224,18 @@ async fn active(
         guard.done();
         match after {
             After::KeepAlive => {}
-            After::Close => return None,
+            After::Gone => return None,
+            After::Close => {
+                guard.ends(ended_by(worker));
+                return None;
+            }
             After::Linger => {
+                guard.ends(ended_by(worker));
                 client.linger(worker).await;
                 return None;
             }
             After::Reset => {
+                guard.ends(ended_by(worker));
                 client.reset();
                 return None;
             }
@@ -230,6 +247,11 @@ async fn active(
             }
         }
     }
+}
+
+/// Why a connection is closed by this side after a request.
+fn ended_by(worker: &Worker) -> ConnectionEnd {
+    if worker.is_closing() { ConnectionEnd::Drain } else { ConnectionEnd::Proxy }
 }
 
 fn begin(worker: &Worker, settings: &Settings, client: &Client, head: &RequestHead) -> Observation {
@@ -284,13 +306,13 @@ async fn read_head(worker: &Worker, settings: &Settings, client: &mut Client, fr
                     return Poll::Ready(Err(NoHead::Refused(unscannable(ScanError::HeadTooLong))));
                 }
                 Poll::Ready(Ok(Filled::Eof) | Err(_)) => {
-                    return Poll::Ready(Err(if begun { NoHead::Left } else { NoHead::Closed }));
+                    return Poll::Ready(Err(NoHead::Closed));
                 }
                 Poll::Pending => break,
             }
         }
         if worker.is_cut() || (worker.is_draining() && !begun) {
-            return Poll::Ready(Err(NoHead::Closed));
+            return Poll::Ready(Err(NoHead::Ended));
         }
         if !deadline.expired(cx) {
             return Poll::Pending;
@@ -299,7 +321,7 @@ async fn read_head(worker: &Worker, settings: &Settings, client: &mut Client, fr
             let why = "the request head did not arrive in time";
             NoHead::Refused(Refused { failure: Failure::ClientTimeout, status: 408, why })
         } else if fresh || timeouts.client_idle <= PARK_AFTER {
-            NoHead::Closed
+            NoHead::Ended
         } else {
             NoHead::Idle
         }))

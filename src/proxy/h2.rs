@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::labels::{CloseReason, Failure, Method, Phase, Traffic};
+use crate::labels::{CloseReason, ConnectionEnd, Failure, Method, Phase, Traffic};
 use crate::measure::{self, Begin, ClientConnection, Moment, Observation, ResponseKind};
 use crate::proxy::body::{Outbox, Piece, Source};
 use crate::proxy::buffer::{Filled, LARGE, SMALL, Window};
@@ -132,6 +132,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, front: Window, peer: 
             return Poll::Ready(());
         }
         if worker.is_cut() {
+            guard.ends(ConnectionEnd::Drain);
             return Poll::Ready(());
         }
         // Idle is a connection without streams on which nothing arrives.
@@ -140,6 +141,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, front: Window, peer: 
         }
         if (worker.is_draining() || deadline.expired(cx)) && !told {
             told = true;
+            guard.ends(if worker.is_draining() { ConnectionEnd::Drain } else { ConnectionEnd::Idle });
             // GOAWAY; streams in flight end first.
             connection.as_mut().graceful_shutdown();
             deadline.clear();
@@ -155,8 +157,8 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, front: Window, peer: 
 struct Busy(Rc<ClientConnection>);
 
 impl Busy {
-    fn new(guard: Rc<ClientConnection>) -> Busy {
-        guard.busy();
+    fn new(guard: Rc<ClientConnection>, limit: u32) -> Busy {
+        guard.busy_of(limit);
         Busy(guard)
     }
 }
@@ -173,8 +175,8 @@ async fn stream_service(
     guard: Rc<ClientConnection>,
     request: Request<Incoming>,
 ) -> Response<StreamBody> {
-    let busy = Busy::new(guard);
     let settings = worker.settings();
+    let busy = Busy::new(guard, settings.limits.streams);
     let begun = measure::now();
     let (parts, incoming) = request.into_parts();
     let mut outbox = Outbox::default();

@@ -25,6 +25,8 @@ use crate::proxy::worker::{Settings, Worker};
 pub enum After {
     /// It may send the next request.
     KeepAlive,
+    /// The client has closed it.
+    Gone,
     /// It is closed.
     Close,
     /// It is closed when the client has had time to read the answer: there may be more of the request on its way.
@@ -60,7 +62,7 @@ pub async fn handle(
         }
         Err(trouble) => trouble,
     };
-    let Trouble::Failed(failure, phase) = trouble else { return After::Close };
+    let Trouble::Failed(failure, phase) = trouble else { return After::Gone };
     observation.fail(failure, phase);
     let answer = if client.committed { None } else { Answer::to(failure) };
     let Some(answer) = answer else {
@@ -74,7 +76,7 @@ pub async fn handle(
     let to_head = head.method == Method::Head;
     client.reply.bytes.extend(answer.to_bytes(head.accepts_json, to_head, keep_alive, head.http10));
     if client.flush_reply(worker, settings.timeouts.body).await.is_err() {
-        return After::Close;
+        return After::Gone;
     }
     let now = measure::now();
     observation.answered(answer.status, now);

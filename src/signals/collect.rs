@@ -7,8 +7,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::labels::{
-    AbortPhase, CloseReason, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason, Resource,
-    RetryResult, RouteId, StreamEnd, TunnelProtocol,
+    AbortPhase, CloseReason, ConnectionEnd, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason,
+    Resource, RetryResult, RouteId, StreamEnd, TunnelProtocol,
 };
 use crate::signals::families::{self as f, Bounded, Family};
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
@@ -152,6 +152,13 @@ impl<'a> Page<'a> {
             |r| r.as_str(),
             |r| total(shards, |s| &s.connections_rejected[r.index()]) as f64,
         );
+        self.push_each(
+            &f::SERVER_CONNECTIONS_CLOSED,
+            ConnectionEnd::ALL,
+            |r| r.as_str(),
+            |r| total(shards, |s| &s.connections_closed[r.index()]) as f64,
+        );
+        self.push_one(&f::STREAMS_LIMIT_REACHED, total(shards, |s| &s.streams_limit_reached) as f64);
         self.push_each(
             &f::TUNNELS,
             TunnelProtocol::ALL,

@@ -67,6 +67,10 @@ families! {
         "Client connections accepted.";
     SERVER_CONNECTIONS_REJECTED: COUNTER "golden_server_connections_rejected_total" ["reason"]
         "Client connections turned away before a request was read: at the connection limit (answered 503), or accept failures for want of file descriptors.";
+    SERVER_CONNECTIONS_CLOSED: COUNTER "golden_server_connections_closed_total" ["reason"]
+        "Client connections that ended: closed by the client, idle for too long, closed by this sidecar after an error or a last response, or by its drain.";
+    STREAMS_LIMIT_REACHED: COUNTER "golden_server_streams_limit_reached_total" []
+        "Times that an HTTP/2 connection came to have as many streams as limits.streams allows; more are refused.";
     PHASE: HISTOGRAM "golden_upstream_phase_seconds" ["phase"]
         "Where the time of a request goes: waiting for a backend connection, connecting, sending the request, waiting for the response head, relaying the body.";
     OVERHEAD: HISTOGRAM "golden_proxy_overhead_seconds" ["direction"]

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use crate::labels::{
-    AbortPhase, CloseReason, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason, RetryResult,
-    RouteId, StreamEnd, TunnelProtocol,
+    AbortPhase, CloseReason, ConnectionEnd, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason,
+    RetryResult, RouteId, StreamEnd, TunnelProtocol,
 };
 use crate::signals::Signals;
 use crate::signals::families::Bounded;
@@ -56,6 +56,10 @@ pub struct Shard {
     pub connections_opened: Counter,
     /// Client connections turned away.
     pub connections_rejected: [Counter; RejectReason::COUNT],
+    /// Client connections that ended.
+    pub connections_closed: [Counter; ConnectionEnd::COUNT],
+    /// HTTP/2 connections that came to their limit of streams.
+    pub streams_limit_reached: Counter,
     /// Backend connections in use.
     pub upstream_active: Gauge,
     /// Backend connections idle in the pool.
@@ -125,6 +129,8 @@ impl Shard {
             connections_idle: Gauge::default(),
             connections_opened: Counter::default(),
             connections_rejected: Default::default(),
+            connections_closed: Default::default(),
+            streams_limit_reached: Counter::default(),
             upstream_active: Gauge::default(),
             upstream_idle: Gauge::default(),
             upstream_opened: Counter::default(),
