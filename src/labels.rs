@@ -1,8 +1,8 @@
 //! The vocabulary: every label value that is not a route comes from a closed set in this file.
 //! No error text, header, path or other input of a client ever becomes a label value.
 //!
-//! Names and values are those of the metric catalogue (`docs/metrics.md`); where OpenTelemetry or RFC 9110 has a
-//! word, that word is used.
+//! Names and values are those of the metric catalogue (`README.md`); where OpenTelemetry or RFC 9110 has a word,
+//! that word is used.
 
 /// A closed set of label values: an enum whose variants are dense array indexes with one text each.
 macro_rules! closed_set {

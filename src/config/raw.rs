@@ -1,6 +1,6 @@
 //! What was given, before anything is checked: the file, the environment and the flags, laid over each other.
 //!
-//! Source: `docs/configuration.md`; a field below is a key of the file, and its path in capitals is the variable.
+//! Source: the table in `README.md`; a field below is a key of the file, and its path in capitals is the variable.
 //! Shape:  every value is the text that was written, with the place where it was written.
 //! Absent: `None`, and then the default holds. A section without a value counts as absent.
 

@@ -10,7 +10,7 @@
 use http::header::{ACCEPT, ACCEPT_ENCODING};
 use http::{HeaderMap, HeaderName};
 
-/// The formats on offer. Delimited protobuf will be a third variant and one more line in [`OFFERS`].
+/// The formats on offer. Delimited protobuf will be a third variant and one more line in `OFFERS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Text format 0.0.4.
