@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -100,15 +100,15 @@ impl Error {
     }
 }
 
-/// Runs a sidecar until it is told to stop.
+/// Runs a sidecar until it is told to stop. `log_dropped`: the log's count of dropped lines, for the metric.
 ///
 /// # Errors
 /// When it cannot start, or was stopped at once.
-pub fn run(loaded: Loaded) -> Result<(), Error> {
+pub fn run(loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<(), Error> {
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let mut outside = Outside::listen().map_err(|e| Error::System("listen to signals", e))?;
-        let mut sidecar = Sidecar::start(loaded.config.clone(), loaded.to_json())?;
+        let mut sidecar = Sidecar::start(loaded.config.clone(), loaded.to_json(), log_dropped)?;
         tracing::info!(event = "listening", proxy = %sidecar.proxy, admin = %sidecar.admin);
         let mut loaded = loaded;
         while outside.next().await == Wish::Reload {
@@ -132,7 +132,7 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     let result = runtime.block_on(async {
         let mut outside = Outside::listen().map_err(|e| Error::System("listen to signals", e))?;
         let json = config.to_json();
-        let sidecar = Sidecar::start(config, json)?;
+        let sidecar = Sidecar::start(config, json, None)?;
         let until = async {
             let stop = async { while outside.next().await != Wish::Stop {} };
             match run_for {
@@ -235,6 +235,8 @@ struct Sidecar {
     readiness: Readiness,
     admin_room: Arc<Admin>,
     config_json: watch::Sender<Bytes>,
+    about: watch::Sender<About>,
+    probe: Option<tokio::task::JoinHandle<()>>,
     shared: Arc<Shared>,
     orders: Vec<mpsc::UnboundedSender<Order>>,
     threads: Vec<JoinHandle<()>>,
@@ -244,7 +246,7 @@ struct Sidecar {
 
 impl Sidecar {
     /// Builds everything and starts it. When this returns, clients are served.
-    fn start(config: Config, config_json: String) -> Result<Sidecar, Error> {
+    fn start(config: Config, config_json: String, log_dropped: Option<Arc<AtomicU64>>) -> Result<Sidecar, Error> {
         raise_descriptor_limit(&config);
         let upstream = resolve(&config.upstream)?;
         let signals = Signals::new(config.workers, &config.buckets, config.limits.series);
@@ -258,7 +260,7 @@ impl Sidecar {
         let admin_address = admin_listener.local_addr().map_err(bind("admin", config.admin))?;
 
         let registry = Registry::new();
-        let own = Own::register(&registry);
+        let own = Own::register(&registry, log_dropped);
         let shards = ShardCollector::new(Arc::clone(&signals));
         registry.register(Box::new(shards)).expect("each family is registered once");
         let exporter = Exporter::new(&registry).expect("each family is registered once");
@@ -268,12 +270,8 @@ impl Sidecar {
         let mut sidecar = {
             let readiness = Readiness::new();
             let (config_sender, config_receiver) = watch::channel(Bytes::from(config_json));
-            let about = About {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                proxy: reachable(proxy),
-                upstream: config.upstream.to_string(),
-            };
-            let admin_room = Arc::new(Admin::new(exporter, readiness.reader(), config_receiver, about));
+            let (about, about_receiver) = watch::channel(about(&config, proxy));
+            let admin_room = Arc::new(Admin::new(exporter, readiness.reader(), config_receiver, about_receiver));
             let (admin_stop, stopped) = watch::channel(false);
             let admin_task = tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin_room), stopped));
             Sidecar {
@@ -284,6 +282,8 @@ impl Sidecar {
                 readiness,
                 admin_room,
                 config_json: config_sender,
+                about,
+                probe: None,
                 shared,
                 orders: Vec::new(),
                 threads: Vec::new(),
@@ -336,7 +336,8 @@ impl Sidecar {
         runtimes.map_err(|e| Error::System("start a worker's runtime", e))
     }
 
-    fn start_probe(&self) -> Result<(), Error> {
+    /// Starts to probe the backend, and stops an older probe.
+    fn start_probe(&mut self) -> Result<(), Error> {
         let gauges = readiness::Gauges {
             up: self.own.backend_up.clone(),
             duration_seconds: self.own.backend_probe_duration.clone(),
@@ -345,7 +346,7 @@ impl Sidecar {
             .map_err(|e| Error::System("set up the backend's probe", io::Error::other(e)))?;
         let readiness = self.readiness.clone();
         let mut was_up = None;
-        tokio::spawn(probe.run(move |outcome| {
+        let probing = tokio::spawn(probe.run(move |outcome| {
             if was_up.replace(outcome.is_ok()) != Some(outcome.is_ok()) {
                 match &outcome {
                     Ok(()) => tracing::info!(event = "backend_up"),
@@ -354,6 +355,9 @@ impl Sidecar {
             }
             readiness.backend(outcome.map_or_else(|down| Backend::Down(down.to_string()), |()| Backend::Up));
         }));
+        if let Some(old) = self.probe.replace(probing) {
+            old.abort();
+        }
         Ok(())
     }
 
@@ -388,10 +392,10 @@ impl Sidecar {
     }
 
     fn try_reload(&mut self, loaded: &mut Loaded) -> Result<(), String> {
-        let new = loaded.reload().map_err(|error| error.to_string())?;
+        let mut new = loaded.reload().map_err(|error| error.to_string())?;
         let upstream = resolve(&new.config.upstream).map_err(|error| error.to_string())?;
         let settings = settings(&new.config, &self.signals, upstream).map_err(|error| error.to_string())?;
-        let fixed = fixed_keys(&self.config, &new.config);
+        let fixed = keep_fixed(&self.config, &mut new.config);
         if !fixed.is_empty() {
             tracing::warn!(
                 event = "restart_needed",
@@ -402,9 +406,13 @@ impl Sidecar {
         self.signals.set_series_limit(new.config.limits.series);
         self.shared.budget.set_limits(&new.config.limits);
         self.config_json.send_replace(Bytes::from(new.to_json()));
-        self.config = new.config.clone();
+        let old = std::mem::replace(&mut self.config, new.config.clone());
         self.show_bounds();
         self.order(&Order::Reload(Arc::new(settings)));
+        if (&old.upstream, &old.readiness) != (&self.config.upstream, &self.config.readiness) {
+            self.about.send_replace(about(&self.config, self.proxy));
+            self.start_probe().map_err(|error| error.to_string())?;
+        }
         *loaded = new;
         Ok(())
     }
@@ -467,15 +475,28 @@ fn settings(config: &Config, signals: &Signals, upstream: Arc<[SocketAddr]>) -> 
     Ok(Settings::new(config, Arc::new(routes), upstream))
 }
 
-/// Keys that differ and that only a restart can change.
-fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
-    let changed = [
-        ("listen", old.listen != new.listen),
-        ("admin", old.admin != new.admin),
-        ("workers", old.workers != new.workers),
-        ("buckets", old.buckets != new.buckets),
-        ("readiness", old.readiness != new.readiness),
-        ("saturation.interval", old.sample_interval != new.sample_interval),
-    ];
-    changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+/// What the page at `/` says.
+fn about(config: &Config, proxy: SocketAddr) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        proxy: reachable(proxy),
+        upstream: config.upstream.to_string(),
+    }
+}
+
+/// Keeps what only a restart can change as it is in force, and names the keys that were asked to differ.
+fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
+    fn keep<T: Clone + PartialEq>(key: &'static str, old: &T, new: &mut T, kept: &mut Vec<&'static str>) {
+        if old != new {
+            kept.push(key);
+            *new = old.clone();
+        }
+    }
+    let mut kept = Vec::new();
+    keep("listen", &old.listen, &mut new.listen, &mut kept);
+    keep("admin", &old.admin, &mut new.admin, &mut kept);
+    keep("workers", &old.workers, &mut new.workers, &mut kept);
+    keep("buckets", &old.buckets, &mut new.buckets, &mut kept);
+    keep("saturation.interval", &old.sample_interval, &mut new.sample_interval, &mut kept);
+    kept
 }

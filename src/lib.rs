@@ -60,3 +60,4 @@ pub mod routes;
 pub mod saturation;
 pub mod shutdown;
 pub mod signals;
+pub mod telemetry;

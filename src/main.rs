@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use golden_sidecar::app;
 use golden_sidecar::config::{self, Invocation, Stream};
+use golden_sidecar::telemetry::Log;
 
 /// Small blocks come and go with every connection; mimalloc does that with fewer instructions than glibc.
 #[global_allocator]
@@ -24,8 +25,10 @@ fn main() -> ExitCode {
     };
     let result = match invocation {
         Invocation::Run(loaded) => {
-            log_to_stderr("info");
-            app::run(loaded)
+            let log = log_to_stderr("info");
+            let result = app::run(loaded, log.as_ref().map(Log::dropped));
+            log.iter().for_each(Log::flush);
+            result
         }
         Invocation::Demo { run_for, listen, admin } => {
             log_to_stderr("warn");
@@ -54,9 +57,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Log lines are JSON on standard error. `RUST_LOG` filters them.
-fn log_to_stderr(level: &str) {
+/// Log lines are JSON on standard error. `RUST_LOG` filters them. Without a thread to write them there is no log.
+fn log_to_stderr(level: &str) -> Option<Log> {
+    let log = Log::start(std::io::stderr()).ok()?;
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer({
+            let log = log.clone();
+            move || log.clone()
+        })
+        .init();
+    Some(log)
 }

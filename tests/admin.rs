@@ -58,6 +58,7 @@ impl Fixture {
             proxy: "127.0.0.1:8000".parse().unwrap(),
             upstream: "http://127.0.0.1:8080".to_owned(),
         };
+        let (_, about) = watch::channel(about);
         let admin = Arc::new(Admin::new(Exporter::new(&registry).unwrap(), readiness.reader(), config, about));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

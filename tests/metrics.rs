@@ -940,7 +940,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("protocol", &["websocket", "other"]),
     ("state", &["active", "idle"]),
     ("http_connection_state", &["active", "idle"]),
-    ("reason", &["idle", "peer", "error", "drain", "max_age", "limit", "descriptors"]),
+    ("reason", &["idle", "peer", "error", "drain", "max_age", "limit", "descriptors", "client", "proxy"]),
     ("result", &["success", "failure"]),
     ("window", &["1m"]),
     ("kind", &["declared", "openapi", "learned", "pending"]),

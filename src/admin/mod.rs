@@ -67,7 +67,7 @@ pub struct Admin {
     exporter: Exporter,
     readiness: ReadinessReader,
     config_json: watch::Receiver<Bytes>,
-    about: About,
+    about: watch::Receiver<About>,
     scrapes: watch::Sender<u64>,
 }
 
@@ -75,13 +75,13 @@ pub struct Admin {
 
 impl Admin {
     /// Joins the parts. `config_json` is the redacted effective configuration as JSON text; whoever reloads it sends
-    /// the new text through the other end.
+    /// the new text, and what else has changed, through the other ends.
     #[must_use]
     pub fn new(
         exporter: Exporter,
         readiness: ReadinessReader,
         config_json: watch::Receiver<Bytes>,
-        about: About,
+        about: watch::Receiver<About>,
     ) -> Admin {
         Admin { exporter, readiness, config_json, about, scrapes: watch::Sender::new(0) }
     }
@@ -122,7 +122,7 @@ impl Admin {
             }
             Endpoint::Config => answer(StatusCode::OK, "application/json", self.config_json.borrow().clone()),
             Endpoint::Page => {
-                let page = page::render(&self.about, &self.readiness.reasons());
+                let page = page::render(&self.about.borrow(), &self.readiness.reasons());
                 let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page);
                 let policy = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
                 response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);

@@ -98,7 +98,7 @@ pub struct Timeouts {
     pub body: Duration,
     /// A pooled connection that nothing uses.
     pub upstream_idle: Duration,
-    /// Age at which a pooled connection is not used again, so that DNS changes and rebalancing take hold.
+    /// Age at which a pooled connection is not used again, so that rebalancing behind one address takes hold.
     pub upstream_age: Duration,
 }
 

@@ -1,6 +1,6 @@
 //! HTTP/2 from clients, with prior knowledge. The connection is hyper's; each stream goes through the same steps as in
-//! `service.rs` and is carried to the backend over HTTP/1.1. Interim responses other than 100 are not relayed: hyper has
-//! no way to send them.
+//! `service.rs` and is carried to the backend over HTTP/1.1. Interim responses are not relayed: hyper has no way to send
+//! them over HTTP/2.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::labels::{CloseReason, ConnectionEnd, Failure, Method, Phase, Traffic};
+use crate::labels::{CloseReason, ConnectionEnd, Failure, Method, Phase, RetryResult, Traffic};
 use crate::measure::{self, Begin, ClientConnection, Moment, Observation, ResponseKind};
 use crate::proxy::body::{Outbox, Piece, Source};
 use crate::proxy::buffer::{Filled, LARGE, SMALL, Window};
@@ -305,7 +305,20 @@ async fn exchange(
         let mut watch = |cx: &mut Context<'_>| worker.stopped(cx, deadline);
         worker.pool.obtain(&settings.timeouts, deadline, begun, observation, &mut watch).await?
     };
-    let len = send_and_wait(&mut stream, &mut connection, obtained, observation).await?;
+    let len = match send_and_wait(&mut stream, &mut connection, obtained, observation).await? {
+        Some(len) => len,
+        // The pooled connection had been closed before the backend could see the request: once more, on a new one.
+        None => {
+            connection.close(CloseReason::Peer);
+            stream.upload.rewind();
+            let result = replay(&mut stream, observation).await;
+            let outcome = if result.is_ok() { RetryResult::Success } else { RetryResult::Failure };
+            worker.pool_gauges.replayed(outcome);
+            let len;
+            (connection, len) = result?;
+            len
+        }
+    };
     let received = measure::now();
     let context = ResponseContext {
         to_head: head.method == Method::Head,
@@ -339,16 +352,31 @@ async fn exchange(
     Ok((response, exchange))
 }
 
+/// Sends the request again, on a new connection. Returns that and the length of the response head.
+async fn replay(stream: &mut Stream, observation: &mut Observation) -> Result<(Box<Connection>, usize), Trouble> {
+    let (worker, settings) = (Rc::clone(&stream.worker), Rc::clone(&stream.settings));
+    let (mut connection, obtained) = {
+        let deadline = &stream.deadline;
+        let mut watch = |cx: &mut Context<'_>| worker.stopped(cx, deadline);
+        worker.pool.obtain_new(&settings.timeouts, deadline, observation, &mut watch).await?
+    };
+    let len = send_and_wait(stream, &mut connection, obtained, observation).await?;
+    Ok((connection, len.ok_or(Trouble::Failed(Failure::ResetBeforeHead, Phase::Send))?))
+}
+
+/// Sends the request and waits for the final response head. Returns its length, or `None` when the connection was a
+/// pooled one, the backend has provably not seen the request, and all of it can be sent again.
 async fn send_and_wait(
     stream: &mut Stream,
     connection: &mut Connection,
     obtained: Moment,
     observation: &mut Observation,
-) -> Result<usize, Trouble> {
+) -> Result<Option<usize>, Trouble> {
     let Stream { worker, settings, deadline, upload } = stream;
     let limits = &settings.limits;
     let mut scan = HeadScan::default();
     let mut head_written = false;
+    let mut heard = false;
     let mut armed = None;
     poll_fn(|cx| {
         if upload.state == UploadState::Sending {
@@ -362,12 +390,13 @@ async fn send_and_wait(
             }
         }
         loop {
+            heard |= !connection.inbound.is_empty();
             if !connection.inbound.is_empty()
                 && let Some(len) = response_head(&mut scan, connection, limits.head_bytes)?
             {
                 let bytes = &connection.inbound.unread()[..len];
                 if bytes.get(8..10) != Some(b" 1") || bytes.get(10..12) == Some(b"01") {
-                    return Poll::Ready(Ok(len));
+                    return Poll::Ready(Ok(Some(len)));
                 }
                 connection.inbound.consume(len);
                 scan = HeadScan::default();
@@ -379,7 +408,15 @@ async fn send_and_wait(
                 Poll::Ready(Ok(Filled::Full)) => {
                     return Poll::Ready(Err(Trouble::Failed(Failure::ResponseTooLarge, Phase::Wait)));
                 }
-                Poll::Ready(_) => return Poll::Ready(Err(Trouble::Failed(Failure::ResetBeforeHead, Phase::Wait))),
+                Poll::Ready(end) => {
+                    let at_end = matches!(end, Ok(Filled::Eof));
+                    let whole = connection.reused && !heard && upload.replayable();
+                    let written = upload.outbox.total;
+                    if whole && (written == 0 || (at_end && connection.never_delivered(written))) {
+                        return Poll::Ready(Ok(None));
+                    }
+                    return Poll::Ready(Err(Trouble::Failed(Failure::ResetBeforeHead, Phase::Wait)));
+                }
             }
         }
         let sending = upload.state == UploadState::Sending;
@@ -441,6 +478,17 @@ impl Upload {
             wants_client: false,
             progress: 0,
         }
+    }
+
+    /// Whether all of the request is still in the outbox: it had no body.
+    fn replayable(&self) -> bool {
+        self.ended && self.total == 0 && !self.chunked
+    }
+
+    /// Begins anew, for another connection.
+    fn rewind(&mut self) {
+        self.outbox.rewind();
+        self.state = UploadState::Sending;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, to: &mut TcpStream, observation: &Observation) -> Result<(), Trouble> {

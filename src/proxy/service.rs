@@ -184,15 +184,12 @@ async fn send_and_wait(
     let mut writable = true;
     let mut heard = false;
     let mut armed: Option<(Waiting, u64)> = None;
-    let written_before = connection.written;
-    let request_start = client.outbox.total;
     poll_fn(|cx| {
         let Client { stream, inbound, deadline, outbox, reply, upload_complete, .. } = &mut *client;
         if !sent && writable {
             let polled = upload.poll(cx, (stream, inbound), &mut connection.stream, outbox, |n| {
                 observation.request_bytes(n);
             });
-            connection.written = written_before + (outbox.total - request_start);
             let all = matches!(polled, Poll::Ready(Ok(())));
             if (all || outbox.is_empty()) && !head_written {
                 head_written = true;
@@ -239,9 +236,9 @@ async fn send_and_wait(
                 }
                 Poll::Ready(end) => {
                     let at_end = matches!(end, Ok(Filled::Eof));
-                    let untouched =
-                        connection.written == written_before || (at_end && connection.never_delivered(written_before));
-                    if connection.reused && !heard && upload.is_read() && upload.replayable && untouched {
+                    // All of the request is in the outbox, and how much of it was written is known.
+                    let whole = connection.reused && !heard && upload.is_read() && upload.replayable;
+                    if whole && (outbox.total == 0 || (at_end && connection.never_delivered(outbox.total))) {
                         return Poll::Ready(Err(Lost::NeverDelivered));
                     }
                     let phase = if sent { Phase::Wait } else { Phase::Send };

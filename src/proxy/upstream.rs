@@ -132,8 +132,6 @@ pub struct Connection {
     pub inbound: Window,
     /// Whether it has carried a request before.
     pub reused: bool,
-    /// Bytes handed to the socket so far.
-    pub written: u64,
     opened: u64,
     idle_since: u64,
     reason: CloseReason,
@@ -158,19 +156,19 @@ impl Connection {
         }
     }
 
-    /// After the connection failed under a request of which `written` bytes stood before it: whether the backend can
-    /// prove-ably not have seen a byte of it.
+    /// After the connection failed under a request of which `written` bytes had been handed to the socket: whether the
+    /// backend provably has not seen one of them. To be asked only when our side saw the *end of the stream*.
     ///
-    /// It is proven when our side saw the end of the stream (the backend closed before it knew of the request), the
-    /// kernel has since been told by a reset that nobody is there (state CLOSE), and not one byte of the request was
-    /// ever acknowledged. A backend that died while it worked on the request resets instead of ending the stream, and
-    /// one that read the request has acknowledged it.
+    /// It is proven when the backend had ended the stream (it closed before it knew of the request), a reset has since
+    /// told the kernel that nobody is there (state CLOSE), and no byte of the request was ever acknowledged. A backend
+    /// that dies while it works on a request resets without ending the stream; one that read it has acknowledged it.
     #[must_use]
-    pub fn never_delivered(&self, written_before: u64) -> bool {
+    pub fn never_delivered(&self, written: u64) -> bool {
         use std::os::fd::AsRawFd as _;
-        // The kernel's tcp_info is longer than libc's: only what it says it filled in is used. tcpi_bytes_acked is the
-        // u64 at offset 120 (linux/tcp.h); the SYN counts as one acknowledged byte.
+        // struct tcp_info of linux/tcp.h; libc's is shorter. All three numbers are there since Linux 4.19.
         const BYTES_ACKED: usize = 120;
+        const BYTES_SENT: usize = 200;
+        const BYTES_RETRANS: usize = 208;
         const TCP_CLOSE: u8 = 7;
         let mut info = [0u8; 256];
         let mut len = info.len() as libc::socklen_t;
@@ -184,12 +182,18 @@ impl Connection {
                 &raw mut len,
             )
         };
-        if result != 0 || (len as usize) < BYTES_ACKED + 8 {
+        if result != 0 || (len as usize) < BYTES_RETRANS + 8 || info[0] != TCP_CLOSE {
             return false;
         }
-        let mut acked = [0u8; 8];
-        acked.copy_from_slice(&info[BYTES_ACKED..BYTES_ACKED + 8]);
-        info[0] == TCP_CLOSE && u64::from_ne_bytes(acked) <= written_before + 1
+        let number = |at: usize| {
+            let mut bytes = [0u8; 8];
+            bytes.copy_from_slice(&info[at..at + 8]);
+            u64::from_ne_bytes(bytes)
+        };
+        // The SYN counts as one acknowledged byte.
+        let acked = number(BYTES_ACKED).saturating_sub(1);
+        let sent = number(BYTES_SENT).saturating_sub(number(BYTES_RETRANS));
+        sent.saturating_sub(acked) >= written
     }
 }
 
@@ -437,7 +441,6 @@ impl Pool {
             stream,
             inbound: Window::new(&self.buffers),
             reused: false,
-            written: 0,
             opened: self.timers.now(),
             idle_since: 0,
             reason: CloseReason::Error,
@@ -529,9 +532,15 @@ impl Pool {
         }
     }
 
-    /// New connections go to these addresses.
+    /// New connections go to these addresses. If they differ, idle connections are closed: they lead elsewhere.
     pub fn set_addresses(&self, addresses: Rc<[SocketAddr]>) {
-        *self.addresses.borrow_mut() = addresses;
+        if *self.addresses.borrow() != addresses {
+            *self.addresses.borrow_mut() = addresses;
+            for connection in self.idle.take() {
+                self.gauges.left_idle();
+                connection.close(CloseReason::Drain);
+            }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The sidecar itself: build, reloads, drain, the process. Rarely written, so straight in the metrics crate.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
@@ -20,12 +22,12 @@ pub struct Own {
 }
 
 impl Own {
-    /// Registers the families with `registry`.
+    /// Registers the families with `registry`. `log_dropped`: the log's own count of dropped lines.
     ///
     /// # Panics
     /// When a family is registered twice, which only a defect can do.
     #[must_use]
-    pub fn register(registry: &Registry) -> Own {
+    pub fn register(registry: &Registry, log_dropped: Option<Arc<AtomicU64>>) -> Own {
         let own = Own {
             reloads: IntCounterVec::new(
                 Opts::new("golden_config_reloads_total", "Configuration reloads of this sidecar by result."),
@@ -56,11 +58,6 @@ impl Own {
         )
         .expect(VALID);
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("GOLDEN_REVISION"), env!("GOLDEN_RUSTC")]).set(1.0);
-        let dropped = prometheus::IntCounter::new(
-            "golden_log_dropped_total",
-            "Log lines of this sidecar that were dropped because the log could not be written fast enough.",
-        )
-        .expect(VALID);
         for result in ["success", "failure"] {
             own.reloads.with_label_values(&[result]);
         }
@@ -73,7 +70,7 @@ impl Own {
             Box::new(own.backend_up.clone()),
             Box::new(own.backend_probe_duration.clone()),
             Box::new(build),
-            Box::new(dropped),
+            Box::new(LogDropped::new(log_dropped)),
             Box::new(Process::new()),
         ];
         for collector in all {
@@ -102,6 +99,35 @@ impl Own {
     /// The signal to stop came.
     pub fn drain_started(&self) {
         self.draining.set(1);
+    }
+}
+
+/// The log's own count, read when a page is made.
+struct LogDropped {
+    lines: Option<Arc<AtomicU64>>,
+    shown: prometheus::IntCounter,
+}
+
+impl LogDropped {
+    fn new(lines: Option<Arc<AtomicU64>>) -> LogDropped {
+        let shown = prometheus::IntCounter::new(
+            "golden_log_dropped_total",
+            "Log lines of this sidecar that were dropped because the log could not be written fast enough.",
+        )
+        .expect(VALID);
+        LogDropped { lines, shown }
+    }
+}
+
+impl Collector for LogDropped {
+    fn desc(&self) -> Vec<&Desc> {
+        self.shown.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let lines = self.lines.as_ref().map_or(0, |lines| lines.load(Relaxed));
+        self.shown.inc_by(lines.saturating_sub(self.shown.get()));
+        self.shown.collect()
     }
 }
 
