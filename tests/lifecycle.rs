@@ -506,6 +506,30 @@ fn a_reload_changes_routes_and_limits() {
 }
 
 #[test]
+fn a_reload_can_move_to_another_backend_and_says_what_needs_a_restart() {
+    let mut old = Backend::always("old");
+    let new = Backend::always("new");
+    let file = |backend: &Backend, edges: &str| format!("upstream: {}\nbuckets: [{edges}]\n", backend.url());
+    let sidecar = Sidecar::configured(file(&old, "0.1")).start();
+    let mut client = sidecar.client();
+    assert_eq!(client.get("/").text(), "old");
+    sidecar.rewrite(&file(&new, "0.2"));
+    sidecar.signal(libc::SIGHUP);
+    sidecar.page_when("the reload", |page| page.sum("golden_config_reloads_total", &[("result", "success")]) == 1.0);
+    old.stop();
+    // Also on a connection that was open before, whose backend connection was pooled.
+    assert_eq!(client.get("/").text(), "new");
+    wait_until("the probe asks the new backend", || sidecar.admin_get("/readyz", "").status() == 200);
+    assert_eq!(sidecar.scrape().value("golden_backend_up", &[]), 1.0);
+    let page = sidecar.admin_get("/", "").text();
+    assert!(page.contains(&new.url()) && !page.contains(&old.url()), "{page}");
+    let config: serde_json::Value =
+        serde_json::from_str(&sidecar.admin_get("/api/v1/config", "").text()).expect("JSON");
+    assert_eq!(config["buckets"], serde_json::json!([0.1]), "what is in force, not what was asked for");
+    assert!(sidecar.logged("restart_needed") && sidecar.logged("buckets"), "{:#?}", sidecar.log());
+}
+
+#[test]
 fn a_bad_file_keeps_the_old_configuration() {
     let backend = Backend::always("ok");
     let sidecar = Sidecar::before(&backend).yaml("routes:\n  - path: /kept\n").start();

@@ -134,7 +134,10 @@ impl Builder {
     pub fn start(self) -> Sidecar {
         let mut config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
         let mut command = program();
-        command.args(["--upstream", &self.upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        if !self.upstream.is_empty() {
+            command.args(["--upstream", &self.upstream]);
+        }
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         command.args(["--workers", &self.workers.to_string()]);
         if let Some(yaml) = &self.yaml {
             config.write_all(yaml.as_bytes()).expect("write");
@@ -194,6 +197,12 @@ impl Sidecar {
     #[must_use]
     pub fn upstream(upstream: impl ToString) -> Builder {
         Builder { upstream: upstream.to_string(), flags: Vec::new(), yaml: None, env: Vec::new(), workers: 1 }
+    }
+
+    /// With all that it needs in a file, the upstream too.
+    #[must_use]
+    pub fn configured(yaml: impl ToString) -> Builder {
+        Sidecar::upstream("").yaml(yaml)
     }
 
     /// The usual case: all defaults, one worker.
