@@ -377,3 +377,55 @@ fn a_real_prometheus_reads_the_same_numbers() {
     let failed = query(port, "max_over_time((1 - up)[1m:100ms])");
     assert!(failed.is_none_or(|failed| failed == 0.0), "a scrape failed");
 }
+
+/// The Python of the environment that `tools/setup.sh test` makes.
+fn python(script: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/venv/bin/python");
+    assert!(python.exists(), "{} is missing; `make setup` makes it", python.display());
+    let mut command = Command::new(python);
+    command.arg(root.join("tests/peers").join(script));
+    command
+}
+
+#[test]
+fn the_official_parser_reads_the_openmetrics_page() {
+    let backend = common::Backend::always("ok");
+    let sidecar = Sidecar::start(&backend);
+    sidecar.get("/");
+    sidecar.settled(1);
+    let page = sidecar.admin_get("/metrics", "Accept: application/openmetrics-text; version=1.0.0\r\n").text();
+    let mut parser =
+        python("openmetrics.py").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut parser.stdin.take().unwrap(), page.as_bytes()).unwrap();
+    let output = parser.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let families = String::from_utf8(output.stdout).unwrap();
+    for family in ["http_server_request_duration_seconds histogram", "golden_requests counter", "golden_draining gauge"]
+    {
+        assert!(families.lines().any(|line| line == family), "{family} is not in {families}");
+    }
+}
+
+#[test]
+fn a_websocket_library_talks_to_itself_through_a_tunnel() {
+    let mut server = python("websocket.py").arg("server").stdout(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let _server = Running(server);
+    let sidecar = Sidecar::upstream(format!("http://127.0.0.1:{}", port.trim())).start();
+    let client = python("websocket.py").arg("client").arg(format!("ws://{}/chat", sidecar.proxy)).output().unwrap();
+    assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
+    let payload: f64 = String::from_utf8(client.stdout).unwrap().trim().parse().unwrap();
+    let protocol = ("protocol", "websocket");
+    let page = sidecar.page_when("the tunnel is gone", |page| {
+        page.value("golden_upgraded_connections_opened_total", &[protocol]) == 1.0
+            && page.value("golden_upgraded_connections", &[protocol]) == 0.0
+    });
+    for direction in ["sent", "received"] {
+        let bytes = page.value("golden_upgraded_bytes_total", &[protocol, ("direction", direction)]);
+        // Frames add 2 to 14 bytes each to the payload.
+        assert!(bytes > payload && bytes < payload + 1_000.0, "{direction}: {bytes} for {payload}");
+    }
+    assert_eq!(page.sum("golden_requests_total", &[("http_response_status_code", "101")]), 1.0);
+}
