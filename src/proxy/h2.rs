@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -37,9 +38,26 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 /// Flow-control window of a connection: a few streams at full speed.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+tokio::task_local! {
+    /// The patience with the client of the stream whose task runs.
+    static PATIENCE: Rc<Patience>;
+}
+
+/// How long a stream's client may leave what it was handed. While its window is closed hyper does not ask the body for
+/// more, so the body cannot see a deadline of its own: the stream's task looks at this one.
+#[derive(Debug)]
+struct Patience {
+    deadline: Deadline,
+    time: Duration,
+    spent: Cell<bool>,
+}
+
 /// Spawns streams on the worker's own runtime.
-#[derive(Clone, Copy, Debug)]
-struct Local;
+#[derive(Clone, Debug)]
+struct Local {
+    worker: Rc<Worker>,
+    time: Duration,
+}
 
 impl<F> hyper::rt::Executor<F> for Local
 where
@@ -47,7 +65,23 @@ where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        let deadline = self.worker.timers.slot();
+        let patience = Rc::new(Patience { deadline, time: self.time, spent: Cell::new(false) });
+        tokio::task::spawn_local(PATIENCE.scope(Rc::clone(&patience), async move {
+            let mut future = std::pin::pin!(future);
+            poll_fn(|cx| {
+                if future.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                if !patience.deadline.expired(cx) {
+                    return Poll::Pending;
+                }
+                // To drop the stream is to reset it.
+                patience.spent.set(true);
+                Poll::Ready(())
+            })
+            .await;
+        }));
     }
 }
 
@@ -55,7 +89,8 @@ where
 struct Rewound {
     front: Window,
     stream: TcpStream,
-    heard: Rc<Cell<bool>>,
+    /// Set whenever bytes went either way.
+    moved: Rc<Cell<bool>>,
 }
 
 impl AsyncRead for Rewound {
@@ -70,15 +105,25 @@ impl AsyncRead for Rewound {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.heard.set(true);
+            self.moved.set(true);
         }
         Poll::Ready(Ok(()))
     }
 }
 
+impl Rewound {
+    fn note(&self, written: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.moved.set(true);
+        }
+        written
+    }
+}
+
 impl AsyncWrite for Rewound {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(written)
     }
 
     fn poll_write_vectored(
@@ -86,7 +131,8 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -105,8 +151,8 @@ impl AsyncWrite for Rewound {
 /// Serves an HTTP/2 connection until it ends.
 pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, front: Window, peer: IpAddr, guard: &Rc<ClientConnection>) {
     let settings = worker.settings();
-    let heard = Rc::new(Cell::new(true));
-    let io = TokioIo::new(Rewound { front, stream, heard: Rc::clone(&heard) });
+    let moved = Rc::new(Cell::new(true));
+    let io = TokioIo::new(Rewound { front, stream, moved: Rc::clone(&moved) });
     let service = hyper::service::service_fn({
         let worker = Rc::clone(worker);
         let guard = Rc::clone(guard);
@@ -115,7 +161,8 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, front: Window, peer: 
             async move { Ok::<_, Infallible>(stream_service(worker, peer, guard, request).await) }
         }
     });
-    let mut builder = hyper::server::conn::http2::Builder::new(Local);
+    let mut builder =
+        hyper::server::conn::http2::Builder::new(Local { worker: Rc::clone(worker), time: settings.timeouts.body });
     builder
         .max_concurrent_streams(settings.limits.streams)
         .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
@@ -135,19 +182,24 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, front: Window, peer: 
             guard.ends(ConnectionEnd::Drain);
             return Poll::Ready(());
         }
-        // Idle is a connection without streams on which nothing arrives.
-        if guard.is_busy() || heard.replace(false) {
-            deadline.arm(settings.timeouts.client_idle);
+        // Idle is a connection without streams on which nothing moves. One that was told to end has less time: a client
+        // that does not answer, or does not read, would hold it for ever.
+        let timeouts = &settings.timeouts;
+        if guard.is_busy() || moved.replace(false) {
+            deadline.arm(if told { timeouts.client_head } else { timeouts.client_idle });
         }
-        if (worker.is_draining() || deadline.expired(cx)) && !told {
+        let expired = deadline.expired(cx);
+        if expired && told {
+            return Poll::Ready(());
+        }
+        if expired || (worker.is_draining() && !told) {
             told = true;
             guard.ends(if worker.is_draining() { ConnectionEnd::Drain } else { ConnectionEnd::Idle });
             // GOAWAY; streams in flight end first.
             connection.as_mut().graceful_shutdown();
-            deadline.clear();
+            deadline.arm(timeouts.client_head);
             cx.waker().wake_by_ref();
         }
-        let _ = deadline.expired(cx);
         Poll::Pending
     })
     .await;
@@ -213,7 +265,8 @@ async fn stream_service(
     let stream = Stream { worker: Rc::clone(&worker), settings, deadline, upload };
     match exchange(stream, &head, begun, &mut observation).await {
         Ok((response, exchange)) => {
-            response.map(|()| StreamBody::Relayed(Box::new(Relayed { exchange, observation, _busy: busy })))
+            let relayed = Relayed { exchange, observation: Some(observation), _busy: busy };
+            response.map(|()| StreamBody::Relayed(Box::new(relayed)))
         }
         Err(Trouble::Failed(failure, phase)) => {
             observation.fail(failure, phase);
@@ -679,8 +732,26 @@ impl Drop for Exchange {
 /// A response body that is relayed, with the observation that its end finishes.
 struct Relayed {
     exchange: Exchange,
-    observation: Observation,
+    /// `None` once it has been told of the end.
+    observation: Option<Observation>,
     _busy: Busy,
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        let Some(observation) = &mut self.observation else { return };
+        // hyper drops a body before its end when the client has left, but also when we end the stream or everything.
+        if PATIENCE.try_with(|patience| patience.spent.get()).unwrap_or(false) {
+            observation.fail(Failure::ClientTimeout, Phase::Body);
+        } else if self.exchange.stream.worker.is_cut() {
+            observation.fail(Failure::DrainDeadline, Phase::Body);
+        }
+    }
+}
+
+/// The client has been handed something: from now on it must come back for more.
+fn wait_for_client() {
+    let _outside_a_stream = PATIENCE.try_with(|patience| patience.deadline.arm(patience.time));
 }
 
 /// A response body.
@@ -703,16 +774,19 @@ impl Body for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let _outside_a_stream = PATIENCE.try_with(|patience| patience.deadline.clear());
         let frame = match &mut *self {
             StreamBody::Ended => return Poll::Ready(None),
             StreamBody::Cut => return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into()))),
             StreamBody::Own(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *self = StreamBody::Ended;
+                wait_for_client();
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
             StreamBody::Relayed(relayed) => {
                 let Relayed { exchange, observation, .. } = &mut **relayed;
+                let Some(observation) = observation else { return Poll::Ready(None) };
                 ready!(exchange.poll_frame(cx, observation))
             }
         };
@@ -721,8 +795,10 @@ impl Body for StreamBody {
             Some(Err(_)) => true,
             Some(Ok(frame)) => frame.is_trailers() || self.nothing_follows(),
         };
-        if ended && let StreamBody::Relayed(relayed) = std::mem::replace(&mut *self, StreamBody::Ended) {
-            let Relayed { exchange, mut observation, _busy } = *relayed;
+        if ended
+            && let StreamBody::Relayed(mut relayed) = std::mem::replace(&mut *self, StreamBody::Ended)
+            && let Some(mut observation) = relayed.observation.take()
+        {
             match &frame {
                 Some(Err(Trouble::Failed(failure, phase))) => {
                     observation.fail(*failure, *phase);
@@ -731,7 +807,9 @@ impl Body for StreamBody {
                 Some(Err(Trouble::ClientLeft)) => drop(observation),
                 _ => observation.finish(measure::now()),
             }
-            drop(exchange);
+        }
+        if matches!(frame, Some(Ok(_))) {
+            wait_for_client();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|_trouble| std::io::ErrorKind::ConnectionAborted.into())))
     }

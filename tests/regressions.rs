@@ -1,0 +1,192 @@
+//! One test for each defect that was found by attacking the data plane: a real binary between raw sockets.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Nothing in these tests takes longer than this, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running sidecar, killed at the end.
+struct Sidecar {
+    child: Child,
+    proxy: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Sidecar {
+    fn start(upstream: SocketAddr, options: &[(&str, &str)]) -> Sidecar {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_golden-sidecar"));
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        // A file of options may name the backend itself.
+        if !options.iter().any(|(name, _)| *name == "GOLDEN_CONFIG") {
+            command.args(["--upstream", &format!("http://{upstream}")]);
+        }
+        // Cargo gives tests what the build script set for the compiler; to the sidecar it is an unknown option.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("GOLDEN_")) {
+            command.env_remove(name);
+        }
+        let mut child =
+            command.envs(options.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = std::sync::mpsc::channel();
+        let outputs: [Box<dyn std::io::Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        for output in outputs {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    let _nobody_listens_any_more = sender.send(line);
+                }
+            });
+        }
+        drop(sender);
+        let line = loop {
+            let line = lines.recv_timeout(PATIENCE).expect("a line that says where it listens");
+            if line.contains("listening") {
+                break line;
+            }
+        };
+        let mut found = line.split("127.0.0.1:").skip(1).map(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            SocketAddr::from(([127, 0, 0, 1], rest[..end].parse().unwrap()))
+        });
+        Sidecar { proxy: found.next().unwrap(), admin: found.next().unwrap(), child }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.proxy).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// The value of a series, 0 if it is absent.
+    fn metric(&self, series: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')).map_or(0.0, |v| v.parse().unwrap())
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A backend that gives each connection to `serve`, on a thread of its own.
+fn backend(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = std::sync::Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let serve = std::sync::Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads up to the end of a head. `None` at the end of the connection.
+fn head(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        bytes.push(byte[0]);
+    }
+    Some(String::from_utf8(bytes).unwrap())
+}
+
+/// Reads to the end of the connection.
+fn rest(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+// === HTTP/2 ===
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    out.extend([kind, flags]);
+    out.extend(stream.to_be_bytes());
+    out.extend(payload);
+    out
+}
+
+/// HEADERS of a GET, each field a literal.
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a")] {
+        block.extend([0, name.len() as u8]);
+        block.extend(name.bytes());
+        block.push(value.len() as u8);
+        block.extend(value.bytes());
+    }
+    frame(1, 5, stream, &block)
+}
+
+/// SETTINGS with a window for each stream.
+fn settings(window: u32) -> Vec<u8> {
+    let mut payload = vec![0, 4];
+    payload.extend(window.to_be_bytes());
+    frame(4, 0, 0, &payload)
+}
+
+/// Reads frames until one of this kind comes; its stream and payload. `None` at the end of the connection.
+fn await_frame(stream: &mut TcpStream, kind: u8) -> Option<(u32, Vec<u8>)> {
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).ok()?;
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).ok()?;
+        if head[3] == kind {
+            return Some((u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload));
+        }
+    }
+}
+
+#[test]
+fn a_stream_whose_client_does_not_read_gives_its_backend_connection_back() {
+    let upstream = backend(|mut stream| {
+        while let Some(request) = head(&mut stream) {
+            if request.starts_with("GET /big ") {
+                let _cut = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+                while stream.write_all(&[b'x'; 65536]).is_ok() {}
+                return;
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        }
+    });
+    let options = [("GOLDEN_TIMEOUTS_BODY", "300ms"), ("GOLDEN_LIMITS_UPSTREAM_CONNECTIONS", "1")];
+    let sidecar = Sidecar::start(upstream, &options);
+    let mut client = sidecar.connect();
+    client.write_all(&[PREFACE, &settings(0), &get(1, "/big")].concat()).unwrap();
+    let (stream, _) = await_frame(&mut client, 3).expect("RST_STREAM");
+    assert_eq!(stream, 1);
+    let errors =
+        "golden_errors_total{http_route=\"_unmatched\",error_type=\"client_timeout\",fault=\"client\",phase=\"body\"}";
+    assert!((sidecar.metric(errors) - 1.0).abs() < 0.1);
+    // The only backend connection there may be is free again, and the client's connection lives.
+    client.write_all(&[settings(65535), get(3, "/")].concat()).unwrap();
+    assert_eq!(await_frame(&mut client, 0).expect("DATA"), (3, b"ok".to_vec()));
+}
+
+#[test]
+fn an_idle_http2_client_that_does_not_answer_the_goodbye_is_closed() {
+    let upstream = backend(drop);
+    let options = [("GOLDEN_TIMEOUTS_CLIENT_IDLE", "300ms"), ("GOLDEN_TIMEOUTS_CLIENT_HEAD", "300ms")];
+    let sidecar = Sidecar::start(upstream, &options);
+    let mut client = sidecar.connect();
+    client.write_all(&[PREFACE, &settings(65535)].concat()).unwrap();
+    assert!(await_frame(&mut client, 7).is_some(), "GOAWAY");
+    // To the end of the connection, not to the end of our own patience.
+    assert!(rest(&mut client).is_ok());
+}
