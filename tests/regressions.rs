@@ -190,3 +190,32 @@ fn an_idle_http2_client_that_does_not_answer_the_goodbye_is_closed() {
     // To the end of the connection, not to the end of our own patience.
     assert!(rest(&mut client).is_ok());
 }
+
+#[test]
+fn an_interim_response_does_not_take_away_the_answer_to_a_failure() {
+    let upstream = backend(|mut stream| {
+        let Some(request) = head(&mut stream) else { return };
+        if request.starts_with("GET ") {
+            stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").unwrap();
+        } else {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+            let _until_the_sidecar_closes = rest(&mut stream);
+        }
+    });
+    let sidecar = Sidecar::start(upstream, &[]);
+    let mut client = sidecar.connect();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let answer = rest(&mut client).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 502 "), "{answer}");
+
+    let mut client = sidecar.connect();
+    let post = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.write_all(post).unwrap();
+    assert!(head(&mut client).unwrap().starts_with("HTTP/1.1 100 "));
+    client.write_all(b"zz\r\n").unwrap();
+    let answer = rest(&mut client).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let series = "golden_requests_total{http_route=\"_unmatched\",http_request_method=\"POST\",\
+                  http_response_status_code=\"400\",origin=\"proxy\",traffic=\"user\"}";
+    assert!((sidecar.metric(series) - 1.0).abs() < 0.1);
+}
