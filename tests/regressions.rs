@@ -219,3 +219,100 @@ fn an_interim_response_does_not_take_away_the_answer_to_a_failure() {
                   http_response_status_code=\"400\",origin=\"proxy\",traffic=\"user\"}";
     assert!((sidecar.metric(series) - 1.0).abs() < 0.1);
 }
+
+/// Sends a signal to the sidecar.
+fn signal(sidecar: &Sidecar, signal: &str) {
+    let sent = Command::new("kill").args([signal, &sidecar.child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Waits until a series has a value.
+#[allow(clippy::disallowed_methods, reason = "the one place that polls")]
+fn await_metric(sidecar: &Sidecar, series: &str, value: f64) {
+    let mut looks = 0;
+    while (sidecar.metric(series) - value).abs() > 0.1 {
+        looks += 1;
+        assert!(looks < 1000, "{series} is {}, not {value}", sidecar.metric(series));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A configuration file that can be written anew.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> File {
+        let file = File(std::env::temp_dir().join(format!("golden-{}-{name}.yaml", std::process::id())));
+        file.write(text);
+        file
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(&self.0, text).unwrap();
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_burst_on_one_worker_gets_all_the_idle_connections_of_another() {
+    const CONNECTIONS: usize = 16;
+    let round = std::sync::Barrier::new(CONNECTIONS);
+    let upstream = backend(move |mut stream| {
+        while let Some(request) = head(&mut stream) {
+            if request.starts_with("GET /together ") {
+                // All of a burst must be there before the first is answered: so each needs its own connection.
+                round.wait();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        }
+    });
+    let text = |limit: usize| {
+        format!(
+            "upstream: http://{upstream}\nworkers: 2\ntimeouts:\n  pool_wait: 1s\nlimits:\n  upstream_connections: {limit}\n"
+        )
+    };
+    let file = File::new("burst", &text(1));
+    let sidecar = Sidecar::start(upstream, &[("GOLDEN_CONFIG", file.path())]);
+    let ask = |client: &mut TcpStream| client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let hear = |client: &mut TcpStream| {
+        let answer = head(client).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        client.read_exact(&mut [0; 2]).unwrap();
+    };
+    // With a single connection to the backend it changes hands whenever the other worker needs it: that tells whose a
+    // client is. Of 100 clients each worker has 16, in all but one of 10^11 runs.
+    let mut workers = [Vec::new(), Vec::new()];
+    let (mut opened, mut at) = (1.0, 0);
+    for _ in 0..100 {
+        let mut client = sidecar.connect();
+        ask(&mut client);
+        hear(&mut client);
+        let now = sidecar.metric("golden_upstream_connections_opened_total");
+        if now > opened {
+            (opened, at) = (now, 1 - at);
+        }
+        workers[at].push(client);
+    }
+    file.write(&text(CONNECTIONS));
+    signal(&sidecar, "-HUP");
+    await_metric(&sidecar, "golden_upstream_pool_limit", CONNECTIONS as f64);
+    for clients in &mut workers {
+        let clients = &mut clients[..CONNECTIONS];
+        // Stopped while they send, so that the whole burst is there at once.
+        signal(&sidecar, "-STOP");
+        for client in clients.iter_mut() {
+            client.write_all(b"GET /together HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        }
+        signal(&sidecar, "-CONT");
+        clients.iter_mut().for_each(hear);
+    }
+}

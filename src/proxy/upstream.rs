@@ -100,6 +100,14 @@ impl Budget {
         self.waiting.load(Relaxed) > self.workers[me].waiting.load(Relaxed)
     }
 
+    /// How many idle connections the worker `me` should give up: what is over the limit, and what others wait for.
+    /// One call of [`Notify`] may stand for many who wait, so one connection a call would not do.
+    fn wanted(&self, me: usize) -> usize {
+        let (open, limit) = (self.open.load(Relaxed), self.limit.load(Relaxed));
+        let others = self.waiting.load(Relaxed).saturating_sub(self.workers[me].waiting.load(Relaxed));
+        open.saturating_sub(limit) + others.saturating_sub(limit.saturating_sub(open))
+    }
+
     fn over_limit(&self) -> bool {
         self.open.load(Relaxed) > self.limit.load(Relaxed)
     }
@@ -483,12 +491,15 @@ impl Pool {
         }
     }
 
-    /// What must be done now and then, and when the budget calls: serve the line, give up an idle connection for another
-    /// worker, close what is too old, too long idle, or closed by the backend.
+    /// What must be done now and then, and when the budget calls: serve the line, give up idle connections for other
+    /// workers, close what is too old, too long idle, or closed by the backend.
     pub fn tend(&self) {
         self.serve_line();
-        if self.line_is_empty() && (self.budget.other_waits(self.worker) || self.budget.over_limit()) {
-            self.close_oldest(CloseReason::Idle);
+        if self.line_is_empty() {
+            let wanted = self.budget.wanted(self.worker).min(self.idle.borrow().len());
+            for _ in 0..wanted {
+                self.close_oldest(CloseReason::Idle);
+            }
         }
     }
 
