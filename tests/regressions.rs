@@ -316,3 +316,35 @@ fn a_burst_on_one_worker_gets_all_the_idle_connections_of_another() {
         clients.iter_mut().for_each(hear);
     }
 }
+
+#[test]
+fn after_a_reload_no_request_goes_to_the_old_backend() {
+    let named = |name: &'static str| {
+        backend(move |mut stream| {
+            while head(&mut stream).is_some() {
+                stream
+                    .write_all(format!("HTTP/1.1 200 OK\r\nX-Name: {name}\r\nContent-Length: 0\r\n\r\n").as_bytes())
+                    .unwrap();
+            }
+        })
+    };
+    let (old, new) = (named("old"), named("new"));
+    // The limit is changed too: its gauge tells when the reload is done.
+    let text = |upstream, limit| {
+        format!("upstream: http://{upstream}\nworkers: 1\nlimits:\n  upstream_connections: {limit}\n")
+    };
+    let file = File::new("reload", &text(old, 8));
+    let sidecar = Sidecar::start(old, &[("GOLDEN_CONFIG", file.path())]);
+    let mut client = sidecar.connect();
+    let mut ask = || {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        head(&mut client).unwrap()
+    };
+    assert!(ask().contains("X-Name: old"));
+    file.write(&text(new, 9));
+    signal(&sidecar, "-HUP");
+    await_metric(&sidecar, "golden_upstream_pool_limit", 9.0);
+    // The pooled connection is closed before the worker takes another request.
+    await_metric(&sidecar, "golden_upstream_connections{state=\"idle\"}", 0.0);
+    assert!(ask().contains("X-Name: new"));
+}

@@ -142,6 +142,8 @@ pub struct Connection {
     pub reused: bool,
     opened: u64,
     idle_since: u64,
+    /// Which of the pool's lists of addresses it was opened from.
+    generation: u64,
     reason: CloseReason,
     gauges: PoolGauges,
     _permit: Permit,
@@ -218,6 +220,8 @@ impl Drop for Connection {
 pub struct Pool {
     worker: usize,
     addresses: RefCell<Rc<[SocketAddr]>>,
+    /// Counts the changes of `addresses`: a connection of an earlier one leads to the wrong backend.
+    generation: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between pool, line and request: a pointer each time")]
     idle: RefCell<Vec<Box<Connection>>>,
     line: RefCell<VecDeque<Rc<Waiter>>>,
@@ -291,6 +295,7 @@ impl Pool {
         Pool {
             worker,
             addresses: RefCell::new(addresses),
+            generation: Cell::new(0),
             idle: RefCell::default(),
             line: RefCell::default(),
             budget,
@@ -428,6 +433,7 @@ impl Pool {
         let begun = measure::now();
         deadline.arm(timeouts.connect);
         let addresses = Rc::clone(&self.addresses.borrow());
+        let generation = self.generation.get();
         let mut connecting = std::pin::pin!(connect_any(&addresses));
         let connected = poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
@@ -451,6 +457,7 @@ impl Pool {
             reused: false,
             opened: self.timers.now(),
             idle_since: 0,
+            generation,
             reason: CloseReason::Error,
             gauges: self.gauges.clone(),
             _permit: permit,
@@ -461,6 +468,9 @@ impl Pool {
     /// Takes a connection back after a complete exchange.
     pub fn put_back(&self, mut connection: Box<Connection>) {
         if self.draining.get() {
+            return connection.close(CloseReason::Drain);
+        }
+        if connection.generation != self.generation.get() {
             return connection.close(CloseReason::Drain);
         }
         if self.budget.over_limit() || self.budget.other_starves(self.worker) {
@@ -537,21 +547,25 @@ impl Pool {
     /// From now on connections are closed when their exchange ends; idle ones at once.
     pub fn drain(&self) {
         self.draining.set(true);
+        self.close_idle();
+    }
+
+    fn close_idle(&self) {
         for connection in self.idle.take() {
             self.gauges.left_idle();
             connection.close(CloseReason::Drain);
         }
     }
 
-    /// New connections go to these addresses. If they differ, idle connections are closed: they lead elsewhere.
+    /// From now on requests go to these addresses: connections to others are closed when their exchange ends, idle ones
+    /// at once.
     pub fn set_addresses(&self, addresses: Rc<[SocketAddr]>) {
-        if *self.addresses.borrow() != addresses {
-            *self.addresses.borrow_mut() = addresses;
-            for connection in self.idle.take() {
-                self.gauges.left_idle();
-                connection.close(CloseReason::Drain);
-            }
+        if *self.addresses.borrow() == addresses {
+            return;
         }
+        *self.addresses.borrow_mut() = addresses;
+        self.generation.set(self.generation.get() + 1);
+        self.close_idle();
     }
 }
 
