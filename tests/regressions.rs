@@ -348,3 +348,16 @@ fn after_a_reload_no_request_goes_to_the_old_backend() {
     await_metric(&sidecar, "golden_upstream_connections{state=\"idle\"}", 0.0);
     assert!(ask().contains("X-Name: new"));
 }
+
+#[test]
+fn a_backend_that_does_not_ask_for_the_expected_body_is_the_one_that_is_late() {
+    let upstream = backend(|mut stream| {
+        let _until_the_sidecar_closes = rest(&mut stream);
+    });
+    let options = [("GOLDEN_TIMEOUTS_HEAD", "300ms"), ("GOLDEN_TIMEOUTS_CLIENT_BODY", "300ms")];
+    let sidecar = Sidecar::start(upstream, &options);
+    let mut client = sidecar.connect();
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n").unwrap();
+    let answer = rest(&mut client).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+}

@@ -253,8 +253,11 @@ async fn send_and_wait(
             return Poll::Ready(Err(Trouble::ClientLeft.into()));
         }
 
+        // A client that said `Expect: 100-continue` is right to send nothing: it is the backend's turn.
+        let backends_turn = head.expects_continue && upload.total == 0 && reply.bytes.is_empty();
         let waiting = match (sent || !writable, upload.waits) {
             (true, _) => Waiting::Head,
+            (false, Waits::Reader) if backends_turn => Waiting::Head,
             (false, Waits::Reader) => Waiting::RequestBody,
             (false, Waits::Writer) => Waiting::BackendToRead,
         };
