@@ -361,3 +361,12 @@ fn a_backend_that_does_not_ask_for_the_expected_body_is_the_one_that_is_late() {
     let answer = rest(&mut client).unwrap();
     assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
 }
+
+#[test]
+fn nominating_thousands_of_fields_is_refused() {
+    let sidecar = Sidecar::start(backend(drop), &[]);
+    let mut client = sidecar.connect();
+    let nominated = "x,".repeat(20_000);
+    client.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {nominated}\r\n\r\n").as_bytes()).unwrap();
+    assert!(rest(&mut client).unwrap().starts_with("HTTP/1.1 431 "));
+}

@@ -468,6 +468,15 @@ pub fn request(head: &[u8], context: &RequestContext<'_>, out: &mut Vec<u8>) -> 
     let fields = parsed.headers.iter().map(|field| (field.name.as_bytes(), field.value));
     let seen = Survey::of(fields.clone());
 
+    // Each field is compared with each nominated one, so there must be as few of these.
+    if seen.nominated.len() > context.max_fields {
+        return Err(Refused {
+            failure: Failure::HeaderLimit,
+            status: 431,
+            why: "Connection nominates too many fields",
+        });
+    }
+
     let label = Method::from_token(method);
     if label == Method::Connect {
         return Err(Refused::bad("CONNECT is not accepted here"));
@@ -675,6 +684,9 @@ pub fn response(
     let fields = parsed.headers.iter().map(|field| (field.name.as_bytes(), field.value));
     let seen = Survey::of(fields.clone());
 
+    if seen.nominated.len() > context.max_fields {
+        return Err(Failure::ResponseTooLarge);
+    }
     if status == 101 && !(context.upgrade && seen.upgrade.is_some() && seen.upgrade_nominated) {
         return Err(Failure::ProtocolError);
     }
