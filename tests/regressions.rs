@@ -370,3 +370,18 @@ fn nominating_thousands_of_fields_is_refused() {
     client.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {nominated}\r\n\r\n").as_bytes()).unwrap();
     assert!(rest(&mut client).unwrap().starts_with("HTTP/1.1 431 "));
 }
+
+#[test]
+fn a_switch_of_protocols_before_the_end_of_the_request_is_refused() {
+    let upstream = backend(|mut stream| {
+        let _request = head(&mut stream);
+        let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        stream.write_all(switch).unwrap();
+        let _until_the_sidecar_closes = rest(&mut stream);
+    });
+    let sidecar = Sidecar::start(upstream, &[]);
+    let mut client = sidecar.connect();
+    let post = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 9\r\n\r\n";
+    client.write_all(post).unwrap();
+    assert!(head(&mut client).unwrap().starts_with("HTTP/1.1 502 "));
+}

@@ -389,6 +389,11 @@ async fn relay(
     headers::write_response_framing(&mut client.reply.bytes, &response, context.to_head, head.http10);
     connection.inbound.consume(head_len);
     if response.status == 101 {
+        if !client.upload_complete {
+            // Nobody could tell where the request ends and the tunnel begins.
+            client.reply.bytes.truncate(started);
+            return Err(Trouble::Failed(Failure::ProtocolError, Phase::Wait));
+        }
         client.flush_reply(worker, settings.timeouts.body).await?;
         let handed = measure::now();
         let protocol = head.upgrade.unwrap_or(TunnelProtocol::Other);
