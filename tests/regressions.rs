@@ -385,3 +385,31 @@ fn a_switch_of_protocols_before_the_end_of_the_request_is_refused() {
     client.write_all(post).unwrap();
     assert!(head(&mut client).unwrap().starts_with("HTTP/1.1 502 "));
 }
+
+#[test]
+fn closing_takes_no_answer_away_from_a_client_that_has_sent_more() {
+    const BODY: usize = 4 * 1024 * 1024;
+    let (asked, wait) = std::sync::mpsc::channel();
+    let (go, may) = std::sync::mpsc::channel();
+    let may = std::sync::Mutex::new(may);
+    let upstream = backend(move |mut stream| {
+        let Some(_request) = head(&mut stream) else { return };
+        let _probe_has_no_request = asked.send(());
+        may.lock().unwrap().recv().unwrap();
+        stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n").as_bytes()).unwrap();
+        stream.write_all(&vec![b'x'; BODY]).unwrap();
+        let _next = head(&mut stream);
+    });
+    let sidecar = Sidecar::start(upstream, &[("GOLDEN_DRAIN_GRACE", "10s")]);
+    let mut client = sidecar.connect();
+    // More requests than the sidecar reads while it waits for the first answer.
+    client.write_all(&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(4000)).unwrap();
+    wait.recv_timeout(PATIENCE).unwrap();
+    // From now on each answer is the last of its connection.
+    signal(&sidecar, "-TERM");
+    await_metric(&sidecar, "golden_draining", 1.0);
+    go.send(()).unwrap();
+    let answer = head(&mut client).unwrap();
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    assert_eq!(rest(&mut client).unwrap().len(), BODY);
+}

@@ -472,6 +472,8 @@ async fn relay(
     let after = match (response.keep_alive, whole) {
         (true, true) => After::KeepAlive,
         (_, false) => After::Linger,
+        // The client may have sent its next request already: closing at once would reset the connection.
+        (false, true) if head.keep_alive || !client.inbound.is_empty() => After::Linger,
         (false, true) => After::Close,
     };
     // A small response is handed over whole: its end is the moment its head was handed over.
