@@ -9,9 +9,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev make \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-# docker build --build-arg GOLDEN_REVISION=$(git rev-parse --short=12 HEAD) …
-ARG GOLDEN_REVISION=unknown
-ENV GOLDEN_REVISION=$GOLDEN_REVISION
+# docker build --build-arg BUILD_REVISION=$(git rev-parse --short=12 HEAD) …
+ARG BUILD_REVISION=unknown
+ENV BUILD_REVISION=$BUILD_REVISION
 # Dependencies alone first: this layer stays until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir src \

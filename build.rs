@@ -3,17 +3,17 @@
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=GOLDEN_REVISION");
+    println!("cargo::rerun-if-env-changed=BUILD_REVISION");
     println!("cargo::rerun-if-changed=build.rs");
     if std::path::Path::new(".git/HEAD").exists() {
         println!("cargo::rerun-if-changed=.git/HEAD");
     }
     // An image build has no repository: it passes the revision in.
     let revision =
-        std::env::var("GOLDEN_REVISION").ok().or_else(|| first_line("git", &["rev-parse", "--short=12", "HEAD"]));
+        std::env::var("BUILD_REVISION").ok().or_else(|| first_line("git", &["rev-parse", "--short=12", "HEAD"]));
     let rustc = std::env::var("RUSTC").ok().and_then(|rustc| first_line(&rustc, &["--version"]));
-    println!("cargo::rustc-env=GOLDEN_REVISION={}", revision.as_deref().unwrap_or("unknown"));
-    println!("cargo::rustc-env=GOLDEN_RUSTC={}", rustc.as_deref().unwrap_or("unknown"));
+    println!("cargo::rustc-env=BUILD_REVISION={}", revision.as_deref().unwrap_or("unknown"));
+    println!("cargo::rustc-env=BUILD_RUSTC={}", rustc.as_deref().unwrap_or("unknown"));
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> Option<String> {

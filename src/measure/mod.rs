@@ -76,6 +76,8 @@ struct Live {
     started: Moment,
     /// Nanoseconds of waiting for the backend connection, and of connecting: not the sidecar's own time.
     upstream_wait: u64,
+    /// The head had been handed to the backend.
+    head_written: bool,
     /// The request had been handed to the backend.
     sent: Option<Moment>,
     /// The response head had been handed to the client.
@@ -84,7 +86,6 @@ struct Live {
     kind: ResponseKind,
     line: u32,
     in_line: bool,
-    in_flight: bool,
     ended: Option<Moment>,
 }
 
@@ -125,13 +126,13 @@ impl Observation {
                 traffic,
                 started: at,
                 upstream_wait: 0,
+                head_written: false,
                 sent: None,
                 head_at: None,
                 facts: Facts { status: 0, from_backend: false, end: End::ClientLeft },
                 kind: ResponseKind::Plain,
                 line,
                 in_line: true,
-                in_flight: true,
                 ended: None,
             },
         }
@@ -151,15 +152,20 @@ impl Observation {
 
     /// The request head was handed to the backend's connection.
     pub fn head_written(&mut self, at: Moment) {
-        let live = &self.live;
+        let live = &mut self.live;
+        if std::mem::replace(&mut live.head_written, true) {
+            return;
+        }
         let inside = at.nanos_since(live.started).saturating_sub(live.upstream_wait);
         live.worker.shard().overhead[OverheadDirection::Request.index()].observe(inside);
     }
 
     /// The whole request was handed to the backend; its connection had been `obtained` then.
     pub fn sent(&mut self, obtained: Moment, at: Moment) {
-        self.live.worker.shard().phases[Phase::Send.index()].observe(at.nanos_since(obtained));
-        self.live.sent = Some(at);
+        // A replay is sent a second time; the request still counts once.
+        if self.live.sent.replace(at).is_none() {
+            self.live.worker.shard().phases[Phase::Send.index()].observe(at.nanos_since(obtained));
+        }
     }
 
     /// The backend's response head was `received` and then `handed` to the client.
@@ -234,12 +240,6 @@ impl Live {
         let Live { worker, route, method, traffic, started, head_at, facts, kind, .. } = &*self;
         let ended = self.ended.unwrap_or_else(Moment::now);
         let took = ended.nanos_since(*started);
-        if self.in_line {
-            worker.without_age(route, self.line);
-        }
-        if self.in_flight {
-            worker.end(route, *method);
-        }
         let Outcome { status, origin, error, blame, abort, truncated, stream_end } = classify(*facts);
         worker.count_request(route, RequestKey { method: *method, status, origin, traffic: *traffic });
         match kind {
@@ -272,6 +272,11 @@ impl Live {
         if truncated {
             route.gauges.truncated.add(1);
         }
+        if self.in_line {
+            worker.without_age(route, self.line);
+        }
+        // Last: who sees that nothing is in flight must find everything counted.
+        worker.end(route, *method);
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Outcome {
     pub blame: Option<(Fault, Phase)>,
     /// When the client left, if it did.
     pub abort: Option<AbortPhase>,
-    /// Whether a status was sent whose body stayed incomplete, by fault of another than the client.
+    /// Whether a status was sent whose body stayed incomplete although the client had not left.
     pub truncated: bool,
     /// How it ended, if it was an event stream.
     pub stream_end: StreamEnd,

@@ -214,6 +214,8 @@ pub struct Pump {
     pub progress: u64,
     /// Whether all that has been sent is still in the outbox, so that it could be sent again.
     pub replayable: bool,
+    /// The last read filled its buffer: the sender is faster than small buffers are good for.
+    fast: bool,
 }
 
 /// Why a pump stopped.
@@ -254,6 +256,7 @@ impl Pump {
             waits: Waits::Writer,
             progress: 0,
             replayable: true,
+            fast: false,
         }
     }
 
@@ -276,7 +279,6 @@ impl Pump {
         mut count: impl FnMut(u64),
     ) -> Poll<Result<(), Broken>> {
         let (reader, window) = from;
-        let mut capacity = SMALL;
         for _ in 0..TURNS {
             // Take what is there, as long as it is small or must be wrapped.
             let direct = self.gather(window, out, &mut count)?;
@@ -312,7 +314,10 @@ impl Pump {
                 continue;
             }
             self.waits = Waits::Reader;
-            match window.poll_fill(cx, reader, capacity) {
+            if self.fast {
+                window.enlarge(LARGE);
+            }
+            match window.poll_fill(cx, reader, SMALL) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Reader(Some(error)))),
                 Poll::Ready(Ok(Filled::Eof)) if self.source.ends_with_connection() => self.end(out),
@@ -320,9 +325,7 @@ impl Pump {
                 Poll::Ready(Ok(Filled::Full)) => {}
                 Poll::Ready(Ok(Filled::Bytes(n))) => {
                     self.progress += 1;
-                    if n >= SMALL {
-                        capacity = LARGE;
-                    }
+                    self.fast = n >= SMALL;
                 }
             }
         }

@@ -92,6 +92,13 @@ impl Window {
         }
     }
 
+    /// Takes a buffer of `capacity` bytes for what comes next, if this one is smaller and nothing is in it.
+    pub fn enlarge(&mut self, capacity: usize) {
+        if self.is_empty() && self.bytes.len() < capacity {
+            self.buffers.give(std::mem::replace(&mut self.bytes, vec![0; capacity].into_boxed_slice()));
+        }
+    }
+
     /// Makes room for more: moves the unread bytes to the front, and grows the buffer up to `capacity` if they fill it.
     pub fn reserve(&mut self, capacity: usize) {
         if self.bytes.is_empty() {

@@ -57,6 +57,8 @@ pub struct Client {
     pub upload_complete: bool,
     /// Whether a part of the final response head has been sent: then there can be no answer of our own any more.
     pub committed: bool,
+    /// Whether the end of the connection is the end of the current response.
+    pub ends_by_close: bool,
 }
 
 impl Client {
@@ -179,6 +181,7 @@ async fn active(
         begun: measure::now(),
         upload_complete: true,
         committed: false,
+        ends_by_close: false,
     };
     loop {
         let settings = worker.settings();
@@ -391,6 +394,7 @@ pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
             begun: now,
             upload_complete: true,
             committed: true,
+            ends_by_close: false,
         };
         client.linger(&worker).await;
     }

@@ -3,7 +3,6 @@
 //! them over HTTP/2.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -158,7 +157,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, front: Window, peer: 
         let guard = Rc::clone(guard);
         move |request| {
             let (worker, guard) = (Rc::clone(&worker), Rc::clone(&guard));
-            async move { Ok::<_, Infallible>(stream_service(worker, peer, guard, request).await) }
+            stream_service(worker, peer, guard, request)
         }
     });
     let mut builder =
@@ -226,7 +225,7 @@ async fn stream_service(
     peer: IpAddr,
     guard: Rc<ClientConnection>,
     request: Request<Incoming>,
-) -> Response<StreamBody> {
+) -> Result<Response<StreamBody>, std::io::Error> {
     let settings = worker.settings();
     let busy = Busy::new(guard, settings.limits.streams);
     let begun = measure::now();
@@ -252,7 +251,7 @@ async fn stream_service(
             };
             let mut observation = Observation::begin(&worker.meter, begin);
             observation.fail(refused.failure, Phase::Head);
-            return own_answer(refused.answer(), false, false, observation, busy);
+            return Ok(own_answer(refused.answer(), false, false, observation, busy));
         }
     };
     let path = &target.as_bytes()[head.path.clone()];
@@ -266,21 +265,21 @@ async fn stream_service(
     match exchange(stream, &head, begun, &mut observation).await {
         Ok((response, exchange)) => {
             let relayed = Relayed { exchange, observation: Some(observation), _busy: busy };
-            response.map(|()| StreamBody::Relayed(Box::new(relayed)))
+            Ok(response.map(|()| StreamBody::Relayed(Box::new(relayed))))
         }
         Err(Trouble::Failed(failure, phase)) => {
             observation.fail(failure, phase);
             let to_head = head.method == Method::Head;
             match Answer::to(failure) {
-                Some(answer) => own_answer(answer, head.accepts_json, to_head, observation, busy),
+                Some(answer) => Ok(own_answer(answer, head.accepts_json, to_head, observation, busy)),
                 None => {
                     observation.finish(measure::now());
-                    // The stream is reset: there is no status for this.
-                    Response::new(StreamBody::Cut)
+                    // There is no status for this: the stream is reset.
+                    Err(std::io::ErrorKind::ConnectionAborted.into())
                 }
             }
         }
-        Err(Trouble::ClientLeft) => Response::new(StreamBody::Cut),
+        Err(Trouble::ClientLeft) => Err(std::io::ErrorKind::ConnectionAborted.into()),
     }
 }
 
@@ -762,8 +761,6 @@ enum StreamBody {
     Own(Bytes),
     /// It ended.
     Ended,
-    /// The stream is reset.
-    Cut,
 }
 
 impl Body for StreamBody {
@@ -777,7 +774,6 @@ impl Body for StreamBody {
         let _outside_a_stream = PATIENCE.try_with(|patience| patience.deadline.clear());
         let frame = match &mut *self {
             StreamBody::Ended => return Poll::Ready(None),
-            StreamBody::Cut => return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into()))),
             StreamBody::Own(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *self = StreamBody::Ended;
@@ -816,7 +812,7 @@ impl Body for StreamBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            StreamBody::Relayed(_) | StreamBody::Cut => false,
+            StreamBody::Relayed(_) => false,
             StreamBody::Own(bytes) => bytes.is_empty(),
             StreamBody::Ended => true,
         }
@@ -826,7 +822,7 @@ impl Body for StreamBody {
         match self {
             StreamBody::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
             StreamBody::Ended => SizeHint::with_exact(0),
-            StreamBody::Relayed(_) | StreamBody::Cut => SizeHint::default(),
+            StreamBody::Relayed(_) => SizeHint::default(),
         }
     }
 }

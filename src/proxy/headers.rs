@@ -896,8 +896,9 @@ pub fn request_from_h2(
     }
     let (_, target) = split_target(label, target)?;
     let framing = match (ended, seen.length) {
-        (true, None) => Framing::None,
-        (_, Some(n)) => Framing::Length(n),
+        (true, None | Some(0)) => Framing::None,
+        (true, Some(_)) => return Err(Refused::bad("Content-Length without a body")),
+        (false, Some(n)) => Framing::Length(n),
         (false, None) => Framing::Chunked,
     };
     let host = authority.or(seen.host).unwrap_or(context.default_host.as_bytes());

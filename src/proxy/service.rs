@@ -47,6 +47,7 @@ pub async fn handle(
 ) -> After {
     client.reply.reset();
     client.committed = false;
+    client.ends_by_close = false;
     let trouble = match exchange(worker, settings, client, head, &mut observation).await {
         Ok(Done::Response(after)) => {
             observation.finish(measure::now());
@@ -67,7 +68,8 @@ pub async fn handle(
     let answer = if client.committed { None } else { Answer::to(failure) };
     let Some(answer) = answer else {
         observation.finish(measure::now());
-        return After::Reset;
+        // An ordinary close shows the cut where a length or a last chunk is missing, and lets what was sent arrive.
+        return if client.ends_by_close { After::Reset } else { After::Linger };
     };
     // What is left of the request's body would be taken for the next request.
     let whole = client.upload_complete;
@@ -399,6 +401,7 @@ async fn relay(
         let protocol = head.upgrade.unwrap_or(TunnelProtocol::Other);
         return Ok(Done::Tunnel(connection, protocol, received, handed));
     }
+    client.ends_by_close = response.out_framing == Framing::Close;
     let kind = if response.event_stream { ResponseKind::EventStream } else { ResponseKind::Plain };
     let head_end = client.reply.total + client.reply.pending() as u64;
     let source = Source::new(response.framing, limits.head_bytes, limits.headers);

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
@@ -14,6 +15,10 @@ use crate::proxy::buffer::{Filled, SMALL, Window};
 use crate::proxy::connection::Client;
 use crate::proxy::upstream::Connection;
 use crate::proxy::worker::Worker;
+
+/// Silence after which a tunnel's peers are asked by TCP whether they are still there. Below the five minutes after
+/// which the usual NAT forgets a connection.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// One way of a tunnel.
 #[derive(Default)]
@@ -56,6 +61,11 @@ impl Way {
 
 /// Carries a tunnel until both ways have ended, one side failed, or the drain deadline cuts it.
 pub async fn tunnel(worker: &Worker, mut client: Client, mut connection: Box<Connection>, protocol: TunnelProtocol) {
+    // A tunnel may be silent for ever; a peer that is gone must not hold it. Failing leaves the system's two hours.
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    for socket in [&client.stream, &connection.stream] {
+        let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive);
+    }
     let tunnel = Tunnel::open(&worker.meter, protocol);
     client.deadline.clear();
     let (mut up, mut down) = (Way::default(), Way::default());

@@ -62,9 +62,11 @@ impl<'a> Page<'a> {
     }
 
     fn build(mut self) -> Vec<MetricFamily> {
-        self.per_route_and_label_set();
-        self.per_route();
+        // What is in flight is read before what has ended, and a worker writes the other way round: on a page where
+        // nothing is in flight, everything has been counted.
         self.client_side();
+        self.per_route();
+        self.per_route_and_label_set();
         self.backend_side();
         self.sampled();
         self.itself();

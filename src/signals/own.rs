@@ -57,7 +57,7 @@ impl Own {
             &["version", "revision", "rustc"],
         )
         .expect(VALID);
-        build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("GOLDEN_REVISION"), env!("GOLDEN_RUSTC")]).set(1.0);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")]).set(1.0);
         for result in ["success", "failure"] {
             own.reloads.with_label_values(&[result]);
         }

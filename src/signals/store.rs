@@ -5,7 +5,10 @@
 //! nanoseconds old, never a torn one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicI64, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// A count that only grows. One writer.
 #[derive(Debug, Default)]
@@ -37,7 +40,8 @@ pub struct Gauge(AtomicI64);
 impl Gauge {
     /// Adds `n`, which may be negative. Only the owning worker may call this.
     pub fn add(&self, n: i64) {
-        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+        // Release, and acquire in `get`: a reader that sees a gauge go down sees what was counted before. Free on x86.
+        self.0.store(self.0.load(Relaxed) + n, Release);
     }
 
     /// Replaces the value. Only the owning worker may call this.
@@ -48,7 +52,7 @@ impl Gauge {
     /// The value now.
     #[must_use]
     pub fn get(&self) -> i64 {
-        self.0.load(Relaxed)
+        self.0.load(Acquire)
     }
 }
 
