@@ -54,6 +54,7 @@ pub mod demo;
 pub mod exposition;
 pub mod labels;
 pub mod measure;
+pub mod memory;
 pub mod proxy;
 pub mod readiness;
 pub mod routes;

@@ -7,10 +7,6 @@ use golden_sidecar::app;
 use golden_sidecar::config::{self, Invocation, Stream};
 use golden_sidecar::telemetry::Log;
 
-/// Small blocks come and go with every connection; mimalloc does that with fewer instructions than glibc.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let invocation = match config::load(std::env::args_os().collect(), std::env::vars_os().collect()) {
         Ok(invocation) => invocation,

@@ -23,9 +23,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Bounds only.
     ("signals", &["labels", "config"]),
     ("measure", &["labels", "signals"]),
+    // The allocator.
+    ("memory", &[]),
     ("routes", &["labels", "config"]),
     // Of telemetry the trace context.
-    ("proxy", &["labels", "config", "routes", "measure", "telemetry"]),
+    ("proxy", &["labels", "config", "routes", "measure", "memory", "telemetry"]),
     // Of measure the sidecar's own connection counts.
     ("saturation", &["labels", "config", "signals", "measure"]),
     ("exposition", &["signals", "labels"]),

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::{Config, Forwarded, Limits, Probes, Timeouts};
 use crate::measure::{Meter, PoolGauges};
+use crate::memory;
 use crate::proxy::buffer::{Buffers, Window};
 use crate::proxy::error::Stop;
 use crate::proxy::headers::RequestContext;
@@ -24,6 +25,9 @@ use crate::routes::RouteTable;
 
 /// Ticks between two looks at all idle backend connections: 4 times a second finds a closed one before anybody notices.
 const SWEEP_TICKS: u64 = 5;
+
+/// Sweeps between two times that free memory is given back: every two seconds, so soon after a burst has gone idle.
+const GIVE_BACK_SWEEPS: u32 = 8;
 
 /// What a reload can change, as the request path reads it. Each worker has its own.
 #[derive(Clone, Debug)]
@@ -231,7 +235,7 @@ impl Worker {
         let start = Instant::now();
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut swept = 0;
+        let (mut swept, mut sweeps) = (0, 0u32);
         loop {
             let due = interval.tick().await;
             let now = Instant::now();
@@ -241,6 +245,10 @@ impl Worker {
             if ticks >= swept + SWEEP_TICKS {
                 swept = ticks;
                 self.pool.sweep(&self.settings().timeouts);
+                sweeps += 1;
+                if sweeps % GIVE_BACK_SWEEPS == 0 {
+                    memory::give_back();
+                }
             }
         }
     }
