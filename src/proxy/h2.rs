@@ -800,7 +800,8 @@ impl Body for StreamBody {
                     observation.fail(*failure, *phase);
                     observation.finish(measure::now());
                 }
-                Some(Err(Trouble::ClientLeft)) => drop(observation),
+                // Dropped as it was born: the client left.
+                Some(Err(Trouble::ClientLeft)) => {}
                 _ => observation.finish(measure::now()),
             }
         }
