@@ -26,7 +26,7 @@ use crate::proxy::upstream::Budget;
 use crate::proxy::worker::{self, Order, Settings, Shared};
 use crate::readiness;
 use crate::routes::RouteTable;
-use crate::saturation::Sampler;
+use crate::saturation::{self, Sampler};
 use crate::shutdown::{Signals as Outside, Wish};
 use crate::signals::Signals;
 use crate::signals::collect::ShardCollector;
@@ -237,6 +237,8 @@ struct Sidecar {
     config_json: watch::Sender<Bytes>,
     about: watch::Sender<About>,
     probe: Option<tokio::task::JoinHandle<()>>,
+    sampling: watch::Sender<saturation::Settings>,
+    changes: Option<mpsc::UnboundedReceiver<saturation::Change>>,
     shared: Arc<Shared>,
     orders: Vec<mpsc::UnboundedSender<Order>>,
     threads: Vec<JoinHandle<()>>,
@@ -250,6 +252,11 @@ impl Sidecar {
         raise_descriptor_limit(&config);
         let upstream = resolve(&config.upstream)?;
         let signals = Signals::new(config.workers, &config.buckets, config.limits.series);
+        let sampling = saturation::Settings {
+            saturation: config.saturation.clone(),
+            upstream: Arc::clone(&upstream),
+            wrapped: false,
+        };
         let settings = settings(&config, &signals, upstream)?;
         let bind = |key, address| move |source| Error::Bind { key, address, source };
         let sockets = listener::bind(config.listen, config.workers).map_err(bind("listen", config.listen))?;
@@ -284,6 +291,8 @@ impl Sidecar {
                 config_json: config_sender,
                 about,
                 probe: None,
+                sampling: watch::Sender::new(sampling),
+                changes: None,
                 shared,
                 orders: Vec::new(),
                 threads: Vec::new(),
@@ -294,7 +303,7 @@ impl Sidecar {
         };
         sidecar.show_bounds();
         let runtimes = sidecar.start_workers(sockets, &settings)?;
-        tokio::spawn(Sampler::new(&sidecar.signals, runtimes).run(sidecar.config.sample_interval));
+        sidecar.start_sampler(runtimes)?;
         sidecar.start_probe()?;
         sidecar.readiness.started();
         Ok(sidecar)
@@ -334,6 +343,27 @@ impl Sidecar {
         drop(ready);
         let runtimes: io::Result<Vec<_>> = started.iter().collect();
         runtimes.map_err(|e| Error::System("start a worker's runtime", e))
+    }
+
+    /// Starts the sampler, on a thread of its own: reading /proc and asking the kernel about thousands of sockets blocks
+    /// for milliseconds, which the admin port and the probe of the backend must not wait for.
+    fn start_sampler(&mut self, runtimes: Vec<RuntimeMetrics>) -> Result<(), Error> {
+        let signals = Arc::clone(&self.signals);
+        let settings = self.sampling.borrow().clone();
+        let (told, changes) = (self.sampling.subscribe(), self.changes.take());
+        let body = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return tracing::error!(event = "sampler_failed", %error),
+            };
+            runtime.block_on(async {
+                let sampler = Sampler::new(&signals, runtimes, settings);
+                sampler.run(changes.unwrap_or_else(|| mpsc::unbounded_channel().1), told).await;
+            });
+        };
+        // Nobody waits for it at the end: it holds nothing that would have to be finished.
+        let started = std::thread::Builder::new().name("sampler".to_owned()).spawn(body);
+        started.map(drop).map_err(|e| Error::System("start the sampler's thread", e))
     }
 
     /// Starts to probe the backend, and stops an older probe.
@@ -394,6 +424,7 @@ impl Sidecar {
     fn try_reload(&mut self, loaded: &mut Loaded) -> Result<(), String> {
         let mut new = loaded.reload().map_err(|error| error.to_string())?;
         let upstream = resolve(&new.config.upstream).map_err(|error| error.to_string())?;
+        let sampled = Arc::clone(&upstream);
         let settings = settings(&new.config, &self.signals, upstream).map_err(|error| error.to_string())?;
         let fixed = keep_fixed(&self.config, &mut new.config);
         if !fixed.is_empty() {
@@ -408,6 +439,10 @@ impl Sidecar {
         self.config_json.send_replace(Bytes::from(new.to_json()));
         let old = std::mem::replace(&mut self.config, new.config.clone());
         self.show_bounds();
+        self.sampling.send_modify(|sampling| {
+            sampling.saturation = self.config.saturation.clone();
+            sampling.upstream = sampled;
+        });
         self.order(&Order::Reload(Arc::new(settings)));
         if (&old.upstream, &old.readiness) != (&self.config.upstream, &self.config.readiness) {
             self.about.send_replace(about(&self.config, self.proxy));
@@ -497,6 +532,6 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     keep("admin", &old.admin, &mut new.admin, &mut kept);
     keep("workers", &old.workers, &mut new.workers, &mut kept);
     keep("buckets", &old.buckets, &mut new.buckets, &mut kept);
-    keep("saturation.interval", &old.sample_interval, &mut new.sample_interval, &mut kept);
+    keep("saturation.interval", &old.saturation.interval, &mut new.saturation.interval, &mut kept);
     kept
 }

@@ -166,10 +166,152 @@ closed_set! {
 }
 
 closed_set! {
-    /// What can be full. The backend's own resources come with the saturation probes.
+    /// What can be full. The connection pools of the backend are resources too, named `pool:NAME` after the configuration.
     Resource {
-        Inflight = "inflight", UpstreamPool = "upstream_pool", ServerConnections = "server_connections",
-        HostCpu = "host_cpu", HostMemory = "host_memory",
+        /// CPU time that the backend may use.
+        Cpu = "cpu",
+        /// Memory of the backend.
+        Memory = "memory",
+        /// File descriptors of the backend: its fullest process.
+        Fds = "fds",
+        /// Threads of the backend.
+        Threads = "threads",
+        /// Connections that wait for the backend's accept(): its fullest listener.
+        AcceptQueue = "accept_queue",
+        /// Requests in flight in the sidecar.
+        Inflight = "inflight",
+        /// The sidecar's connections to the backend.
+        UpstreamPool = "upstream_pool",
+        /// The sidecar's client connections.
+        ServerConnections = "server_connections",
+        /// CPU of the whole host.
+        HostCpu = "host_cpu",
+        /// Memory of the whole host.
+        HostMemory = "host_memory",
+    }
+}
+
+closed_set! {
+    /// Where CPU time was spent.
+    CpuMode { User = "user", System = "system" }
+}
+
+closed_set! {
+    /// Who sets a limit of the backend. Of several, the smallest is in force.
+    LimitSource { Config = "config", Cgroup = "cgroup", Rlimit = "rlimit", Host = "host" }
+}
+
+closed_set! {
+    /// What a figure of the backend's memory counts.
+    MemoryKind {
+        Resident = "resident", Virtual = "virtual", WorkingSet = "working_set", Anon = "anon", File = "file",
+    }
+}
+
+closed_set! {
+    /// Why the backend is another process than before.
+    RestartReason {
+        /// It ended by itself.
+        Exit = "exit",
+        /// A signal ended it.
+        Signal = "signal",
+        /// The kernel killed it for want of memory.
+        Oom = "oom",
+        /// Another process took its place; how the old one ended cannot be known from outside.
+        Replaced = "replaced",
+    }
+}
+
+closed_set! {
+    /// What tasks waited for (pressure stall information).
+    PressureResource { Cpu = "cpu", Memory = "memory", Io = "io" }
+}
+
+closed_set! {
+    /// Whose tasks waited.
+    PressureScope { Backend = "backend", Host = "host" }
+}
+
+closed_set! {
+    /// What happened at a memory limit of the cgroup.
+    MemoryEvent { High = "high", Max = "max", Oom = "oom", OomKill = "oom_kill" }
+}
+
+closed_set! {
+    /// A statistic over the backend's sockets.
+    UnreadStat { Sum = "sum", Max = "max" }
+}
+
+closed_set! {
+    /// What a connection of a pool does, or that somebody waits for one.
+    PoolState { InUse = "in_use", Idle = "idle", Waiting = "waiting" }
+}
+
+closed_set! {
+    /// How the numbers of a pool became known.
+    PoolSource {
+        /// By the backend's own metrics.
+        Reported = "reported",
+        /// By the kernel's view of the backend's connections.
+        Inferred = "inferred",
+    }
+}
+
+closed_set! {
+    /// What the sampler reads. Each pool that the backend reports is a source too, named `pool:NAME`.
+    Source {
+        /// Which processes the backend is.
+        Backend = "backend",
+        /// Their CPU time, memory, threads and number of descriptors.
+        Process = "process",
+        /// Which sockets are theirs.
+        Descriptors = "descriptors",
+        /// How long their threads waited for a CPU.
+        Runqueue = "runqueue",
+        /// CPU quota and throttling.
+        CgroupCpu = "cgroup_cpu",
+        /// Memory limit, working set and events.
+        CgroupMemory = "cgroup_memory",
+        /// Limit of tasks.
+        CgroupPids = "cgroup_pids",
+        /// Pressure stall information of the backend's cgroup.
+        BackendPressure = "backend_pressure",
+        /// Pressure stall information of the host.
+        HostPressure = "host_pressure",
+        /// Accept queues of the backend's listeners.
+        Listeners = "listeners",
+        /// The backend's connections, both ways.
+        Connections = "connections",
+        /// Overflows of accept queues in the network namespace.
+        Netstat = "netstat",
+        /// CPU and memory of the whole host.
+        Host = "host",
+    }
+}
+
+closed_set! {
+    /// Why a source could not be read.
+    Trouble {
+        /// It does not exist here.
+        Absent = "absent",
+        /// The system refuses it to this user.
+        Permission = "permission",
+        /// It was there and vanished while it was read.
+        Gone = "gone",
+        /// Its content is not what it should be.
+        Malformed = "malformed",
+        /// It took too long.
+        Timeout = "timeout",
+        /// It is larger than is read.
+        TooLarge = "too_large",
+        /// Nobody answers there.
+        Unreachable = "unreachable",
+        /// It answered with another status than 200.
+        Status = "status",
+        /// A counter of the kernel went back; the value was not used.
+        WentBack = "went_back",
+        /// What it needs is not known: mostly which process the backend is.
+        Unknown = "unknown",
     }
 }
 

@@ -62,8 +62,12 @@ pub struct Config {
     pub probes: Probes,
     /// How the backend is asked whether it is up.
     pub readiness: Readiness,
-    /// Time between two samples of the saturation sources.
-    pub sample_interval: Duration,
+    /// How the backend's saturation is sampled.
+    pub saturation: Saturation,
+    /// What happens when a command that the sidecar has started ends.
+    pub restart: Restart,
+    /// The backend's own metrics page, to be appended to ours.
+    pub backend_metrics: BackendMetrics,
     /// What happens to `X-Forwarded-*` fields that come in.
     pub forwarded: Forwarded,
     /// Whether `Via` is added. Off: nginx and others stop compressing when they see it.
@@ -165,6 +169,129 @@ pub struct Readiness {
     pub path: Option<String>,
     /// Time between two probes.
     pub interval: Duration,
+}
+
+/// How saturation is sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saturation {
+    /// Time between two samples.
+    pub interval: Duration,
+    /// Where the backend is, and limits that cannot be seen from here.
+    pub backend: BackendHints,
+    /// Connection pools of the backend.
+    pub pools: Vec<Pool>,
+}
+
+/// What a deployer tells of the backend. Nothing told: whoever listens on the upstream's port, or the wrapped command.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BackendHints {
+    /// Process id of the backend's first process.
+    pub pid: Option<u32>,
+    /// File that holds that process id; read again when the process is gone.
+    pub pid_file: Option<PathBuf>,
+    /// Folder of the backend's cgroup, below the place where the cgroup file system is mounted.
+    pub cgroup: Option<PathBuf>,
+    /// CPUs that the backend may use at once.
+    pub cpu_limit_cores: Option<f64>,
+    /// Memory that the backend may use.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// A connection pool of the backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// The label `pool`, and `pool:NAME` as a resource. Unique.
+    pub name: String,
+    /// How its numbers become known.
+    pub kind: PoolKind,
+    /// Most connections that it opens, if told; else what the pool reports itself.
+    pub limit: Option<u64>,
+}
+
+/// Where the numbers of a pool come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PoolKind {
+    /// The kernel's view of the backend's outgoing connections to this port, at this address or any.
+    Inferred {
+        /// `None`: any address.
+        address: Option<IpAddr>,
+        /// The remote port.
+        port: u16,
+    },
+    /// The backend's own metrics.
+    Reported {
+        /// Where they are: Prometheus text, or JSON. May hold a secret: shown through [`error::redact`] only.
+        url: String,
+        /// Name of the preset that filled the selectors; shown by `check`.
+        preset: Option<String>,
+        /// What to read there.
+        selectors: Box<PoolSelectors>,
+    },
+}
+
+/// Which numbers of a metrics page are those of a pool.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolSelectors {
+    /// Connections in use.
+    pub used: Option<Expression>,
+    /// Connections that are idle.
+    pub idle: Option<Expression>,
+    /// Most connections; 0 or less means no limit.
+    pub limit: Option<Expression>,
+    /// Requests that wait for a connection.
+    pub waiting: Option<Expression>,
+    /// Times that somebody gave up waiting, a counter.
+    pub timeouts: Option<Expression>,
+}
+
+/// A sum of numbers of a metrics page: `a + b - c`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expression {
+    /// The text it was read from, for `check`.
+    pub text: String,
+    /// What is added (`true`) and subtracted (`false`).
+    pub terms: Vec<(bool, Term)>,
+}
+
+/// One number of a metrics page.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Term {
+    /// The number itself.
+    Number(f64),
+    /// JSON: a pointer (RFC 6901) to a number.
+    Pointer(String),
+    /// Prometheus: the sum of the series with this name and these labels.
+    Series {
+        /// Name of the series, suffix included.
+        name: String,
+        /// Labels and what they must be (`true`) or must not be (`false`).
+        labels: Vec<(String, bool, String)>,
+    },
+}
+
+/// What happens when the command ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// The sidecar drains and ends with its status.
+    #[default]
+    Never,
+    /// It is started again unless it ended with status 0.
+    OnFailure,
+    /// It is always started again.
+    Always,
+}
+
+/// The backend's own metrics page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendMetrics {
+    /// Where it is; `None`: `/metrics` of the upstream. May hold a secret.
+    pub url: Option<String>,
+    /// True: part of every page. False: only of `/metrics?include=backend`.
+    pub include: bool,
+    /// Largest page that is taken.
+    pub size_max: u64,
+    /// Longest that it may take to come.
+    pub timeout: Duration,
 }
 
 /// Policy for incoming `X-Forwarded-*` fields.
@@ -456,7 +583,21 @@ impl Config {
                 user_agents: vec!["kube-probe/".to_owned()],
             },
             readiness: Readiness { path: None, interval: seconds(1) },
-            sample_interval: seconds(1),
+            saturation: Saturation {
+                // The SRE book's advice for utilisation: measure each second.
+                interval: seconds(1),
+                backend: BackendHints::default(),
+                pools: Vec::new(),
+            },
+            restart: Restart::Never,
+            backend_metrics: BackendMetrics {
+                url: None,
+                include: false,
+                // Twice the page of a large Java service.
+                size_max: 4 << 20,
+                // Leaves nine tenths of Prometheus' usual 10 s to us.
+                timeout: seconds(1),
+            },
             forwarded: Forwarded::Append,
             via: false,
         }

@@ -14,8 +14,8 @@ use super::raw::{
 };
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{
-    Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Forwarded, Limits, Network, Probes, Readiness, RouteTemplate, Timeouts,
-    Upstream,
+    Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Forwarded, Limits, Network, Probes, Readiness, RouteTemplate,
+    Saturation, Timeouts, Upstream,
 };
 use crate::labels::Method;
 
@@ -118,10 +118,14 @@ pub(super) fn resolve(raw: Raw, cores: usize) -> Result<Resolved, ConfigError> {
         buckets: keys.value("buckets", buckets, defaults.buckets, |given| parse_buckets("buckets", given))?,
         probes: resolve_probes(&mut keys, probes, defaults.probes)?,
         readiness: resolve_readiness(&mut keys, readiness, defaults.readiness)?,
-        sample_interval: {
-            let RawSaturation { interval: sample_interval } = saturation;
-            keys.scalar("saturation.interval", sample_interval, defaults.sample_interval, parse_interval)?
+        saturation: {
+            let RawSaturation { interval } = saturation;
+            let interval =
+                keys.scalar("saturation.interval", interval, defaults.saturation.interval, parse_interval)?;
+            Saturation { interval, ..defaults.saturation }
         },
+        restart: defaults.restart,
+        backend_metrics: defaults.backend_metrics,
         forwarded: keys.value("forwarded", forwarded, defaults.forwarded, resolve_forwarded)?,
         via: keys.scalar("via", via, defaults.via, parse_bool)?,
     };

@@ -60,7 +60,9 @@ fn shown(config: &Config) -> Shown {
         buckets,
         probes,
         readiness,
-        sample_interval,
+        saturation,
+        restart: _,
+        backend_metrics: _,
         forwarded,
         via,
     } = config;
@@ -135,7 +137,7 @@ fn shown(config: &Config) -> Shown {
             "readiness",
             Shown::Map(vec![("path", path.clone().map_or_else(none, Shown::Text)), ("interval", duration(*interval))]),
         ),
-        ("saturation", Shown::Map(vec![("interval", duration(*sample_interval))])),
+        ("saturation", Shown::Map(vec![("interval", duration(saturation.interval))])),
         ("forwarded", shown_forwarded(forwarded)),
         ("via", Shown::Bool(*via)),
     ])

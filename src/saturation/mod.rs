@@ -1,67 +1,306 @@
-//! The side door: samplers put their notes in here, once per `saturation.interval`, off the request path. The sidecar's
-//! own pairs of used and limit need no sampling: a scrape reads them as they are.
+//! The side door: one sampler puts its notes in here, once per `saturation.interval`, on a thread of its own, far from the
+//! request path. Everything is read from outside, without root, and without touching the backend.
 //!
-//! | file | what it reads |
+//! | file | what it holds |
 //! |---|---|
+//! | `backend.rs` | which processes the backend is: by command, pid, pid file or listening socket; restarts |
+//! | `descriptors.rs` | whose a socket is: the links below /proc/PID/fd |
+//! | `process.rs` | probe: CPU time, memory, descriptors, threads, run-queue wait of its processes |
+//! | `cgroup.rs` | probe: limits over all ancestors, throttling, working set, memory events |
+//! | `pressure.rs` | probe: pressure stall information of cgroup and host |
+//! | `sockets.rs` | questions to the kernel about sockets (NETLINK_SOCK_DIAG) |
+//! | `connections.rs` | probe: accept queues, unread bytes, pools inferred from sockets |
+//! | `netstat.rs` | probe: overflows of accept queues |
+//! | `host.rs` | probe: the whole host's CPU and memory, by sysinfo |
+//! | `pools.rs` | probe: pools that the backend reports itself |
 //! | `own.rs` | how busy the sidecar's worker threads are |
-//! | `host.rs` | the whole host's CPU and memory, by sysinfo |
+//! | `limits.rs` | pure: which limit is in force, and how much of it is used |
+//! | `fullness.rs`, `forecast.rs` | pure: ratio, peak, histogram; time to the limit |
+//! | `notes.rs` | what probes write down; counters that never go back |
+//! | `fault.rs` | why something could not be read |
 //!
-//! To add a probe: one file with a pure parser and a fixture, a variant in [`Resource`], a line in [`Sampler::new`].
+//! A round: find the backend → each probe reads, with a deadline, and notes → limits are weighed → fullness is told →
+//! the notes become one [`Sample`]. The runner, not the probe, times each reading and counts its failures. A probe notes
+//! only after it has read all: what failed is absent.
+//!
+//! To add a probe: one file with a pure parser and a fixture whose every field has a different number, a variant in
+//! [`crate::labels::Source`], a line in [`Sampler::new`]; for something that can be full, a variant in
+//! [`crate::labels::Resource`].
 
+mod backend;
+mod cgroup;
+mod connections;
+mod descriptors;
+mod fault;
+mod forecast;
+mod fullness;
 mod host;
+mod limits;
+mod netstat;
+mod notes;
 mod own;
+mod pools;
+mod pressure;
+mod process;
+mod sockets;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::RuntimeMetrics;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::labels::Resource;
-use crate::signals::{Sample, Signals};
+pub use backend::Change;
 
-/// Something that can be read to learn how full a resource is.
+use crate::config;
+use crate::labels::{Resource, Source, Trouble};
+use crate::saturation::backend::{Backend, Finder};
+use crate::saturation::fault::Fault;
+use crate::saturation::fullness::Fullness;
+use crate::saturation::limits::Facts;
+use crate::saturation::notes::Notes;
+use crate::signals::families as f;
+use crate::signals::sampled::Sample;
+use crate::signals::{Bounds, Signals};
+
+/// The longest that one probe may take in a round. A quarter of a second is ten times what 20,000 sockets take, and
+/// leaves a round of all probes that hang still shorter than what readers of the page wait.
+const PROBE_DEADLINE_MAX: Duration = Duration::from_millis(250);
+/// The backend is looked for at least this often, however rare the samples are, so that a restart is noticed within two
+/// seconds.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Gauges stand on the page for this many intervals after the round that they come from, and not less than five seconds.
+const VALID_INTERVALS: u32 = 5;
+
+/// What the sampler is told. A reload tells it anew.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Interval, hints and pools.
+    pub saturation: config::Saturation,
+    /// Addresses of the upstream.
+    pub upstream: Arc<[SocketAddr]>,
+    /// Whether the backend is a command of ours: then it is whatever descends from this process.
+    pub wrapped: bool,
+}
+
+/// Something that can be read.
 trait Probe: Send {
-    /// Used share of each resource that this probe knows, `None` if there is no limit or it cannot be read now.
-    fn read(&mut self) -> Vec<(Resource, Option<f64>)>;
+    /// What it reads: the label `source`.
+    fn source(&self) -> Cow<'static, str>;
+
+    /// Reads, and notes what it read. Gives up at `round.deadline`.
+    fn read(&mut self, round: &mut Round<'_>) -> Result<(), Fault>;
+}
+
+/// What a probe gets to work with.
+struct Round<'a> {
+    /// When the round began; the same for all probes, so that rates have one clock.
+    now: Instant,
+    /// When this probe has to be done.
+    deadline: Instant,
+    /// Who the backend is.
+    backend: &'a Backend,
+    /// What the limits are weighed from.
+    facts: &'a mut Facts,
+    /// Where readings go.
+    notes: &'a mut Notes,
+}
+
+/// How a source did when it was read last.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The label `source`.
+    pub source: Cow<'static, str>,
+    /// Why it could not be read; `None`: it could.
+    pub fault: Option<(Trouble, String)>,
 }
 
 /// Runs the probes.
 pub struct Sampler {
     signals: Arc<Signals>,
+    settings: Settings,
+    finder: Finder,
+    backend: Backend,
     probes: Vec<Box<dyn Probe>>,
     workers: own::Workers,
+    notes: Notes,
+    fullness: Fullness,
+    readings: BTreeMap<Cow<'static, str>, Option<Fault>>,
 }
 
+// === impl Sampler ===
+
 impl Sampler {
-    /// The sampler of this process. `runtimes`: one per worker.
+    /// A sampler of this process. `runtimes`: one per worker. Needs a runtime, for what asks over the network.
     #[must_use]
-    pub fn new(signals: &Arc<Signals>, runtimes: Vec<RuntimeMetrics>) -> Sampler {
+    pub fn new(signals: &Arc<Signals>, runtimes: Vec<RuntimeMetrics>, settings: Settings) -> Sampler {
+        let mut notes = Notes::default();
+        backend::exist(&mut notes);
         Sampler {
             signals: Arc::clone(signals),
-            probes: vec![Box::new(host::Host::new())],
+            finder: Finder::new(&settings),
+            backend: Backend::default(),
+            probes: probes(&settings),
             workers: own::Workers::new(runtimes),
+            notes,
+            fullness: Fullness::default(),
+            readings: BTreeMap::new(),
+            settings,
         }
     }
 
-    /// Samples once per `interval`, for ever.
-    pub async fn run(mut self, interval: Duration) {
-        let mut ticks = tokio::time::interval(interval);
+    /// Samples once per interval, for ever. `changes` tells how a command of ours fares, `settings` what a reload asks.
+    pub async fn run(mut self, mut changes: mpsc::UnboundedReceiver<Change>, mut settings: watch::Receiver<Settings>) {
+        let interval = self.settings.saturation.interval;
+        let mut ticks = tokio::time::interval(interval.min(LOOK_INTERVAL_MAX));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut due: Option<Instant> = None;
+        let mut due = Instant::now();
         loop {
-            let tick = ticks.tick().await;
-            let missed = due.map_or(0, |due| missed(due, tick, interval));
-            due = Some(tick + interval);
-            let mut sample = Sample { missed, worker_busy: self.workers.busy(), ..Sample::default() };
-            for probe in &mut self.probes {
-                for (resource, ratio) in probe.read() {
-                    sample.ratios[resource.index()] = ratio;
-                }
+            let now = ticks.tick().await;
+            while let Ok(change) = changes.try_recv() {
+                self.finder.command_changed(change, &mut self.notes);
             }
+            if settings.has_changed().unwrap_or(false) {
+                self.reconfigure(settings.borrow_and_update().clone());
+            }
+            if now < due {
+                self.find(now);
+                continue;
+            }
+            let missed = missed(due, now, interval);
+            due = now + interval;
+            let sample = self.round(now, missed);
             self.signals.record_sample(sample);
+            // Answers from the network come in between the rounds.
+            tokio::task::yield_now().await;
         }
     }
+
+    /// One round: everything is read once.
+    fn round(&mut self, now: Instant, missed: u64) -> Sample {
+        self.notes.begin_round();
+        self.find(now);
+        let mut facts = Facts::default();
+        let mut read = Vec::with_capacity(self.probes.len());
+        for probe in &mut self.probes {
+            let begun = Instant::now();
+            let mut round = Round {
+                now,
+                deadline: begun + deadline(self.settings.saturation.interval),
+                backend: &self.backend,
+                facts: &mut facts,
+                notes: &mut self.notes,
+            };
+            let result = probe.read(&mut round);
+            read.push((probe.source(), result, begun.elapsed()));
+        }
+        for (source, result, took) in read {
+            self.reading(source, result, took);
+        }
+        limits::weigh(&facts, &self.settings.saturation.backend, &mut self.notes);
+        self.note_own_pairs();
+        let ratios = self.fullness.take(now, &mut self.notes);
+        for (source, fault) in &self.readings {
+            self.notes.gauge(&f::SOURCE_AVAILABLE, [source.clone()], f64::from(u8::from(fault.is_none())));
+        }
+        Sample {
+            at: now,
+            valid_for: (self.settings.saturation.interval * VALID_INTERVALS).max(Duration::from_secs(5)),
+            missed,
+            ratios,
+            histograms: self.fullness.histograms(),
+            points: self.notes.points(),
+            worker_busy: self.workers.busy(),
+        }
+    }
+
+    /// How each source did in the latest round.
+    #[must_use]
+    pub fn readings(&self) -> Vec<Reading> {
+        let each = self.readings.iter().map(|(source, fault)| Reading {
+            source: source.clone(),
+            fault: fault.as_ref().map(|fault| (fault.trouble, fault.detail.clone())),
+        });
+        each.collect()
+    }
+
+    /// Makes sure that we know who the backend is.
+    fn find(&mut self, now: Instant) {
+        let begun = Instant::now();
+        let deadline = begun + deadline(self.settings.saturation.interval);
+        let generation = self.backend.generation;
+        let result = self.finder.find(&mut self.backend, now, deadline, &mut self.notes);
+        if self.backend.generation != generation {
+            self.fullness.forget_trends();
+        }
+        self.reading(Source::Backend.as_str().into(), result, begun.elapsed());
+    }
+
+    /// Counts and remembers how a reading went.
+    fn reading(&mut self, source: Cow<'static, str>, result: Result<(), Fault>, took: Duration) {
+        self.notes.count(&f::SAMPLER_READ_SECONDS, [source.clone()], took.as_secs_f64());
+        let before = self.readings.get(&source);
+        if let Err(fault) = &result {
+            let known = before.is_some_and(|before| before.as_ref().is_some_and(|b| b.trouble == fault.trouble));
+            // What is missing for good would count every second without telling anything new.
+            if !(known && fault.trouble.is_lasting()) {
+                self.notes.count(&f::SAMPLER_FAILURES, [source.clone(), fault.trouble.as_str().into()], 1.0);
+                tracing::debug!(event = "source_failed", %source, reason = fault.trouble.as_str(), detail = fault.detail);
+            }
+        }
+        self.readings.insert(source, result.err());
+    }
+
+    /// The sidecar's own pairs. In flight, the highest number of the interval is what counts.
+    fn note_own_pairs(&mut self) {
+        let signals = &self.signals;
+        let Bounds { connections, inflight, upstream_connections } = signals.bounds();
+        let pairs = [
+            (Resource::Inflight, signals.close_peak_interval(), inflight),
+            (Resource::UpstreamPool, signals.upstream_active(), upstream_connections),
+            (Resource::ServerConnections, signals.connections(), connections),
+        ];
+        for (resource, used, limit) in pairs {
+            let limit = limit.load(std::sync::atomic::Ordering::Relaxed);
+            self.notes.usage(resource.as_str(), used as f64, limit as f64);
+        }
+    }
+
+    fn reconfigure(&mut self, settings: Settings) {
+        if settings != self.settings {
+            self.finder.reconfigure(&settings);
+            self.probes = probes(&settings);
+            self.readings.clear();
+            self.settings = settings;
+        }
+    }
+}
+
+/// The table of probes, in the order in which they are read.
+fn probes(settings: &Settings) -> Vec<Box<dyn Probe>> {
+    let mut probes: Vec<Box<dyn Probe>> = vec![
+        Box::new(process::Processes::default()),
+        Box::new(process::Runqueue::default()),
+        Box::new(cgroup::Cpu::default()),
+        Box::new(cgroup::Memory),
+        Box::new(cgroup::Pids),
+        Box::new(pressure::OfBackend),
+        Box::new(pressure::OfHost),
+        Box::new(connections::Listeners::default()),
+        Box::new(connections::Connections::new(settings)),
+        Box::new(netstat::Netstat),
+        Box::new(host::Host::new()),
+    ];
+    probes.extend(pools::reported(&settings.saturation.pools).map(|pool| Box::new(pool) as Box<dyn Probe>));
+    probes
+}
+
+fn deadline(interval: Duration) -> Duration {
+    (interval / 2).min(PROBE_DEADLINE_MAX)
 }
 
 /// Rounds that lie between the one that was due and the one that ran.

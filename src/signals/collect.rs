@@ -13,6 +13,7 @@ use crate::labels::{
 use crate::signals::families::{self as f, Bounded, Family};
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
 use crate::signals::moment::Moment;
+use crate::signals::sampled::RATIO_EDGES;
 use crate::signals::shard::{Cells, POISON, RouteGauges, Shard};
 use crate::signals::store::{self, HistogramTotal};
 use crate::signals::{Signals, preset_keys, total};
@@ -28,12 +29,12 @@ impl ShardCollector {
     /// A collector of these signals.
     #[must_use]
     pub fn new(signals: Arc<Signals>) -> ShardCollector {
-        let desc = |family: &&Family| {
+        let desc = |family: &Family| {
             let labels = family.labels.iter().map(|l| (*l).to_owned()).collect();
             Desc::new(family.name.to_owned(), family.help.to_owned(), labels, Default::default())
                 .expect("the declarations of families.rs are valid names, which a test shows")
         };
-        ShardCollector { signals, descs: f::ALL.iter().map(desc).collect() }
+        ShardCollector { signals, descs: f::all().map(desc).collect() }
     }
 }
 
@@ -58,7 +59,7 @@ struct Page<'a> {
 impl<'a> Page<'a> {
     fn new(signals: &'a Signals) -> Self {
         let names = signals.routes.read().expect(POISON).iter().map(|r| r.name.clone()).collect();
-        Page { signals, shards: signals.shards(), names, families: Vec::with_capacity(f::ALL.len()) }
+        Page { signals, shards: signals.shards(), names, families: Vec::with_capacity(f::all().count()) }
     }
 
     fn build(mut self) -> Vec<MetricFamily> {
@@ -226,19 +227,44 @@ impl<'a> Page<'a> {
     fn sampled(&mut self) {
         let signals = self.signals;
         let sampled = signals.sampled.lock().expect(POISON);
+        // A sampler that stands still must not leave its last numbers behind.
+        let fresh = sampled.latest.as_ref().filter(|latest| latest.at.elapsed() <= latest.valid_for);
         // The sidecar's own pairs are known at any moment; the others are as old as the last round of sampling.
-        let ratio = |used: u64, limit: Option<f64>| limit.map(|limit| used as f64 / limit);
-        let value = |resource: &Resource| match resource {
-            Resource::Inflight => ratio(signals.inflight(), self.bound(|b| &b.inflight)),
-            Resource::UpstreamPool => ratio(signals.upstream_active(), self.bound(|b| &b.upstream_connections)),
-            Resource::ServerConnections => ratio(signals.connections(), self.bound(|b| &b.connections)),
-            Resource::HostCpu | Resource::HostMemory => sampled.ratios[resource.index()],
+        let mut ratios: Vec<(&str, f64)> = Vec::new();
+        for resource in Resource::ALL {
+            let ratio =
+                signals.own_ratio(*resource).or_else(|| fresh.and_then(|latest| latest.ratio(resource.as_str())));
+            ratios.extend(ratio.map(|ratio| (resource.as_str(), ratio)));
+        }
+        let known = |name: &str| Resource::ALL.iter().any(|resource| resource.as_str() == name);
+        let pools = fresh.iter().flat_map(|latest| &latest.ratios).filter(|(name, _)| !known(name));
+        ratios.extend(pools.map(|(name, ratio)| (&**name, *ratio)));
+        let highest = ratios.iter().map(|(_, ratio)| *ratio).fold(0.0, f64::max);
+        let bottleneck = ratios.iter().position(|(_, ratio)| *ratio > 0.0 && *ratio == highest);
+        let each = |family: &'static Family, value: &dyn Fn(usize, f64) -> f64| {
+            let metrics = ratios.iter().enumerate();
+            collected(family, metrics.map(|(at, (name, ratio))| simple(family, &[name], value(at, *ratio))).collect())
         };
-        let ratios = Resource::ALL.iter();
-        let ratios = ratios.filter_map(|r| value(r).map(|ratio| simple(&f::SATURATION, &[r.as_str()], ratio)));
-        let ratios: Vec<_> = ratios.collect();
-        self.families.push(collected(&f::SATURATION, ratios));
-        let busy = sampled.worker_busy.iter().enumerate();
+        self.families.push(each(&f::SATURATION, &|_, ratio| ratio));
+        self.families.push(each(&f::BOTTLENECK, &|at, _| f64::from(u8::from(bottleneck == Some(at)))));
+        let histograms = sampled.latest.iter().flat_map(|latest| &latest.histograms);
+        let histograms = histograms.map(|(resource, histogram)| {
+            let labels = vec![resource.clone().into_owned()];
+            buckets(&f::SATURATION_SAMPLED, labels, &RATIO_EDGES, &histogram.buckets, histogram.sum)
+        });
+        self.families.push(collected(&f::SATURATION_SAMPLED, histograms.collect()));
+        for family in f::SAMPLED {
+            let points = sampled.latest.iter().flat_map(|latest| &latest.points);
+            let points = points.filter(|point| std::ptr::eq(point.family, *family));
+            // What was counted stays counted; what was measured is only worth as long as it is fresh.
+            let points = points.filter(|_| fresh.is_some() || family.kind == MetricType::COUNTER);
+            let metrics = points.map(|point| {
+                let labels: Vec<&str> = point.labels.iter().map(|label| &**label).collect();
+                simple(family, &labels, point.value)
+            });
+            self.families.push(collected(family, metrics.collect()));
+        }
+        let busy = fresh.iter().flat_map(|latest| latest.worker_busy.iter().enumerate());
         let busy = busy.map(|(worker, ratio)| simple(&f::WORKER_BUSY, &[&worker.to_string()], *ratio));
         self.families.push(collected(&f::WORKER_BUSY, busy.collect()));
         self.push_one(&f::RUNTIME_LAG, sampled.lag_seconds);
@@ -380,8 +406,13 @@ fn simple(family: &Family, values: &[&str], value: f64) -> Metric {
 }
 
 fn histogram(family: &Family, values: Vec<String>, sum: &HistogramTotal) -> Metric {
+    buckets(family, values, sum.edges.seconds(), &sum.buckets, sum.sum_nanos as f64 / 1e9)
+}
+
+/// A histogram from its counts per bucket (not cumulative, the last one above every edge).
+fn buckets(family: &Family, values: Vec<String>, edges: &[f64], counts: &[u64], sum: f64) -> Metric {
     let mut cumulative = 0;
-    let buckets = sum.edges.seconds().iter().zip(&sum.buckets).map(|(edge, count)| {
+    let buckets = edges.iter().zip(counts).map(|(edge, count)| {
         cumulative += count;
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(*edge);
@@ -390,8 +421,8 @@ fn histogram(family: &Family, values: Vec<String>, sum: &HistogramTotal) -> Metr
     });
     let mut out = Histogram::default();
     out.set_bucket(buckets.collect());
-    out.set_sample_count(sum.buckets.iter().sum());
-    out.set_sample_sum(sum.sum_nanos as f64 / 1e9);
+    out.set_sample_count(counts.iter().sum());
+    out.set_sample_sum(sum);
     let mut metric = labelled(family, values);
     metric.set_histogram(out);
     metric

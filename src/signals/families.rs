@@ -1,5 +1,5 @@
-//! Every family that is summed from the shards: name, type, labels and help beside each other, declared once.
-//! HELP says scope and statistic. Families that are not on the request path are declared in `own.rs`.
+//! Every family that is summed from the shards or noted by the sampler: name, type, labels and help beside each other,
+//! declared once. HELP says scope and statistic. Families about this process are declared in `own.rs`.
 
 use prometheus::proto::MetricType;
 
@@ -17,16 +17,18 @@ pub struct Family {
 }
 
 macro_rules! families {
-    ($($konst:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
-        $(#[doc = $help] pub const $konst: Family = Family {
+    ($(#[$doc:meta])* $list:ident: $($konst:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(#[doc = $help] pub static $konst: Family = Family {
             name: $name, kind: MetricType::$kind, labels: &[$($label),*], help: $help,
         };)+
-        /// Every family of this file.
-        pub const ALL: &[&Family] = &[$(&$konst),+];
+        $(#[$doc])*
+        pub static $list: &[&Family] = &[$(&$konst),+];
     };
 }
 
 families! {
+    /// Families that a scrape computes: from the shards, from the routes, and from this sidecar's own pairs.
+    COMPUTED:
     DURATION: HISTOGRAM "http_server_request_duration_seconds"
         ["http_request_method", "http_route", "http_response_status_code", "error_type"]
         "Time from the request head read to the last response byte handed to the client connection; aborted requests included, upgrades and event streams not.";
@@ -110,11 +112,87 @@ families! {
     RUNTIME_LAG: GAUGE "golden_runtime_lag_seconds" []
         "How late the timer of the latest worker ran in the last sampling interval, highest of all workers.";
     SATURATION: GAUGE "golden_saturation_ratio" ["resource"]
-        "Used share of a limit now, 0 to 1. inflight, upstream_pool, server_connections: this sidecar's own; host_cpu (mean of the last sampling interval), host_memory: the whole host. Absent without a limit.";
+        "Used share of a limit now, 0 to 1 and above. cpu, memory, fds, threads, accept_queue, pool:NAME: the backend's, at the latest sampling round; inflight, upstream_pool, server_connections: this sidecar's own; host_cpu (mean of the latest interval), host_memory: the whole host. Absent without a limit.";
+    SATURATION_SAMPLED: HISTOGRAM "golden_saturation_sampled_ratio" ["resource"]
+        "Used share of a limit, one observation per sampling round, so that bursts between two scrapes are seen; resources that change fast only.";
+    BOTTLENECK: GAUGE "golden_saturation_bottleneck" ["resource"]
+        "1 for the resource whose golden_saturation_ratio is highest now, 0 for the others; all 0 when nothing is used.";
     SAMPLER_TICKS: COUNTER "golden_sampler_ticks_total" []
         "Sampling rounds that ran.";
     SAMPLER_MISSED: COUNTER "golden_sampler_missed_ticks_total" []
         "Sampling rounds that were due and did not run.";
+}
+
+families! {
+    /// Families that the sampler notes: what is not noted in the latest round is not on the page.
+    SAMPLED:
+    SATURATION_PEAK: GAUGE "golden_saturation_peak_ratio" ["resource", "window"]
+        "Highest used share of a limit in any sampling round of the last 60 seconds; scrapes do not reset it.";
+    TIME_TO_LIMIT: GAUGE "golden_saturation_time_to_limit_seconds" ["resource"]
+        "Time until the limit is reached if the use grows as it did lately (robust slope over up to an hour); absent when it does not grow or the fit is poor.";
+    BACKEND_CPU: COUNTER "golden_backend_cpu_seconds_total" ["mode"]
+        "CPU time of all processes of the backend, those that have ended included.";
+    BACKEND_CPU_LIMIT: GAUGE "golden_backend_cpu_limit_cores" ["source"]
+        "CPUs that the backend may use at once: the smallest of the limits that are known, and who sets it.";
+    BACKEND_MEMORY_LIMIT: GAUGE "golden_backend_memory_limit_bytes" ["source"]
+        "Memory that the backend may use: the smallest of the limits that are known, and who sets it.";
+    BACKEND_FDS_LIMIT: GAUGE "golden_backend_fds_limit" ["source"]
+        "File descriptors that one process of the backend may open: that of its fullest process.";
+    BACKEND_THREADS_LIMIT: GAUGE "golden_backend_threads_limit" ["source"]
+        "Threads that the backend may have: the smallest of the limits that are known, and who sets it.";
+    BACKEND_MEMORY: GAUGE "golden_backend_memory_bytes" ["kind"]
+        "Memory of the backend. resident, virtual: sum over its processes, shared pages once in each; working_set, anon, file: its cgroup.";
+    BACKEND_FDS: GAUGE "golden_backend_fds" []
+        "File descriptors that are open in the processes of the backend, summed.";
+    BACKEND_THREADS: GAUGE "golden_backend_threads" []
+        "Threads of all processes of the backend.";
+    BACKEND_PROCESSES: GAUGE "golden_backend_processes" []
+        "Processes of the backend.";
+    BACKEND_START_TIME: GAUGE "golden_backend_start_time_seconds" []
+        "Unix time at which the first process of the backend started.";
+    BACKEND_RESTARTS: COUNTER "golden_backend_restarts_total" ["reason"]
+        "Times that the backend became another process: it had ended by itself, by a signal, for want of memory, or was replaced and how is not known.";
+    BACKEND_CPU_PERIODS: COUNTER "golden_backend_cpu_periods_total" []
+        "Enforcement periods of the CPU quota of the backend's cgroup in which it was runnable.";
+    BACKEND_CPU_THROTTLED_PERIODS: COUNTER "golden_backend_cpu_throttled_periods_total" []
+        "Those of them in which the backend's cgroup used up its CPU quota.";
+    BACKEND_CPU_THROTTLED: COUNTER "golden_backend_cpu_throttled_seconds_total" []
+        "Time for which the backend's cgroup was held back by its CPU quota, summed over CPUs.";
+    BACKEND_RUNQUEUE_WAIT: COUNTER "golden_backend_runqueue_wait_seconds_total" []
+        "Time for which threads of the backend were ready to run and had no CPU, summed over threads.";
+    BACKEND_PRESSURE_WAITING: COUNTER "golden_backend_pressure_waiting_seconds_total" ["resource", "scope"]
+        "Time in which some tasks of the backend's cgroup, or of the host, waited for this resource (PSI some).";
+    BACKEND_PRESSURE_STALLED: COUNTER "golden_backend_pressure_stalled_seconds_total" ["resource", "scope"]
+        "Time in which all tasks of the backend's cgroup, or of the host, waited for this resource at once (PSI full).";
+    BACKEND_MEMORY_EVENTS: COUNTER "golden_backend_memory_events_total" ["event"]
+        "Events at a memory limit of the backend's cgroup, cgroups below it included.";
+    BACKEND_ACCEPT_QUEUE: GAUGE "golden_backend_accept_queue_connections" ["port"]
+        "Connections to a listener of the backend that its accept() has not taken yet.";
+    BACKEND_ACCEPT_QUEUE_LIMIT: GAUGE "golden_backend_accept_queue_limit" ["port"]
+        "Backlog of a listener of the backend: connections that may wait for its accept().";
+    BACKEND_UNREAD: GAUGE "golden_backend_unread_bytes" ["stat"]
+        "Bytes that have arrived at the backend's connections from its clients and that it has not read: over all connections, and of the fullest one.";
+    NETNS_LISTEN_OVERFLOWS: COUNTER "golden_netns_listen_overflows_total" []
+        "Connections that found an accept queue full, over all listeners of the network namespace.";
+    NETNS_LISTEN_DROPS: COUNTER "golden_netns_listen_drops_total" []
+        "Connections dropped at a listener for any reason, over all listeners of the network namespace.";
+    POOL_CONNECTIONS: GAUGE "golden_pool_connections" ["pool", "state", "source"]
+        "Connections of a pool of the backend by what they do, and requests that wait for one; reported by the backend itself, or inferred from its sockets (in use: sent later than received).";
+    POOL_SIZE_LIMIT: GAUGE "golden_pool_limit" ["pool"]
+        "Most connections that a pool of the backend opens; absent when it is not known.";
+    POOL_GAVE_UP: COUNTER "golden_pool_timeouts_total" ["pool"]
+        "Times that somebody gave up waiting for a connection of a pool of the backend, as it reports itself.";
+    SOURCE_AVAILABLE: GAUGE "golden_sampler_source_available" ["source"]
+        "1 when the sampler could read this source in its latest attempt, 0 when not; golden-sidecar doctor says why.";
+    SAMPLER_FAILURES: COUNTER "golden_sampler_failures_total" ["source", "reason"]
+        "Readings of a source that failed, by reason; a source that is absent or refused counts once, not every round.";
+    SAMPLER_READ_SECONDS: COUNTER "golden_sampler_read_seconds_total" ["source"]
+        "Time that this sidecar's sampler has spent on reading a source.";
+}
+
+/// Every family of this file.
+pub fn all() -> impl Iterator<Item = &'static Family> {
+    COMPUTED.iter().chain(SAMPLED).copied()
 }
 
 /// Families that are kept per route and label set, and so have a limit of label sets.

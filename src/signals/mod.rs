@@ -9,7 +9,8 @@
 //! | `keys.rs` | label sets as numbers |
 //! | `moment.rs` | the clock |
 //! | `shard.rs` | one worker's numbers and its handle on them |
-//! | `collect.rs` | shards → metric families |
+//! | `sampled.rs` | what the sampler noted in its latest round |
+//! | `collect.rs` | shards and notes → metric families |
 //! | `own.rs` | the sidecar itself: build, reloads, process |
 //!
 //! To add a signal: declare it in `families.rs`, give it a cell in `shard.rs`, a line in `collect.rs`, and call it from
@@ -20,11 +21,12 @@ pub mod families;
 pub mod keys;
 pub mod moment;
 pub mod own;
+pub mod sampled;
 pub mod shard;
 pub mod store;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ use tokio::time::Instant;
 use crate::labels::{Method, Origin, Resource, RouteId, Traffic};
 use crate::signals::families::Bounded;
 use crate::signals::keys::{Key, RequestKey};
+use crate::signals::sampled::{Sample, Sampled};
 use crate::signals::shard::{POISON, Shard};
 use crate::signals::store::{Counter, Edges};
 
@@ -81,7 +84,6 @@ pub struct Signals {
     peaks: Mutex<VecDeque<(Instant, u64)>>,
     bounds: Bounds,
     sampled: Mutex<Sampled>,
-    lag_ready: AtomicBool,
 }
 
 /// Limits in force, as gauges. 0 stands for none.
@@ -93,27 +95,6 @@ pub struct Bounds {
     pub inflight: AtomicU64,
     /// Backend connections.
     pub upstream_connections: AtomicU64,
-}
-
-/// What the sampler last saw. Absent values are absent on the page.
-#[derive(Debug, Default)]
-struct Sampled {
-    ratios: [Option<f64>; Resource::COUNT],
-    worker_busy: Vec<f64>,
-    lag_seconds: f64,
-    ticks: u64,
-    missed: u64,
-}
-
-/// One round of sampling.
-#[derive(Clone, Debug, Default)]
-pub struct Sample {
-    /// Used share of each resource outside this process, by [`Resource`]; `None` without a reading.
-    pub ratios: [Option<f64>; Resource::COUNT],
-    /// Busy share of each worker, 0 to 1.
-    pub worker_busy: Vec<f64>,
-    /// Rounds that were due since the last one and did not run.
-    pub missed: u64,
 }
 
 // === impl Signals ===
@@ -138,7 +119,6 @@ impl Signals {
             peaks: Mutex::default(),
             bounds: Bounds::default(),
             sampled: Mutex::default(),
-            lag_ready: AtomicBool::new(false),
         })
     }
 
@@ -243,19 +223,33 @@ impl Signals {
         self.shards.iter().map(|s| s.upstream_active.get()).sum::<i64>().max(0) as u64
     }
 
-    /// Takes in a round of sampling and closes the current interval of the in-flight peak.
-    pub fn record_sample(&self, sample: Sample) {
-        let Sample { ratios, worker_busy, missed } = sample;
-        let lag_nanos = self.shards.iter().map(|s| s.lag_nanos.swap(0, Relaxed)).max().unwrap_or(0);
-        {
-            let mut sampled = self.sampled.lock().expect(POISON);
-            sampled.ratios = ratios;
-            sampled.worker_busy = worker_busy;
-            sampled.lag_seconds = lag_nanos as f64 / 1e9;
-            sampled.ticks += 1;
-            sampled.missed += missed;
+    /// Used share of a resource that is this sidecar's own; `None` for others and for those without a limit.
+    #[must_use]
+    pub fn own_ratio(&self, resource: Resource) -> Option<f64> {
+        let (used, limit) = match resource {
+            Resource::Inflight => (self.inflight(), &self.bounds.inflight),
+            Resource::UpstreamPool => (self.upstream_active(), &self.bounds.upstream_connections),
+            Resource::ServerConnections => (self.connections(), &self.bounds.connections),
+            _ => return None,
+        };
+        match limit.load(Relaxed) {
+            0 => None,
+            limit => Some(used as f64 / limit as f64),
         }
-        self.lag_ready.store(true, Relaxed);
+    }
+
+    /// Takes in a round of sampling.
+    pub fn record_sample(&self, sample: Sample) {
+        let lag_nanos = self.shards.iter().map(|s| s.lag_nanos.swap(0, Relaxed)).max().unwrap_or(0);
+        let mut sampled = self.sampled.lock().expect(POISON);
+        sampled.lag_seconds = lag_nanos as f64 / 1e9;
+        sampled.ticks += 1;
+        sampled.missed += sample.missed;
+        sampled.latest = Some(sample);
+    }
+
+    /// Closes the current interval of the in-flight peak and tells the highest number in it.
+    pub fn close_peak_interval(&self) -> u64 {
         let now = Instant::now();
         let mut peaks = self.peaks.lock().expect(POISON);
         let highest = self.current_high();
@@ -264,6 +258,7 @@ impl Signals {
         while peaks.front().is_some_and(|(at, _)| now.duration_since(*at) > PEAK_WINDOW) {
             peaks.pop_front();
         }
+        highest
     }
 
     fn current_high(&self) -> u64 {
