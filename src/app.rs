@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
+use crate::command::{self, CannotStart, End, Keeper};
 use crate::config::{Config, Loaded, Upstream};
 use crate::demo;
 use crate::exposition::Exporter;
@@ -39,6 +40,9 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// The healthcheck's patience: half of the usual probe timeout of 1 s would be too short for a busy machine.
 const HEALTHCHECK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What shells say of a command that does not start.
+const COMMAND_NOT_STARTED: u8 = 127;
 
 /// Why the sidecar could not start or ended badly.
 #[derive(Debug)]
@@ -63,6 +67,8 @@ pub enum Error {
     Routes(crate::routes::Conflict),
     /// The system refused something that is needed.
     System(&'static str, io::Error),
+    /// The command that is to be the backend does not start.
+    Command(CannotStart),
     /// A second signal came before the drain had ended.
     StoppedAtOnce,
 }
@@ -82,6 +88,7 @@ impl fmt::Display for Error {
             ),
             Error::Routes(conflict) => conflict.fmt(out),
             Error::System(what, source) => write!(out, "cannot {what}: {source}"),
+            Error::Command(error) => error.fmt(out),
             Error::StoppedAtOnce => write!(out, "stopped at once by a second signal"),
         }
     }
@@ -90,33 +97,72 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
-    /// 2 when the configuration asks for what cannot be had, 1 otherwise.
+    /// 2 when the configuration asks for what cannot be had, 127 when the command cannot be had, 1 otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Bind { .. } | Error::Resolve { .. } | Error::Routes(_) => 2,
+            Error::Command(_) => COMMAND_NOT_STARTED,
             Error::System(..) | Error::StoppedAtOnce => 1,
         }
     }
 }
 
-/// Runs a sidecar until it is told to stop. `log_dropped`: the log's count of dropped lines, for the metric.
+/// Runs a sidecar, and the command that is its backend if there is one, until it is told to stop or the command ends.
+/// `log_dropped`: the log's count of dropped lines, for the metric. Returns the exit status.
 ///
 /// # Errors
 /// When it cannot start, or was stopped at once.
-pub fn run(loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<(), Error> {
+pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8, Error> {
     let runtime = control_runtime()?;
     runtime.block_on(async {
-        let mut outside = Outside::listen().map_err(|e| Error::System("listen to signals", e))?;
-        let mut sidecar = Sidecar::start(loaded.config.clone(), loaded.to_json(), log_dropped)?;
+        let command = loaded.command.take();
+        let mut outside = Outside::listen(command.is_some()).map_err(|e| Error::System("listen to signals", e))?;
+        let open_files = raise_descriptor_limit(&loaded.config);
+        let (report, changes) = mpsc::unbounded_channel();
+        let changes = command.is_some().then_some(changes);
+        let mut sidecar = Sidecar::start(loaded.config.clone(), loaded.to_json(), log_dropped, changes)?;
+        let report = move |event| {
+            // The sampler outlives everybody who could report.
+            let _ = report.send(change(event));
+        };
+        let restart = loaded.config.restart;
+        let command = command.map(|argv| Keeper::start(argv, restart, open_files, report));
+        let mut command = command.transpose().map_err(Error::Command)?;
         tracing::info!(event = "listening", proxy = %sidecar.proxy, admin = %sidecar.admin);
-        let mut loaded = loaded;
-        while outside.next().await == Wish::Reload {
-            sidecar.reload(&mut loaded);
-        }
-        let at_once = async { while outside.next().await != Wish::Stop {} };
-        sidecar.stop(at_once).await
+        let ending = loop {
+            let wish = tokio::select! {
+                wish = outside.next() => wish,
+                end = ended(&mut command) => break Ending::CommandEnded(end),
+            };
+            match wish {
+                Wish::Stop { signal } => break Ending::Asked { signal },
+                Wish::Reload => {
+                    sidecar.reload(&mut loaded);
+                    command.iter().for_each(|command| command.signal(libc::SIGHUP));
+                }
+                Wish::Pass { signal } => command.iter().for_each(|command| command.signal(signal)),
+            }
+        };
+        sidecar.stop(ending, &mut command, outside.next_stop()).await
     })
+}
+
+/// What the sampler is told of the command.
+fn change(event: command::Event) -> saturation::Change {
+    match event {
+        command::Event::Started { pid } => saturation::Change::Started { pid },
+        command::Event::Ended(End::Exited(_)) => saturation::Change::Exited,
+        command::Event::Ended(End::Killed(signal)) => saturation::Change::Killed { signal },
+    }
+}
+
+/// The end of the command; never, if there is none.
+async fn ended<R: FnMut(command::Event)>(command: &mut Option<Keeper<R>>) -> End {
+    match command {
+        Some(command) => command.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Runs the demo: backend, sidecar, traffic, until Ctrl-C or for a while.
@@ -130,23 +176,26 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     config.limits.inflight = Some(demo::INFLIGHT_LIMIT);
     let runtime = control_runtime()?;
     let result = runtime.block_on(async {
-        let mut outside = Outside::listen().map_err(|e| Error::System("listen to signals", e))?;
+        let mut outside = Outside::listen(false).map_err(|e| Error::System("listen to signals", e))?;
         let json = config.to_json();
-        let sidecar = Sidecar::start(config, json, None)?;
+        raise_descriptor_limit(&config);
+        let sidecar = Sidecar::start(config, json, None, None)?;
         let until = async {
-            let stop = async { while outside.next().await != Wish::Stop {} };
+            let stop = outside.next_stop();
             match run_for {
                 Some(time) => drop(tokio::time::timeout(time, stop).await),
-                None => stop.await,
+                None => drop(stop.await),
             }
         };
         let mut out = io::stdout();
         let shown = demo.run(sidecar.proxy, sidecar.admin, &mut out, until).await;
-        let stopped = sidecar.stop(std::future::pending()).await;
+        let mut nobody: Option<Keeper<fn(command::Event)>> = None;
+        let ending = Ending::Asked { signal: libc::SIGTERM };
+        let stopped = sidecar.stop(ending, &mut nobody, std::future::pending()).await;
         match shown {
             // `demo | head` is no failure.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::System("print", error)),
-            _ => stopped,
+            _ => stopped.map(drop),
         }
     });
     demo.stop();
@@ -182,13 +231,17 @@ fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
         .map_err(|e| Error::System("start the control runtime", e))
 }
 
-/// Raises the soft limit of file descriptors to the hard one: 10,000 clients need more than the usual 1,024.
-fn raise_descriptor_limit(config: &Config) {
+/// Raises the soft limit of file descriptors to the hard one: 10,000 clients need more than the usual 1,024. Returns the
+/// limit as it was, which a command of ours gets: some programs walk through all descriptors that they may have.
+fn raise_descriptor_limit(config: &Config) -> libc::rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let before;
     // SAFETY: `limit` is a valid place for one rlimit, and a valid rlimit after the first call.
     unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
-            return;
+        let read = libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        before = limit;
+        if read != 0 {
+            return before;
         }
         if limit.rlim_cur < limit.rlim_max {
             limit.rlim_cur = limit.rlim_max;
@@ -204,6 +257,7 @@ fn raise_descriptor_limit(config: &Config) {
             "the limit of open files is below what limits.connections and limits.upstream_connections may need"
         );
     }
+    before
 }
 
 fn resolve(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, Error> {
@@ -223,6 +277,18 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
+}
+
+/// Why the sidecar ends.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// Somebody asked for it.
+    Asked {
+        /// By this signal.
+        signal: i32,
+    },
+    /// The command that was the backend ended.
+    CommandEnded(End),
 }
 
 /// A running sidecar.
@@ -248,8 +314,13 @@ struct Sidecar {
 
 impl Sidecar {
     /// Builds everything and starts it. When this returns, clients are served.
-    fn start(config: Config, config_json: String, log_dropped: Option<Arc<AtomicU64>>) -> Result<Sidecar, Error> {
-        raise_descriptor_limit(&config);
+    /// `changes`: how the command fares that is the backend, if there is one.
+    fn start(
+        config: Config,
+        config_json: String,
+        log_dropped: Option<Arc<AtomicU64>>,
+        changes: Option<mpsc::UnboundedReceiver<saturation::Change>>,
+    ) -> Result<Sidecar, Error> {
         let upstream = resolve(&config.upstream)?;
         let signals = Signals::new(config.workers, &config.buckets, config.limits.series);
         let sampling = saturation::Settings {
@@ -292,7 +363,7 @@ impl Sidecar {
                 about,
                 probe: None,
                 sampling: watch::Sender::new(sampling),
-                changes: None,
+                changes,
                 shared,
                 orders: Vec::new(),
                 threads: Vec::new(),
@@ -452,29 +523,48 @@ impl Sidecar {
         Ok(())
     }
 
-    /// Ends in order: not ready, grace, drain, cut, last scrape. `at_once` shortens it.
-    async fn stop(self, at_once: impl Future<Output = ()>) -> Result<(), Error> {
+    /// Ends in order: not ready, grace, drain, cut, the command, last scrape. `at_once` shortens it. Returns the exit
+    /// status: the command's, if there is one.
+    async fn stop<R: FnMut(command::Event)>(
+        self,
+        ending: Ending,
+        command: &mut Option<Keeper<R>>,
+        at_once: impl Future<Output = i32>,
+    ) -> Result<u8, Error> {
         let drain = self.config.drain;
+        command.iter_mut().for_each(Keeper::restart_no_more);
         self.readiness.draining();
         self.own.drain_started();
         tracing::info!(event = "draining", grace = ?drain.grace, timeout = ?drain.timeout);
         let in_order = async {
             self.order(&Order::Closing);
-            tokio::time::sleep(drain.grace).await;
+            // Without a backend there is nothing to serve while others notice.
+            if let Ending::Asked { .. } = ending {
+                tokio::time::sleep(drain.grace).await;
+            }
             self.order(&Order::Drain);
             if !self.all_ended_within(drain.timeout).await {
                 tracing::warn!(event = "drain_deadline", cut = self.signals.inflight());
                 self.order(&Order::Cut);
                 self.all_ended_within(CUT_GRACE).await;
             }
+            let code = match (ending, command.as_mut()) {
+                (Ending::CommandEnded(end), _) => end.code(),
+                (Ending::Asked { signal }, Some(command)) => end_command(command, signal, drain.timeout).await.code(),
+                (Ending::Asked { .. }, None) => 0,
+            };
             if drain.last_scrape > Duration::ZERO {
                 let _ = tokio::time::timeout(drain.last_scrape, self.admin_room.scraped()).await;
             }
+            code
         };
         let result = tokio::select! {
-            () = in_order => Ok(()),
-            () = at_once => Err(Error::StoppedAtOnce),
+            code = in_order => Ok(code),
+            _ = at_once => Err(Error::StoppedAtOnce),
         };
+        if result.is_err() {
+            command.iter().for_each(Keeper::kill);
+        }
         self.admin_stop.send_replace(true);
         if result.is_ok() {
             let _ = self.admin_task.await;
@@ -501,6 +591,17 @@ impl Sidecar {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     }
+}
+
+/// Passes the signal on and waits for the command, which has as long as the requests had; then it is killed.
+async fn end_command<R: FnMut(command::Event)>(command: &mut Keeper<R>, signal: i32, patience: Duration) -> End {
+    command.signal(signal);
+    if let Ok(end) = tokio::time::timeout(patience, command.ended()).await {
+        return end;
+    }
+    tracing::warn!(event = "command_killed", "it did not end within drain.timeout");
+    command.kill();
+    command.ended().await
 }
 
 fn settings(config: &Config, signals: &Signals, upstream: Arc<[SocketAddr]>) -> Result<Settings, Error> {

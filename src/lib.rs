@@ -49,6 +49,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod command;
 pub mod config;
 pub mod demo;
 pub mod exposition;

@@ -24,7 +24,10 @@ fn main() -> ExitCode {
             let log = log_to_stderr("info");
             let result = app::run(loaded, log.as_ref().map(Log::dropped));
             log.iter().for_each(Log::flush);
-            result
+            match result {
+                Ok(code) => return ExitCode::from(code),
+                Err(error) => Err(error),
+            }
         }
         Invocation::Demo { run_for, listen, admin } => {
             log_to_stderr("warn");

@@ -25,6 +25,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("measure", &["labels", "signals"]),
     // The allocator.
     ("memory", &[]),
+    // Of config the policy of restarts.
+    ("command", &["config"]),
     ("routes", &["labels", "config"]),
     // Of telemetry the trace context.
     ("proxy", &["labels", "config", "routes", "measure", "memory", "telemetry"]),

@@ -344,6 +344,8 @@ pub struct Loaded {
     pub config: Config,
     /// The file that took part, as it was named.
     pub file: Option<PathBuf>,
+    /// The command that is to be the backend, its program first.
+    pub command: Option<Vec<OsString>>,
     flags: cli::Flags,
     /// Our variables only, so that nobody else's secrets are held.
     environment: Vec<(String, String)>,
@@ -493,7 +495,15 @@ impl Loaded {
             }
         }
         let resolve::Resolved { config, sources, workers_auto } = resolve::resolve(raw, available_cores())?;
-        Ok(Loaded { config, file: file.map(|(path, _)| path), flags, environment, sources, workers_auto })
+        Ok(Loaded {
+            config,
+            file: file.map(|(path, _)| path),
+            command: None,
+            flags,
+            environment,
+            sources,
+            workers_auto,
+        })
     }
 
     /// Reads the file again, under the same flags and variables. What is running is not touched.

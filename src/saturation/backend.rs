@@ -1,16 +1,44 @@
-//! Which processes the backend is.
+//! Which processes the backend is, and when it has become another one.
+//!
+//! In this order: what the configuration names (pid, pid file, cgroup); the command that this sidecar has started; whoever
+//! listens on the upstream's port. From its first processes on everything that descends from them counts, so that the
+//! workers of a pre-forking server are one backend with it.
+//!
+//! A look at the backend happens every second at least: while all is well it costs one small file per root. What is dear
+//! (all processes of the machine, all descriptors of all processes) is done when something has changed, and now and then
+//! within a share of one core.
 
-use std::net::SocketAddr;
+use std::collections::HashSet;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::BackendHints;
 use crate::labels::{RestartReason, Trouble};
 use crate::saturation::Settings;
 use crate::saturation::cgroup::Place;
+use crate::saturation::descriptors;
 use crate::saturation::fault::Fault;
 use crate::saturation::notes::Notes;
+use crate::saturation::sockets::{self, Listener};
+use crate::saturation::tree::{self, Row};
 use crate::signals::families as f;
+
+/// Processes that count as one backend. More than any pre-forking server has; each costs 20 µs a round.
+const PROCESSES_MAX: usize = 1024;
+/// Repeating a search must not cost more than this part of one core: a search that took 2 ms waits a second.
+const SEARCH_COST_DIVISOR: u32 = 500;
+/// The youngest child that is not known yet is at most this old on a machine of some hundred processes.
+const TREE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// How often it is checked whether others listen on the port now, while the known ones still live: after a handover to a
+/// new process (nginx's upgrade, a rolling restart).
+const LISTENER_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes of a pid file that are read: a number and its line end.
+const PID_FILE_BYTES: usize = 64;
 
 /// How a command of ours fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +80,24 @@ pub(super) struct Backend {
 
 /// Finds it.
 pub(super) struct Finder {
+    hints: BackendHints,
     upstream: Arc<[SocketAddr]>,
+    wrapped: bool,
+    /// The command of ours that runs now.
+    command: Option<i32>,
+    /// How the last one ended.
+    ended: Option<Change>,
+    /// The process by which a restart is told: while it lives, the backend is the same one.
+    primary: Option<Identity>,
+    /// Its cgroup, and how often the kernel had killed there for want of memory when it was last seen well.
+    oom_kills: Option<(Place, u64)>,
+    /// Inodes of the listeners at the last search for their owners.
+    listening: HashSet<u64>,
+    next_listeners: Option<Instant>,
+    next_owners: Option<Instant>,
+    next_tree: Option<Instant>,
+    /// Why the last search found nobody; it stands until the next one.
+    unfound: Option<Fault>,
 }
 
 /// Lets the counters of this file exist at 0.
@@ -62,43 +107,390 @@ pub(super) fn exist(notes: &mut Notes) {
     }
 }
 
+// === impl Backend ===
+
 impl Backend {
-    /// An error for probes that need to know the processes.
+    /// The processes, for probes that need to know them.
     pub fn known(&self) -> Result<&[Identity], Fault> {
         match self.processes.as_slice() {
-            [] => Err(Fault::new(Trouble::Unknown, "it is not known which processes the backend is")),
+            [] => Err(unknown()),
             processes => Ok(processes),
         }
     }
 
-    /// An error for probes that need its cgroup.
+    /// The cgroup, for probes that need to know it.
     pub fn cgroup(&self) -> Result<&Place, Fault> {
         match &self.cgroup {
-            None => Err(Fault::new(Trouble::Unknown, "it is not known which processes the backend is")),
+            None => Err(unknown()),
             Some(Ok(place)) => Ok(place),
             Some(Err(fault)) => Err(fault.clone()),
         }
     }
 }
 
+fn unknown() -> Fault {
+    Fault::new(Trouble::Unknown, "it is not known which processes the backend is")
+}
+
+// === impl Finder ===
+
 impl Finder {
     pub fn new(settings: &Settings) -> Finder {
-        Finder { upstream: Arc::clone(&settings.upstream) }
+        Finder {
+            hints: settings.saturation.backend.clone(),
+            upstream: Arc::clone(&settings.upstream),
+            wrapped: settings.wrapped,
+            command: None,
+            ended: None,
+            primary: None,
+            oom_kills: None,
+            listening: HashSet::new(),
+            next_listeners: None,
+            next_owners: None,
+            next_tree: None,
+            unfound: None,
+        }
     }
 
+    /// Looks for what the new settings say. If it is another process, it is another backend, but no restart.
     pub fn reconfigure(&mut self, settings: &Settings) {
-        self.upstream = Arc::clone(&settings.upstream);
+        let (hints, upstream) = (&settings.saturation.backend, &settings.upstream);
+        if (hints, upstream) != (&self.hints, &self.upstream) {
+            *self = Finder { command: self.command, ended: self.ended, ..Finder::new(settings) };
+        }
     }
 
-    pub fn command_changed(&mut self, _change: Change, _notes: &mut Notes) {}
+    /// Takes in how the command fares; counts when it runs again.
+    pub fn command_changed(&mut self, change: Change, notes: &mut Notes) {
+        match change {
+            Change::Started { pid } => {
+                self.command = i32::try_from(pid).ok();
+                if let Some(ended) = self.ended.take() {
+                    notes.count(&f::BACKEND_RESTARTS, [self.reason(ended).as_str()], 1.0);
+                }
+            }
+            Change::Exited | Change::Killed { .. } => {
+                self.command = None;
+                self.ended = Some(change);
+            }
+        }
+    }
 
+    /// Looks at the backend, and for it if it is not there.
     pub fn find(
         &mut self,
         backend: &mut Backend,
-        _now: Instant,
-        _deadline: Instant,
-        _notes: &mut Notes,
+        now: Instant,
+        deadline: Instant,
+        notes: &mut Notes,
     ) -> Result<(), Fault> {
-        backend.known().map(drop)
+        let result = self.look(backend, now, deadline, notes);
+        if result.is_err() {
+            backend.roots.clear();
+            backend.processes.clear();
+            if self.hints.cgroup.is_none() {
+                backend.cgroup = None;
+            }
+        }
+        result
+    }
+
+    fn look(&mut self, backend: &mut Backend, now: Instant, deadline: Instant, notes: &mut Notes) -> Result<(), Fault> {
+        if let (Some(folder), None) = (&self.hints.cgroup, &backend.cgroup) {
+            backend.cgroup = Some(Place::of_folder(folder));
+        }
+        let alive = !backend.roots.is_empty() && backend.roots.iter().all(|root| is_alive(*root));
+        let roots = self.roots(backend, alive, now, deadline)?;
+        if roots != backend.roots {
+            self.become_other(backend, roots, notes);
+        }
+        if let Some((place, kills)) = &mut self.oom_kills {
+            *kills = place.oom_kills().unwrap_or(*kills);
+        }
+        if self.next_tree.is_none_or(|due| now >= due) {
+            let rows = tree::all(deadline)?;
+            self.next_tree = Some(next(now, TREE_INTERVAL_MIN));
+            backend.processes = tree::descendants(&rows, &self.with_orphans(&backend.roots, &rows), PROCESSES_MAX);
+        }
+        Ok(())
+    }
+
+    /// The processes that the backend descends from.
+    fn roots(
+        &mut self,
+        backend: &Backend,
+        alive: bool,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Vec<Identity>, Fault> {
+        let BackendHints { pid, pid_file, cgroup, .. } = &self.hints;
+        if let Some(pid) = pid {
+            return the_process(i32::try_from(*pid).unwrap_or(i32::MAX), "saturation.backend.pid").map(|one| vec![one]);
+        }
+        if let Some(file) = pid_file {
+            return the_process(read_pid_file(file)?, "saturation.backend.pid_file").map(|one| vec![one]);
+        }
+        if cgroup.is_some() {
+            if alive {
+                return Ok(backend.roots.clone());
+            }
+            let place = backend.cgroup()?;
+            let rows = tree::all(deadline)?;
+            let roots = tree::topmost(&rows, &place.processes()?);
+            let nobody = || Fault::new(Trouble::Absent, "the cgroup holds no process that can be seen from here");
+            return if roots.is_empty() { Err(nobody()) } else { Ok(roots) };
+        }
+        if self.wrapped {
+            let Some(command) = self.command else {
+                return Err(Fault::new(Trouble::Gone, "the command has ended"));
+            };
+            return the_process(command, "the command").map(|one| vec![one]);
+        }
+        self.listening(backend, alive, now, deadline)
+    }
+
+    /// Whoever listens where the upstream is.
+    fn listening(
+        &mut self,
+        backend: &Backend,
+        alive: bool,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Vec<Identity>, Fault> {
+        if alive && self.next_listeners.is_some_and(|due| now < due) {
+            return Ok(backend.roots.clone());
+        }
+        self.next_listeners = Some(now + LISTENER_INTERVAL);
+        if !self.upstream.iter().any(|address| is_of_this_machine(address.ip())) {
+            return Err(self.elsewhere());
+        }
+        let listeners = sockets::listeners(deadline)?;
+        let ours: Vec<&Listener> = listeners.iter().filter(|l| is_upstream(&self.upstream, l.address)).collect();
+        let inodes: HashSet<u64> = ours.iter().map(|listener| listener.inode).collect();
+        if inodes.is_empty() {
+            if alive {
+                return Ok(backend.roots.clone());
+            }
+            let detail = format!("nobody listens on {} in this network namespace", self.upstream_text());
+            return Err(Fault::new(Trouble::Absent, detail));
+        }
+        // The same sockets still belong to the same processes, mostly: that is looked at again when there is time for it.
+        if inodes == self.listening && self.next_owners.is_some_and(|due| now < due) {
+            return match (&self.unfound, alive) {
+                (_, true) => Ok(backend.roots.clone()),
+                (Some(fault), false) => Err(fault.clone()),
+                // It has just ended and the kernel has not yet cleaned up behind it.
+                (None, false) => Err(Fault::new(Trouble::Gone, "the backend has ended")),
+            };
+        }
+        let rows = tree::all(deadline)?;
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let others = rows.iter().map(|row| row.identity.pid).filter(|pid| *pid != own);
+        let found = descriptors::holders(&inodes, others, deadline);
+        self.next_owners = Some(next(now, LISTENER_INTERVAL));
+        let found = found?;
+        let uid = ours.first().map_or(0, |listener| listener.uid);
+        self.listening = inodes;
+        let holders = without_init(found.pids);
+        let roots = tree::topmost(&rows, &holders);
+        self.unfound = match (roots.is_empty(), found.refused) {
+            (false, _) => None,
+            (true, 0) => Some(Fault::new(
+                Trouble::Absent,
+                format!(
+                    "{} is served from another process namespace; share it (Kubernetes: shareProcessNamespace: true, \
+                     Compose: pid: service:NAME), or name the backend with --backend-pid",
+                    self.upstream_text()
+                ),
+            )),
+            (true, _) => Some(Fault::new(
+                Trouble::Permission,
+                format!(
+                    "{} is served by user {uid}, whose descriptors this user may not see; run as the same user, or name \
+                     the backend with --backend-pid or --backend-pid-file",
+                    self.upstream_text()
+                ),
+            )),
+        };
+        match &self.unfound {
+            None => Ok(roots),
+            Some(fault) => Err(fault.clone()),
+        }
+    }
+
+    /// The backend is another one.
+    fn become_other(&mut self, backend: &mut Backend, roots: Vec<Identity>, notes: &mut Notes) {
+        self.next_tree = None;
+        let same = self.primary.is_some_and(|primary| roots.contains(&primary));
+        if !same {
+            // A command of ours is counted when it is started again: then it is known how it ended.
+            if self.primary.is_some() && !self.wrapped {
+                notes.count(&f::BACKEND_RESTARTS, [self.reason(Change::Exited).as_str()], 1.0);
+            }
+            self.primary = roots.first().copied();
+            backend.generation += 1;
+        }
+        if self.hints.cgroup.is_none()
+            && let Some(root) = roots.first()
+        {
+            backend.cgroup = Some(Place::of_process(root.pid));
+        }
+        let place = backend.cgroup.as_ref().and_then(|place| place.as_ref().ok());
+        self.oom_kills = place.and_then(|place| Some((place.clone(), place.oom_kills()?)));
+        backend.roots = roots;
+    }
+
+    /// Why the backend is another one. Only of a command of ours is it known how it ended.
+    fn reason(&self, ended: Change) -> RestartReason {
+        if self.was_killed_for_memory() {
+            return RestartReason::Oom;
+        }
+        match ended {
+            Change::Killed { .. } => RestartReason::Signal,
+            _ if self.wrapped => RestartReason::Exit,
+            _ => RestartReason::Replaced,
+        }
+    }
+
+    /// Whether the kernel has killed in the backend's cgroup since it was last seen well.
+    fn was_killed_for_memory(&self) -> bool {
+        let Some((place, before)) = &self.oom_kills else { return false };
+        place.oom_kills().is_some_and(|kills| kills > *before)
+    }
+
+    /// In front of a command of ours, what lost its parent is handed to this process: it still belongs to the backend.
+    fn with_orphans(&self, roots: &[Identity], rows: &[Row]) -> Vec<Identity> {
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let orphans = rows.iter().filter(|row| self.wrapped && row.parent == own).map(|row| row.identity);
+        roots.iter().copied().chain(orphans).collect()
+    }
+
+    fn elsewhere(&self) -> Fault {
+        Fault::new(
+            Trouble::Absent,
+            format!(
+                "{} is not an address of this machine; put the sidecar into the backend's network namespace (a pod does, \
+                 Compose: network_mode: service:NAME)",
+                self.upstream_text()
+            ),
+        )
+    }
+
+    fn upstream_text(&self) -> String {
+        self.upstream.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// When something that began at `begun` and has just ended may be repeated.
+fn next(begun: Instant, least: Duration) -> Instant {
+    begun + least.max(begun.elapsed() * SEARCH_COST_DIVISOR)
+}
+
+fn is_alive(root: Identity) -> bool {
+    tree::one(root.pid).is_ok_and(|row| row.is_some_and(|row| row.identity == root))
+}
+
+fn the_process(pid: i32, what: &str) -> Result<Identity, Fault> {
+    match tree::one(pid) {
+        Ok(Some(row)) => Ok(row.identity),
+        Ok(None) => {
+            Err(Fault::new(Trouble::Gone, format!("{what}: there is no process {pid} that can be seen from here")))
+        }
+        Err(error) => Err(Fault::io(format_args!("/proc/{pid}/stat"), &error)),
+    }
+}
+
+/// The number in a pid file.
+fn read_pid_file(file: &Path) -> Result<i32, Fault> {
+    use std::io::Read as _;
+    let shown = file.display();
+    let mut text = String::new();
+    let read = fs::File::open(file).and_then(|file| file.take(PID_FILE_BYTES as u64).read_to_string(&mut text));
+    read.map_err(|error| Fault::io(&shown, &error))?;
+    match text.trim().parse() {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => Err(Fault::new(Trouble::Malformed, format!("{shown} holds no process id"))),
+    }
+}
+
+/// Without the process that hands sockets to services before they start (systemd's socket activation), if there is
+/// another one.
+fn without_init(pids: Vec<i32>) -> Vec<i32> {
+    let is_init = |pid: i32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+        pid == 1 && comm.is_ok_and(|comm| matches!(comm.trim_end(), "systemd" | "init"))
+    };
+    let without: Vec<i32> = pids.iter().copied().filter(|pid| !is_init(*pid)).collect();
+    if without.is_empty() { pids } else { without }
+}
+
+/// Whether connections to one of the upstream's addresses arrive at a socket that listens there.
+fn is_upstream(upstream: &[SocketAddr], listener: SocketAddr) -> bool {
+    upstream.iter().any(|address| {
+        let (wanted, bound) = (address.ip().to_canonical(), listener.ip().to_canonical());
+        // `::` takes IPv4 connections as well, 0.0.0.0 no IPv6 ones.
+        let wildcard = bound == IpAddr::from([0, 0, 0, 0]) && wanted.is_ipv4() || bound == IpAddr::from([0u16; 8]);
+        address.port() == listener.port() && (wanted == bound || wildcard)
+    })
+}
+
+/// Whether an address belongs to this network namespace: then the kernel chooses it for the way to itself. Connecting a
+/// datagram socket sends nothing.
+pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).and_then(|socket| {
+        // Any port: it is only asked which way it would go.
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    address.is_loopback() || socket.is_ok_and(|local| local.ip() == address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_the_upstreams_if_connections_to_it_arrive_there() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let upstream = [at("127.0.0.1:8080"), at("[::1]:8080")];
+        for (listener, expected) in [
+            ("127.0.0.1:8080", true),
+            ("0.0.0.0:8080", true),
+            ("[::]:8080", true),
+            ("[::1]:8080", true),
+            ("[::ffff:127.0.0.1]:8080", true),
+            ("127.0.0.1:8081", false),
+            ("127.0.0.2:8080", false),
+            ("10.0.0.1:8080", false),
+        ] {
+            assert_eq!(is_upstream(&upstream, at(listener)), expected, "{listener}");
+        }
+        assert!(!is_upstream(&[at("[::1]:80")], at("0.0.0.0:80")));
+        assert!(is_upstream(&[at("10.1.2.3:80")], at("[::]:80")));
+    }
+
+    #[test]
+    fn loopback_is_of_this_machine_and_a_documentation_address_is_not() {
+        assert!(is_of_this_machine("127.0.0.1".parse().unwrap()));
+        assert!(is_of_this_machine("::1".parse().unwrap()));
+        // TEST-NET-1, RFC 5737.
+        assert!(!is_of_this_machine("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_pid_file_holds_one_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("backend.pid");
+        let read = |text: &[u8]| {
+            fs::write(&file, text).unwrap();
+            read_pid_file(&file).map_err(|fault| fault.trouble)
+        };
+        assert_eq!(read(b"4711\n"), Ok(4711));
+        assert_eq!(read(b" 4711 "), Ok(4711));
+        for bad in [&b""[..], b"x", b"-1", b"0", b"47 11", b"99999999999", &[b'1'; 100], &[0xff, 0xfe]] {
+            assert_eq!(read(bad), Err(Trouble::Malformed), "{bad:?}");
+        }
+        assert_eq!(read_pid_file(&folder.path().join("none")).unwrap_err().trouble, Trouble::Absent);
     }
 }

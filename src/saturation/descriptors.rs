@@ -1,25 +1,78 @@
 //! Whose a socket is: the links below /proc/PID/fd.
 //! Source: /proc/PID/fd, proc(5): a link for each descriptor, of a socket `socket:[INODE]`.
-//! Absent: for processes of another user, unless this process may trace them.
+//! Absent: for processes of another user, unless this process may trace them (ptrace(2), "Ptrace access mode checking").
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
+use tokio::time::Instant;
+
 use crate::saturation::fault::Fault;
+
+/// Who holds certain sockets.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Holders {
+    /// Process ids, in the order in which they were asked about.
+    pub pids: Vec<i32>,
+    /// Processes whose descriptors the system does not show to this user.
+    pub refused: usize,
+}
 
 /// Inodes of the sockets that a process has open.
 ///
 /// # Errors
 /// When the process is gone or the system refuses to show them.
 pub(super) fn sockets_of(pid: i32) -> Result<HashSet<u64>, Fault> {
-    let folder = format!("/proc/{pid}/fd");
-    let entries = fs::read_dir(&folder).map_err(|error| Fault::io(&folder, &error))?;
-    // A descriptor that was closed meanwhile is none of its sockets any more.
-    Ok(entries
-        .flatten()
-        .filter_map(|entry| socket_inode(fs::read_link(entry.path()).ok()?.as_os_str().as_bytes()))
-        .collect())
+    let mut inodes = HashSet::new();
+    each_socket(pid, |inode| {
+        inodes.insert(inode);
+        true
+    })
+    .map_err(|error| Fault::io(format_args!("/proc/{pid}/fd"), &error))?;
+    Ok(inodes)
+}
+
+/// Which of these processes have one of the sockets open.
+///
+/// # Errors
+/// When there are so many descriptors that the deadline passes.
+pub(super) fn holders(
+    inodes: &HashSet<u64>,
+    pids: impl Iterator<Item = i32>,
+    deadline: Instant,
+) -> Result<Holders, Fault> {
+    let mut found = Holders::default();
+    for pid in pids {
+        Fault::after(deadline, "looking for the owner of a socket")?;
+        let mut holds = false;
+        let shown = each_socket(pid, |inode| {
+            holds = inodes.contains(&inode);
+            !holds
+        });
+        match shown {
+            Ok(()) if holds => found.pids.push(pid),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => found.refused += 1,
+            // Has none of them, or has ended meanwhile.
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Calls `more` with the inode of each socket, until it returns false.
+fn each_socket(pid: i32, mut more: impl FnMut(u64) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        // A descriptor that was closed meanwhile is none of its sockets any more.
+        let Ok(link) = entry.and_then(|entry| fs::read_link(entry.path())) else { continue };
+        if let Some(inode) = socket_inode(link.as_os_str().as_bytes())
+            && !more(inode)
+        {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn socket_inode(link: &[u8]) -> Option<u64> {
@@ -29,6 +82,9 @@ fn socket_inode(link: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -37,5 +93,19 @@ mod tests {
         for other in [&b"pipe:[4711]"[..], b"/dev/null", b"socket:[", b"socket:[x]", b"socket:[4711"] {
             assert_eq!(socket_inode(other), None);
         }
+    }
+
+    #[test]
+    fn a_socket_of_this_process_is_found_by_its_inode() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
+        let inode = socket_inode(link.as_os_str().as_bytes()).unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(sockets_of(own).unwrap().contains(&inode));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let found = holders(&HashSet::from([inode]), [own].into_iter(), deadline).unwrap();
+        assert_eq!(found, Holders { pids: vec![own], refused: 0 });
+        let nobody = holders(&HashSet::from([u64::MAX]), [own, i32::MAX].into_iter(), deadline).unwrap();
+        assert_eq!(nobody, Holders::default());
     }
 }

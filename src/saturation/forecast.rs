@@ -25,40 +25,39 @@ const TAU_MIN: f64 = 0.6;
 /// The growth over the window must be this many times the usual distance of a point from the line.
 const CLARITY_MIN: f64 = 4.0;
 /// Growth below this share of the limit over the window is not worth a word.
-const GROWTH_MIN_RATIO: f64 = 0.001;
+const GROWTH_MIN: f64 = 0.001;
 /// A fall by this share is a restart or a clean-up: what was before says nothing any more.
 const FALL_RATIO: f64 = 0.5;
 
 /// The recent past of one resource.
 #[derive(Debug)]
 pub(super) struct Trend {
+    /// Used share of the limit, oldest first.
     points: Vec<(Instant, f64)>,
     step: Duration,
-    limit: f64,
     /// The forecast from the present points: when the limit is reached.
     reached_at: Option<Instant>,
 }
 
 impl Default for Trend {
     fn default() -> Trend {
-        Trend { points: Vec::new(), step: STEP_MIN, limit: 0.0, reached_at: None }
+        Trend { points: Vec::new(), step: STEP_MIN, reached_at: None }
     }
 }
 
 // === impl Trend ===
 
 impl Trend {
-    /// Takes in a reading.
-    pub fn take(&mut self, at: Instant, used: f64, limit: f64) {
+    /// Takes in the used share of the limit.
+    pub fn take(&mut self, at: Instant, ratio: f64) {
         if let Some((last, before)) = self.points.last() {
-            if used < before * (1.0 - FALL_RATIO) {
+            if ratio < before * (1.0 - FALL_RATIO) {
                 *self = Trend::default();
-            } else if at.saturating_duration_since(*last) < self.step && limit == self.limit {
+            } else if at.saturating_duration_since(*last) < self.step {
                 return;
             }
         }
-        self.limit = limit;
-        self.points.push((at, used));
+        self.points.push((at, ratio));
         if self.points.len() > POINTS_MAX {
             if self.step < STEP_MAX {
                 let mut index = 0;
@@ -88,14 +87,14 @@ impl Trend {
         let points: Vec<(f64, f64)> =
             self.points.iter().map(|(at, used)| (at.saturating_duration_since(first).as_secs_f64(), *used)).collect();
         let seen = last.saturating_duration_since(first).as_secs_f64();
-        let slope = clear_slope(&points, seen, self.limit)?;
+        let slope = clear_slope(&points, seen)?;
         // Still growing: the last third by itself rises too, at least half as fast. After a step it does not.
         let recent = median_slope(&points[points.len() * 2 / 3..])?.0;
         if recent < slope / 2.0 {
             return None;
         }
         let intercept = median(points.iter().map(|(at, used)| used - slope * at).collect())?;
-        let left = ((self.limit - (intercept + slope * seen)) / slope).max(0.0);
+        let left = ((1.0 - (intercept + slope * seen)) / slope).max(0.0);
         if left > seen * REACH {
             return None;
         }
@@ -104,9 +103,9 @@ impl Trend {
 }
 
 /// The median slope, if it tells something: rising, clearly above the noise, and worth mentioning.
-fn clear_slope(points: &[(f64, f64)], seen: f64, limit: f64) -> Option<f64> {
+fn clear_slope(points: &[(f64, f64)], seen: f64) -> Option<f64> {
     let (slope, tau) = median_slope(points)?;
-    if slope <= 0.0 || tau < TAU_MIN || slope * seen < GROWTH_MIN_RATIO * limit {
+    if slope <= 0.0 || tau < TAU_MIN || slope * seen < GROWTH_MIN {
         return None;
     }
     let intercept = median(points.iter().map(|(at, used)| used - slope * at).collect())?;
@@ -151,7 +150,7 @@ mod tests {
         let mut end = start;
         for second in 0..=seconds {
             end = start + Duration::from_secs(second);
-            trend.take(end, used(second as f64), limit);
+            trend.take(end, used(second as f64) / limit);
         }
         trend.time_to_limit(end).map(|time| time.as_secs_f64())
     }
@@ -213,7 +212,7 @@ mod tests {
         let start = Instant::now();
         let mut trend = Trend::default();
         for second in 0..10_000 {
-            trend.take(start + Duration::from_secs(second), second as f64, 1e9);
+            trend.take(start + Duration::from_secs(second), second as f64 / 1e9);
         }
         assert!(trend.points.len() <= POINTS_MAX);
         let seen = trend.points.last().unwrap().0 - trend.points[0].0;

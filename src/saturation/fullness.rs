@@ -49,24 +49,14 @@ struct Track {
 impl Fullness {
     /// Takes in what was noted in a round, and notes peaks and forecasts. Returns the ratios.
     pub fn take(&mut self, at: Instant, notes: &mut Notes) -> Vec<(ResourceName, f64)> {
-        let mut ratios: Vec<(ResourceName, f64)> = Vec::new();
-        for Usage { resource, used, limit } in notes.usages().to_vec() {
-            let ratio = used / limit;
-            let track = self.tracks.entry(resource.clone()).or_default();
-            // Two sources may know of the same resource; the fuller one is what hurts.
-            match ratios.iter_mut().find(|(name, _)| *name == resource) {
-                Some((_, known)) if *known >= ratio => continue,
-                Some((_, known)) => *known = ratio,
-                None => ratios.push((resource.clone(), ratio)),
-            }
-            if is_one_of(&resource, &SLOW) {
-                track.trend.take(at, used, limit);
-            }
-        }
+        let ratios = fullest(notes.usages());
         for (resource, ratio) in &ratios {
-            let Some(track) = self.tracks.get_mut(resource) else { continue };
+            let track = self.tracks.entry(resource.clone()).or_default();
             if is_one_of(resource, &FAST) {
                 track.histogram.observe(*ratio);
+            }
+            if is_one_of(resource, &SLOW) {
+                track.trend.take(at, *ratio);
             }
             track.peak(at, *ratio);
         }
@@ -97,6 +87,19 @@ impl Fullness {
             }
         }
     }
+}
+
+/// The ratio of each resource. Several limits and several sockets may tell of one; the fullest is what hurts.
+fn fullest(usages: &[Usage]) -> Vec<(ResourceName, f64)> {
+    let mut ratios: Vec<(ResourceName, f64)> = Vec::new();
+    for Usage { resource, used, limit } in usages {
+        let ratio = used / limit;
+        match ratios.iter_mut().find(|(name, _)| name == resource) {
+            Some((_, known)) => *known = known.max(ratio),
+            None => ratios.push((resource.clone(), ratio)),
+        }
+    }
+    ratios
 }
 
 fn is_one_of(resource: &str, resources: &[Resource]) -> bool {

@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `backend.rs` | which processes the backend is: by command, pid, pid file or listening socket; restarts |
+//! | `tree.rs` | which processes there are, and which descend from which |
 //! | `descriptors.rs` | whose a socket is: the links below /proc/PID/fd |
 //! | `process.rs` | probe: CPU time, memory, descriptors, threads, run-queue wait of its processes |
 //! | `cgroup.rs` | probe: limits over all ancestors, throttling, working set, memory events |
@@ -43,6 +44,7 @@ mod pools;
 mod pressure;
 mod process;
 mod sockets;
+mod tree;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -156,7 +158,10 @@ impl Sampler {
     /// Samples once per interval, for ever. `changes` tells how a command of ours fares, `settings` what a reload asks.
     pub async fn run(mut self, mut changes: mpsc::UnboundedReceiver<Change>, mut settings: watch::Receiver<Settings>) {
         let interval = self.settings.saturation.interval;
-        let mut ticks = tokio::time::interval(interval.min(LOOK_INTERVAL_MAX));
+        // A long interval is cut into equal parts, so that a round falls on the end of one.
+        let parts = interval.as_nanos().div_ceil(LOOK_INTERVAL_MAX.as_nanos());
+        let part = interval / u32::try_from(parts).unwrap_or(u32::MAX);
+        let mut ticks = tokio::time::interval(part);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut due = Instant::now();
         loop {
@@ -167,7 +172,8 @@ impl Sampler {
             if settings.has_changed().unwrap_or(false) {
                 self.reconfigure(settings.borrow_and_update().clone());
             }
-            if now < due {
+            // Half a part of tolerance: the parts were rounded down.
+            if now + part / 2 < due {
                 self.find(now);
                 continue;
             }
