@@ -249,7 +249,8 @@ fn count_fds(process: &Process) -> Option<f64> {
 
 /// CPU time that a process has used, by its CPU clock. Linux lets everybody read it.
 fn cpu_clock_nanos(pid: i32) -> Option<u64> {
-    // `~pid << 3 | 2`: the process' clock of scheduled time; what clock_getcpuclockid(3) makes, without asking first.
+    // `~pid << 3 | 2`: the process' clock of scheduled time; what clock_getcpuclockid(3) makes, without asking first. Ids
+    // have 22 bits.
     let clock = (!pid << 3) | 2;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for one timespec.
@@ -415,7 +416,8 @@ mod tests {
         let by_stat = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
         let by_clock = cpu_clock_nanos(pid).unwrap() as f64 / 1e9;
         assert!((by_stat - by_clock).abs() < 0.1, "{by_stat} {by_clock}");
-        assert_eq!(cpu_clock_nanos(i32::MAX), None);
+        // One above the highest id that Linux gives out (PID_MAX_LIMIT).
+        assert_eq!(cpu_clock_nanos(1 << 22), None);
     }
 
     proptest::proptest! {
