@@ -6,6 +6,7 @@ pub mod backend;
 pub mod client;
 pub mod h2c;
 pub mod page;
+pub mod program;
 pub mod sidecar;
 pub mod wire;
 

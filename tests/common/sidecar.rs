@@ -32,6 +32,8 @@ pub struct Builder {
     yaml: Option<String>,
     env: Vec<(String, String)>,
     workers: usize,
+    command: Vec<String>,
+    nobody: bool,
 }
 
 /// A running sidecar; killed when dropped.
@@ -43,6 +45,7 @@ pub struct Sidecar {
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     config: tempfile::NamedTempFile,
+    _folder: Option<tempfile::TempDir>,
 }
 
 /// What must be on the page after one request.
@@ -128,6 +131,20 @@ impl Builder {
         self
     }
 
+    /// The command that is the backend.
+    #[must_use]
+    pub fn command<T: ToString>(mut self, argv: &[T]) -> Builder {
+        self.command = argv.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Without any right: as the user `nobody`, where this process may choose.
+    #[must_use]
+    pub fn as_nobody(mut self) -> Builder {
+        self.nobody = true;
+        self
+    }
+
     /// Starts and waits for the `listening` line.
     #[must_use]
     #[track_caller]
@@ -144,6 +161,10 @@ impl Builder {
             command.arg("--config").arg(config.path());
         }
         command.args(&self.flags).envs(self.env.iter().cloned());
+        if !self.command.is_empty() {
+            command.arg("--").args(&self.command);
+        }
+        let folder = self.nobody.then(|| run_as_nobody(&mut command, config.path()));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -170,8 +191,39 @@ impl Builder {
             let _ = child.wait();
             panic!("no `listening` line within {PATIENCE:?}; standard error: {:#?}", log.lock().unwrap());
         };
-        Sidecar { child, proxy, admin, log, config }
+        Sidecar { child, proxy, admin, log, config, _folder: folder }
     }
+}
+
+/// Lets the command run as `nobody`, if this process may change its user; else it runs as it is, without rights as well.
+/// The program is copied to where that user can reach it.
+fn run_as_nobody(command: &mut Command, config: &std::path::Path) -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    // SAFETY: the call has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        let open = |path: &std::path::Path| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+        };
+        let copy = folder.path().join("golden-sidecar");
+        std::fs::copy(env!("CARGO_BIN_EXE_golden-sidecar"), &copy).expect("a copy");
+        open(folder.path());
+        open(&copy);
+        open(config);
+        let mut other = Command::new(&copy);
+        other.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => other.env(name, value),
+                None => other.env_remove(name),
+            };
+        }
+        // 65534: nobody, and nogroup, on Debian and nearly everywhere else.
+        other.uid(65534).gid(65534);
+        *command = other;
+    }
+    folder
 }
 
 /// The two addresses of a `listening` log line. Fields may stand at the top level or under `fields`.
@@ -196,7 +248,7 @@ impl Sidecar {
     /// In front of any address.
     #[must_use]
     pub fn upstream(upstream: impl ToString) -> Builder {
-        Builder { upstream: upstream.to_string(), flags: Vec::new(), yaml: None, env: Vec::new(), workers: 1 }
+        Builder { upstream: upstream.to_string(), flags: Vec::new(), yaml: None, env: Vec::new(), workers: 1, command: Vec::new(), nobody: false }
     }
 
     /// With all that it needs in a file, the upstream too.

@@ -1,0 +1,334 @@
+//! How full the backend is, against programs whose load is known (`tests/peers/load.py`). Black box: the programs are
+//! processes, the sidecar is one, and the kernel stands between them.
+
+mod common;
+
+use std::time::Duration;
+
+use common::program::Program;
+use common::sidecar::free_port;
+use common::{PATIENCE, Page, Sidecar, wait_for, wait_until};
+use tokio::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A sidecar in front of a program, with these lines of configuration.
+#[track_caller]
+fn before(program: &Program, yaml: &str) -> Sidecar {
+    Sidecar::upstream(format!("http://127.0.0.1:{}", program.port())).yaml(yaml).start()
+}
+
+fn ratio(page: &Page, resource: &str) -> Option<f64> {
+    page.get("golden_saturation_ratio", &[("resource", resource)])
+}
+
+fn cpu_seconds(page: &Page) -> f64 {
+    page.sum("golden_backend_cpu_seconds_total", &[])
+}
+
+/// The first page of a new sampling round, once something has been sampled.
+#[track_caller]
+fn fresh(sidecar: &Sidecar, family: &str) -> Page {
+    let ticks = sidecar.page_when(family, |page| page.has(family, &[])).value("golden_sampler_ticks_total", &[]);
+    sidecar.page_when("another round", |page| page.value("golden_sampler_ticks_total", &[]) > ticks)
+}
+
+/// CPU time per second over `rounds` rounds of one second: as the page tells, and as `kernel` tells.
+#[track_caller]
+fn cores_over(sidecar: &Sidecar, rounds: u32, kernel: impl Fn() -> f64) -> (f64, f64) {
+    let before = fresh(sidecar, "golden_backend_cpu_seconds_total");
+    let (begun, kernel_before) = (Instant::now(), kernel());
+    let until = before.value("golden_sampler_ticks_total", &[]) + f64::from(rounds);
+    let mut after = before.clone();
+    let done = wait_for(SECOND * rounds + PATIENCE, || {
+        after = sidecar.scrape();
+        assert!(cpu_seconds(&after) >= cpu_seconds(&before), "CPU time went back");
+        after.value("golden_sampler_ticks_total", &[]) >= until
+    });
+    assert!(done, "{rounds} rounds did not pass");
+    let seconds = begun.elapsed().as_secs_f64();
+    ((cpu_seconds(&after) - cpu_seconds(&before)) / seconds, (kernel() - kernel_before) / seconds)
+}
+
+/// CPU time of a process, and with `children` of those that it has waited for, as the kernel tells.
+fn kernel_cpu(pid: u32, children: bool) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat[stat.rfind(')').expect("a command") + 2..].split(' ').collect();
+    let ticks = |field: usize| fields[field - 3].parse::<f64>().expect("a number");
+    let waited = if children { ticks(16) + ticks(17) } else { 0.0 };
+    // Linux tells user space in hundredths, whatever it counts in.
+    (ticks(14) + ticks(15) + waited) / 100.0
+}
+
+// --- known loads ---
+
+#[test]
+fn known_load_half_a_core_reads_as_half_a_core() {
+    let program = Program::start("burn", &["0.5"]);
+    let sidecar = before(&program, "");
+    let (told, kernel) = cores_over(&sidecar, 10, || kernel_cpu(program.pid(), false));
+    assert!((told - kernel).abs() <= 0.03, "told {told}, the kernel says {kernel}");
+    assert!((told - 0.5).abs() <= 0.05, "told {told}, burnt 0.5");
+    let page = sidecar.scrape();
+    let limit = page.value("golden_backend_cpu_limit_cores", &[]);
+    let ratio = ratio(&page, "cpu").expect("the host limits it");
+    assert!((ratio * limit - 0.5).abs() <= 0.2, "one second: {ratio} of {limit} cores");
+    let (user, system) = (
+        page.value("golden_backend_cpu_seconds_total", &[("mode", "user")]),
+        page.value("golden_backend_cpu_seconds_total", &[("mode", "system")]),
+    );
+    assert!(user > 5.0 * system, "it counts in user mode: {user} {system}");
+}
+
+#[test]
+fn three_hundred_mebibytes_read_within_five_percent() {
+    let program = Program::start("hold", &["300"]);
+    let sidecar = before(&program, "saturation: {interval: 100ms, backend: {memory_limit: 600MiB}}");
+    let page = fresh(&sidecar, "golden_backend_memory_bytes");
+    let mebibytes = page.value("golden_backend_memory_bytes", &[("kind", "resident")]) / f64::from(1 << 20);
+    assert!((285.0..=315.0).contains(&mebibytes), "{mebibytes} MiB");
+    assert!(page.value("golden_backend_memory_bytes", &[("kind", "virtual")]) >= mebibytes);
+    assert_eq!(page.value("golden_backend_memory_limit_bytes", &[("source", "config")]), f64::from(600 << 20));
+    let ratio = ratio(&page, "memory").expect("a limit is configured");
+    assert!((ratio - 0.5).abs() <= 0.025, "{ratio}");
+}
+
+#[test]
+fn two_hundred_descriptors_and_forty_threads_read_exactly() {
+    let program = Program::start("files", &["200"]);
+    let sidecar = before(&program, "saturation: {interval: 100ms}");
+    let page = sidecar.page_when("all descriptors", |page| page.get("golden_backend_fds", &[]) == Some(200.0));
+    let limit = page.value("golden_backend_fds_limit", &[("source", "rlimit")]);
+    assert_eq!(ratio(&page, "fds"), Some(200.0 / limit));
+    assert_eq!(page.value("golden_backend_processes", &[]), 1.0);
+
+    let program = Program::start("threads", &["40"]);
+    let sidecar = before(&program, "saturation: {interval: 100ms}");
+    let page = fresh(&sidecar, "golden_backend_threads");
+    assert_eq!(page.value("golden_backend_threads", &[]), 40.0);
+    assert!(ratio(&page, "threads").is_some_and(|ratio| ratio > 0.0 && ratio < 0.5));
+}
+
+#[test]
+fn five_of_eight_wait_in_the_accept_queue() {
+    let program = Program::start("deaf", &["8", "5"]);
+    let sidecar = before(&program, "saturation: {interval: 100ms}");
+    let port = program.port().to_string();
+    let port = [("port", port.as_str())];
+    // Several rounds and probes of the backend later it is still five: none of ours waits there.
+    let until = Instant::now() + 3 * SECOND;
+    wait_until("three seconds of it", || {
+        let page = fresh(&sidecar, "golden_backend_accept_queue_limit");
+        assert_eq!(page.value("golden_backend_accept_queue_connections", &port), 5.0);
+        assert_eq!(page.value("golden_backend_accept_queue_limit", &port), 8.0);
+        assert_eq!(ratio(&page, "accept_queue"), Some(5.0 / 8.0));
+        assert_eq!(page.value("golden_saturation_bottleneck", &[("resource", "accept_queue")]), 1.0);
+        assert_eq!(page.sum("golden_saturation_bottleneck", &[]), 1.0, "one is the fullest");
+        Instant::now() > until
+    });
+}
+
+#[test]
+fn seven_of_ten_pooled_connections_are_in_use() {
+    let remote = Program::start("remote", &[]);
+    let program = Program::start("pool", &[&remote.port().to_string(), "10", "7"]);
+    let yaml = format!(
+        "saturation: {{interval: 100ms, pools: [{{name: db, port: {}, limit: 10}}, {{name: far, address: '192.0.2.1:{0}'}}]}}",
+        remote.port()
+    );
+    let sidecar = before(&program, &yaml);
+    let state = |page: &Page, pool: &str, state: &str| {
+        page.get("golden_pool_connections", &[("pool", pool), ("state", state), ("source", "inferred")])
+    };
+    let page = sidecar.page_when("the pool", |page| state(page, "db", "in_use") == Some(7.0));
+    assert_eq!(state(&page, "db", "idle"), Some(3.0));
+    assert_eq!(page.value("golden_pool_limit", &[("pool", "db")]), 10.0);
+    assert_eq!(ratio(&page, "pool:db"), Some(0.7));
+    assert_eq!((state(&page, "far", "in_use"), state(&page, "far", "idle")), (Some(0.0), Some(0.0)), "another address");
+    assert_eq!(ratio(&page, "pool:far"), None, "no limit, no ratio");
+}
+
+#[test]
+fn known_load_a_burst_of_two_seconds_is_seen_by_a_scrape_a_minute_later() {
+    let program = Program::start("burst", &["2"]);
+    let sidecar = before(&program, "saturation: {backend: {cpu_limit: 1}}");
+    let cpu = [("resource", "cpu")];
+    let page = fresh(&sidecar, "golden_backend_cpu_seconds_total");
+    let full = |page: &Page| {
+        let count = |edge: &str| page.bucket("golden_saturation_sampled_ratio", edge, &cpu);
+        count("+Inf") - count("0.9")
+    };
+    let full_before = full(&page);
+    let begun = Instant::now();
+    program.signal(libc::SIGUSR1);
+    program.wait_for_line("done");
+    // A scrape interval of a minute: nobody looks until then.
+    assert!(wait_for(PATIENCE * 7, || begun.elapsed() >= 60 * SECOND));
+    let page = sidecar.scrape();
+    assert!(ratio(&page, "cpu").expect("a limit") < 0.2, "the burst is long over");
+    let peak = page.value("golden_saturation_peak_ratio", &[("resource", "cpu"), ("window", "1m")]);
+    assert!(peak > 0.9, "{peak}");
+    let seconds = full(&page) - full_before;
+    assert!((1.0..=3.0).contains(&seconds), "{seconds} samples above 90 %");
+    assert!(page.count("golden_saturation_sampled_ratio", &cpu) >= 58.0, "a sample a second");
+}
+
+#[test]
+fn known_load_of_all_workers_counts_together() {
+    let program = Program::start("prefork", &["4", "0.1"]);
+    let sidecar = before(&program, "");
+    let page = sidecar.page_when("the whole tree", |page| page.get("golden_backend_processes", &[]) == Some(5.0));
+    assert!(page.value("golden_backend_threads", &[]) >= 5.0);
+    let (told, _) = cores_over(&sidecar, 5, || 0.0);
+    assert!((told - 0.4).abs() <= 0.06, "four workers at a tenth of a core: {told}");
+}
+
+#[test]
+fn known_load_of_children_that_have_ended_is_not_lost() {
+    let program = Program::start("shortlived", &["0.4"]);
+    let sidecar = before(&program, "");
+    let (told, kernel) = cores_over(&sidecar, 10, || kernel_cpu(program.pid(), true));
+    assert!((told - kernel).abs() <= 0.03, "told {told}, the kernel says {kernel}");
+    assert!(told > 0.3, "{told}");
+}
+
+#[test]
+fn what_grows_has_a_time_to_its_limit() {
+    let program = Program::start("grow", &["4"]);
+    let sidecar = before(&program, "saturation: {backend: {memory_limit: 1GiB}}");
+    let page = fresh(&sidecar, "golden_backend_memory_bytes");
+    assert!(!page.has("golden_saturation_time_to_limit_seconds", &[]), "too early to tell");
+    let memory = [("resource", "memory")];
+    let mut page = Page::default();
+    let told = wait_for(PATIENCE * 6, || {
+        page = sidecar.scrape();
+        page.has("golden_saturation_time_to_limit_seconds", &memory)
+    });
+    assert!(told, "no forecast");
+    let left = page.value("golden_saturation_time_to_limit_seconds", &memory);
+    let resident = page.value("golden_backend_memory_bytes", &[("kind", "resident")]);
+    let expected = (f64::from(1 << 30) - resident) / f64::from(4 << 20);
+    assert!((left - expected).abs() <= 0.15 * expected, "told {left} s, expected {expected} s");
+    let others = ["fds", "threads"].map(|resource| page.has("golden_saturation_time_to_limit_seconds", &[("resource", resource)]));
+    assert_eq!(others, [false, false], "what does not grow has none");
+}
+
+#[test]
+fn samples_come_ten_times_a_second_where_asked_for() {
+    let program = Program::start("burn", &["0.1"]);
+    let sidecar = before(&program, "saturation: {interval: 100ms}");
+    let page = fresh(&sidecar, "golden_backend_cpu_seconds_total");
+    let ticks = page.value("golden_sampler_ticks_total", &[]);
+    let begun = Instant::now();
+    let page = sidecar.page_when("fifty rounds", |page| page.value("golden_sampler_ticks_total", &[]) >= ticks + 50.0);
+    let seconds = begun.elapsed().as_secs_f64();
+    assert!((4.5..7.0).contains(&seconds), "{seconds} s");
+    assert!(page.count("golden_saturation_sampled_ratio", &[("resource", "cpu")]) >= 49.0);
+}
+
+// --- finding it ---
+
+#[test]
+fn a_backend_that_comes_back_as_another_process_is_found_within_two_seconds_and_counted() {
+    let port = free_port().to_string();
+    let program = Program::start("burn", &["0.01", &port]);
+    let sidecar = before(&program, "");
+    let page = fresh(&sidecar, "golden_backend_start_time_seconds");
+    assert_eq!(page.sum("golden_backend_restarts_total", &[]), 0.0);
+    let (cpu, old) = (cpu_seconds(&page), page.value("golden_backend_start_time_seconds", &[]));
+    program.end();
+    let page = sidecar.page_when("nobody is there", |page| !page.has("golden_backend_fds", &[]));
+    assert!(ratio(&page, "fds").is_none() && ratio(&page, "cpu").is_none(), "no old number is left standing");
+    assert_eq!(page.value("golden_sampler_source_available", &[("source", "process")]), 0.0);
+    assert_eq!(page.sum("golden_backend_restarts_total", &[]), 0.0, "not yet back");
+    assert!(cpu_seconds(&page) >= cpu, "what was counted stays");
+
+    let _program = Program::start("burn", &["0.01", &port]);
+    let begun = Instant::now();
+    let page = sidecar.page_when("it is found again", |page| page.has("golden_backend_fds", &[]));
+    assert!(begun.elapsed() <= 2 * SECOND, "{:?}", begun.elapsed());
+    assert_eq!(page.value("golden_backend_restarts_total", &[("reason", "replaced")]), 1.0);
+    assert_eq!(page.sum("golden_backend_restarts_total", &[]), 1.0);
+    assert!(page.value("golden_backend_start_time_seconds", &[]) >= old);
+    assert!(cpu_seconds(&page) >= cpu);
+}
+
+#[test]
+fn a_backend_that_was_named_by_its_pid_or_pid_file_is_watched_wherever_it_listens() {
+    let program = Program::start("files", &["50"]);
+    let (pid, elsewhere) = (program.pid().to_string(), format!("http://127.0.0.1:{}", free_port()));
+    let sidecar = Sidecar::upstream(&elsewhere)
+        .flag("--backend-pid", &pid)
+        .yaml("saturation: {interval: 100ms}")
+        .start();
+    sidecar.page_when("its descriptors", |page| page.get("golden_backend_fds", &[]) == Some(50.0));
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{pid}\n")).unwrap();
+    let sidecar = Sidecar::upstream(&elsewhere)
+        .flag("--backend-pid-file", file.path().display())
+        .yaml("saturation: {interval: 100ms}")
+        .start();
+    sidecar.page_when("its descriptors", |page| page.get("golden_backend_fds", &[]) == Some(50.0));
+    let other = Program::start("files", &["60"]);
+    std::fs::write(file.path(), other.pid().to_string()).unwrap();
+    let page = sidecar.page_when("another process", |page| page.get("golden_backend_fds", &[]) == Some(60.0));
+    assert_eq!(page.value("golden_backend_restarts_total", &[("reason", "replaced")]), 1.0);
+}
+
+#[test]
+fn a_reload_points_the_sampler_to_another_backend() {
+    let (one, other) = (Program::start("files", &["50"]), Program::start("files", &["60"]));
+    let yaml = |program: &Program| format!("saturation: {{interval: 100ms, backend: {{pid: {}}}}}", program.pid());
+    let sidecar = before(&one, &yaml(&one));
+    sidecar.page_when("the first", |page| page.get("golden_backend_fds", &[]) == Some(50.0));
+    sidecar.rewrite(&yaml(&other));
+    sidecar.signal(libc::SIGHUP);
+    let page = sidecar.page_when("the second", |page| page.get("golden_backend_fds", &[]) == Some(60.0));
+    assert_eq!(page.sum("golden_backend_restarts_total", &[]), 0.0, "a change of mind is no restart");
+}
+
+// --- without rights, in numbers ---
+
+#[test]
+fn nobody_sees_what_a_name_leads_to_and_says_what_it_cannot_see() {
+    let program = Program::start("files", &["50"]);
+    let upstream = format!("http://127.0.0.1:{}", program.port());
+    let yaml = "saturation: {interval: 100ms}";
+    // SAFETY: the call has no preconditions.
+    let root = unsafe { libc::geteuid() } == 0;
+    let available = |page: &Page, source: &str| page.value("golden_sampler_source_available", &[("source", source)]);
+    if root {
+        let sidecar = Sidecar::upstream(&upstream).yaml(yaml).as_nobody().start();
+        let page = fresh(&sidecar, "golden_backend_accept_queue_limit");
+        assert_eq!(available(&page, "backend"), 0.0, "whose the socket is, is hidden");
+        assert_eq!(page.value("golden_sampler_failures_total", &[("source", "backend"), ("reason", "permission")]), 1.0);
+        for source in ["listeners", "connections", "netstat", "host"] {
+            assert_eq!(available(&page, source), 1.0, "{source}");
+        }
+        assert!(!page.has("golden_backend_fds", &[]), "what cannot be seen is absent, not 0");
+    }
+    let sidecar = Sidecar::upstream(&upstream).yaml(yaml).flag("--backend-pid", program.pid()).as_nobody().start();
+    let page = sidecar.page_when("its descriptors", |page| page.get("golden_backend_fds", &[]) == Some(50.0));
+    for source in ["backend", "process", "runqueue", "listeners", "host"] {
+        assert_eq!(available(&page, source), 1.0, "{source}");
+    }
+    assert!(page.value("golden_backend_memory_bytes", &[("kind", "resident")]) > 1e6);
+    assert!(cpu_seconds(&page) > 0.0);
+}
+
+#[test]
+fn twenty_thousand_connections_do_not_delay_the_sampling() {
+    let program = Program::start("crowd", &["8", "20000"]);
+    let port = program.port().to_string();
+    let _clients = Program::start("clients", &[&port, "20000"]);
+    program.wait_for_line("full");
+    let sidecar = before(&program, "");
+    let page = sidecar.page_when("all processes", |page| page.get("golden_backend_processes", &[]) == Some(9.0));
+    let ticks = page.value("golden_sampler_ticks_total", &[]);
+    let page = sidecar.page_when("five rounds", |page| page.value("golden_sampler_ticks_total", &[]) >= ticks + 5.0);
+    assert_eq!(page.value("golden_sampler_missed_ticks_total", &[]), 0.0);
+    assert_eq!(page.value("golden_sampler_source_available", &[("source", "connections")]), 1.0);
+    assert!(page.value("golden_backend_fds", &[]) > 20_000.0);
+    assert_eq!(page.value("golden_backend_unread_bytes", &[("stat", "sum")]), 0.0);
+}
