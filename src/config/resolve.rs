@@ -1,5 +1,5 @@
 //! From what was given to what the program sees: defaults, units, ranges, and combinations that cannot work. No side
-//! effect, nothing read from outside: the number of cores comes in as an argument.
+//! effect, nothing read from outside: what must be known of the world comes in as an argument.
 //!
 //! Structs are taken apart by name without `..`, so a new key does not compile until it is used.
 
@@ -832,10 +832,15 @@ fn parse_cores(text: &str) -> Result<f64, String> {
 
 /// A size; without a unit, bytes: that is how Kubernetes' Downward API hands on a limit.
 fn parse_memory(text: &str) -> Result<u64, String> {
-    match whole_number::<u64>(text) {
-        Some(bytes) if bytes > 0 => Ok(bytes),
-        _ if text == "0" => Err(format!("{} is out of range; expected at least 1B", found(text))),
-        _ => size(text, 1, u64::MAX),
+    const EXPECTED: &str = "expected bytes, or a size such as 512B, 64KiB or 1MB";
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return size(text, 1, u64::MAX);
+    }
+    match text.parse::<u64>() {
+        Ok(0) => Err(format!("{} is out of range; {EXPECTED}, at least 1B", found(text))),
+        Ok(bytes) => Ok(bytes),
+        // The only way that digits are no number is that there are too many of them.
+        Err(_) => Err(format!("{} is too large; {EXPECTED}", found(text))),
     }
 }
 
