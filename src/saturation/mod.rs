@@ -7,7 +7,7 @@
 //! | `tree.rs` | which processes there are, and which descend from which |
 //! | `descriptors.rs` | whose a socket is: the links below /proc/PID/fd |
 //! | `process.rs` | probe: CPU time, memory, descriptors, threads, run-queue wait of its processes |
-//! | `cgroup.rs` | probe: limits over all ancestors, throttling, working set, memory events |
+//! | `cgroup/` | probes: limits over all ancestors, throttling, working set, memory events |
 //! | `pressure.rs` | probe: pressure stall information of cgroup and host |
 //! | `sockets.rs` | questions to the kernel about sockets (NETLINK_SOCK_DIAG) |
 //! | `connections.rs` | probe: accept queues, unread bytes, pools inferred from sockets |
@@ -292,10 +292,10 @@ fn probes(settings: &Settings) -> Vec<Box<dyn Probe>> {
         Box::new(process::Processes::default()),
         Box::new(process::Runqueue::default()),
         Box::new(cgroup::Cpu::default()),
-        Box::new(cgroup::Memory),
-        Box::new(cgroup::Pids),
-        Box::new(pressure::OfBackend),
-        Box::new(pressure::OfHost),
+        Box::new(cgroup::Memory::default()),
+        Box::new(cgroup::Pids::default()),
+        Box::new(pressure::OfBackend::default()),
+        Box::new(pressure::OfHost::default()),
         Box::new(connections::Listeners::default()),
         Box::new(connections::Connections::new(settings)),
         Box::new(netstat::Netstat),
