@@ -209,7 +209,8 @@ fn what_grows_has_a_time_to_its_limit() {
     let resident = page.value("golden_backend_memory_bytes", &[("kind", "resident")]);
     let expected = (f64::from(1 << 30) - resident) / f64::from(4 << 20);
     assert!((left - expected).abs() <= 0.15 * expected, "told {left} s, expected {expected} s");
-    let others = ["fds", "threads"].map(|resource| page.has("golden_saturation_time_to_limit_seconds", &[("resource", resource)]));
+    let others = ["fds", "threads"]
+        .map(|resource| page.has("golden_saturation_time_to_limit_seconds", &[("resource", resource)]));
     assert_eq!(others, [false, false], "what does not grow has none");
 }
 
@@ -257,10 +258,8 @@ fn a_backend_that_comes_back_as_another_process_is_found_within_two_seconds_and_
 fn a_backend_that_was_named_by_its_pid_or_pid_file_is_watched_wherever_it_listens() {
     let program = Program::start("files", &["50"]);
     let (pid, elsewhere) = (program.pid().to_string(), format!("http://127.0.0.1:{}", free_port()));
-    let sidecar = Sidecar::upstream(&elsewhere)
-        .flag("--backend-pid", &pid)
-        .yaml("saturation: {interval: 100ms}")
-        .start();
+    let sidecar =
+        Sidecar::upstream(&elsewhere).flag("--backend-pid", &pid).yaml("saturation: {interval: 100ms}").start();
     sidecar.page_when("its descriptors", |page| page.get("golden_backend_fds", &[]) == Some(50.0));
 
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -302,7 +301,10 @@ fn nobody_sees_what_a_name_leads_to_and_says_what_it_cannot_see() {
         let sidecar = Sidecar::upstream(&upstream).yaml(yaml).as_nobody().start();
         let page = fresh(&sidecar, "golden_backend_accept_queue_limit");
         assert_eq!(available(&page, "backend"), 0.0, "whose the socket is, is hidden");
-        assert_eq!(page.value("golden_sampler_failures_total", &[("source", "backend"), ("reason", "permission")]), 1.0);
+        assert_eq!(
+            page.value("golden_sampler_failures_total", &[("source", "backend"), ("reason", "permission")]),
+            1.0
+        );
         for source in ["listeners", "connections", "netstat", "host"] {
             assert_eq!(available(&page, source), 1.0, "{source}");
         }

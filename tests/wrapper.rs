@@ -55,7 +55,16 @@ fn a_command_that_cannot_start_gives_127_and_one_sentence() {
         (plain.to_str().unwrap(), "may not be executed; expected a program"),
     ] {
         let output = program()
-            .args(["--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--", command])
+            .args([
+                "--upstream",
+                "http://127.0.0.1:1",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--",
+                command,
+            ])
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -70,7 +79,10 @@ fn sigterm_reaches_the_command_after_the_drain_and_its_answer_is_the_status() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     for (signal, name, code) in [(libc::SIGTERM, "TERM", 3), (libc::SIGINT, "INT", 4)] {
-        let script = format!("trap 'echo {name} >> {0}; exit {code}' {name}; echo up >> {0}; while :; do sleep 0.05; done", log.display());
+        let script = format!(
+            "trap 'echo {name} >> {0}; exit {code}' {name}; echo up >> {0}; while :; do sleep 0.05; done",
+            log.display()
+        );
         let _ = fs::remove_file(&log);
         let mut sidecar = wrapping(&shell(&script));
         wait_until("the command runs", || text(&log) == "up\n");
@@ -78,7 +90,9 @@ fn sigterm_reaches_the_command_after_the_drain_and_its_answer_is_the_status() {
         assert_eq!(sidecar.wait_exit(PATIENCE).code(), Some(code));
         assert_eq!(text(&log), format!("up\n{name}\n"), "once");
         let lines = sidecar.log();
-        let at = |event: &str| lines.iter().position(|line| line.contains(event)).unwrap_or_else(|| panic!("{event}: {lines:?}"));
+        let at = |event: &str| {
+            lines.iter().position(|line| line.contains(event)).unwrap_or_else(|| panic!("{event}: {lines:?}"))
+        };
         assert!(at("draining") < at("command_ended") && at("command_ended") < at("stopped"));
     }
 }
@@ -113,11 +127,15 @@ fn a_request_in_flight_is_answered_by_the_command_before_it_gets_the_signal() {
 fn sighup_and_the_signals_that_only_servers_know_are_passed_on_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
-    let traps: String =
-        ["HUP", "USR1", "USR2", "QUIT"].iter().map(|name| format!("trap 'echo {name} >> {}' {name}; ", log.display())).collect();
+    let traps: String = ["HUP", "USR1", "USR2", "QUIT"]
+        .iter()
+        .map(|name| format!("trap 'echo {name} >> {}' {name}; ", log.display()))
+        .collect();
     let sidecar = wrapping(&shell(&format!("{traps} echo up >> {}; while :; do sleep 0.05; done", log.display())));
     wait_until("the command runs", || text(&log) == "up\n");
-    for (signal, name) in [(libc::SIGHUP, "HUP"), (libc::SIGUSR1, "USR1"), (libc::SIGUSR2, "USR2"), (libc::SIGQUIT, "QUIT")] {
+    for (signal, name) in
+        [(libc::SIGHUP, "HUP"), (libc::SIGUSR1, "USR1"), (libc::SIGUSR2, "USR2"), (libc::SIGQUIT, "QUIT")]
+    {
         sidecar.signal(signal);
         wait_until(name, || text(&log).ends_with(&format!("{name}\n")));
     }
@@ -181,7 +199,10 @@ fn a_sidecar_that_is_killed_does_not_leave_the_command_behind() {
 fn the_command_gets_what_it_would_have_without_us() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
-    let script = format!("{{ ulimit -Sn; echo \"$GREETING\"; cat /proc/self/status | grep -E '^(SigBlk|SigIgn)'; }} > {0}.part; mv {0}.part {0}; sleep 300", log.display());
+    let script = format!(
+        "{{ ulimit -Sn; echo \"$GREETING\"; cat /proc/self/status | grep -E '^(SigBlk|SigIgn)'; }} > {0}.part; mv {0}.part {0}; sleep 300",
+        log.display()
+    );
     let _sidecar = Sidecar::upstream("http://127.0.0.1:1").env("GREETING", "hello").command(&shell(&script)).start();
     wait_until("the command runs", || log.exists());
     let told = text(&log);
@@ -189,7 +210,11 @@ fn the_command_gets_what_it_would_have_without_us() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for one rlimit.
     assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
-    assert_eq!(lines.next(), Some(limit.rlim_cur.to_string().as_str()), "not the limit that the sidecar raised for itself");
+    assert_eq!(
+        lines.next(),
+        Some(limit.rlim_cur.to_string().as_str()),
+        "not the limit that the sidecar raised for itself"
+    );
     assert_eq!(lines.next(), Some("hello"));
     assert!(told.contains("SigBlk:\t0000000000000000"), "{told}");
 }
@@ -225,7 +250,8 @@ fn an_end_without_failure_is_the_end_unless_always_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let script = format!("echo start >> {}; sleep 0.1; exit 0", log.display());
-    let mut sidecar = Sidecar::upstream("http://127.0.0.1:1").flag("--restart", "on-failure").command(&shell(&script)).start();
+    let mut sidecar =
+        Sidecar::upstream("http://127.0.0.1:1").flag("--restart", "on-failure").command(&shell(&script)).start();
     assert_eq!(sidecar.wait_exit(PATIENCE).code(), Some(0));
     assert_eq!(text(&log), "start\n");
 

@@ -248,7 +248,15 @@ impl Sidecar {
     /// In front of any address.
     #[must_use]
     pub fn upstream(upstream: impl ToString) -> Builder {
-        Builder { upstream: upstream.to_string(), flags: Vec::new(), yaml: None, env: Vec::new(), workers: 1, command: Vec::new(), nobody: false }
+        Builder {
+            upstream: upstream.to_string(),
+            flags: Vec::new(),
+            yaml: None,
+            env: Vec::new(),
+            workers: 1,
+            command: Vec::new(),
+            nobody: false,
+        }
     }
 
     /// With all that it needs in a file, the upstream too.

@@ -168,13 +168,16 @@ impl Place {
             let mut content = String::new();
             match files::read_bounded(&list, PROCESSES_BYTES_MAX, &mut content) {
                 // 0 stands for a process of another process namespace.
-                Ok(()) => pids.extend(content.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0)),
+                Ok(()) => {
+                    pids.extend(content.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0))
+                }
                 Err(error) if next == 0 => return Err(files::fault(&list, &error)),
                 // One that was removed meanwhile.
                 Err(_) => {}
             }
             let below = fs::read_dir(&folder).into_iter().flatten().flatten();
-            let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
+            let below =
+                below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
             folders.extend(below.take(FOLDERS_MAX.saturating_sub(folders.len())));
             next += 1;
         }
