@@ -335,7 +335,7 @@ impl Sidecar {
         let sampling = saturation::Settings {
             saturation: config.saturation.clone(),
             upstream: Arc::clone(&upstream),
-            wrapped: false,
+            wrapped: changes.is_some(),
         };
         let settings = settings(&config, &signals, upstream)?;
         let bind = |key, address| move |source| Error::Bind { key, address, source };
