@@ -12,6 +12,7 @@ and its CPU time per request is the price of one request. Sections, each also ca
 | startup  | exec to the first 200 on /readyz | 100 ms |
 | scrape   | GET /metrics with 100 routes x 3 codes | 5 ms |
 | streams  | growth of the peak resident memory by 1 GiB up and 1 GiB down | 16 MiB |
+| sampling | CPU of the sampler thread, once a second, a backend of 8 processes and 2,000 or 20,000 connections | 0.5 %; 3 % of a core |
 
 Exit status: 0 all bars hold, 1 a bar is missed or a round went wrong, 2 bad usage or something is missing.
 Needs only the standard library of Python 3.9. All servers listen on loopback, on ports the kernel chose.
@@ -45,7 +46,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # === What is measured, and the bars ===
 
-SECTIONS = ("cost", "syscalls", "memory", "startup", "scrape", "streams")
+SECTIONS = ("cost", "syscalls", "memory", "startup", "scrape", "streams", "sampling")
 PROXIES = ("sidecar", "sidecar-unmeasured", "nginx", "haproxy", "haproxy-tcp", "envoy")
 TITLES = {
     "sidecar": "golden-sidecar",
@@ -65,6 +66,7 @@ MEMORY_CONNECTION_BAR_KIB = 2.0
 STARTUP_BAR_MS = 100.0
 SCRAPE_BAR_MS = 5.0
 STREAMS_BAR_MIB = 16.0
+SAMPLING_BARS_PERCENT = {2_000: 0.5, 20_000: 3.0}
 
 # A small JSON answer; about 100 bytes, so that the price is that of a request and not of bytes.
 BODY = '{"id":42,"name":"Ada Lovelace","email":"ada@example.org","roles":["admin","author"],"active":true}'
@@ -960,6 +962,93 @@ def stream(proxy: Proxy, direction: str, size: int) -> float:
     return time.perf_counter() - began
 
 
+# === Section: sampling ===
+
+SAMPLING_PROCESSES = 8
+SAMPLING_WINDOWS = 3
+SAMPLING_WINDOW_SECONDS = 10
+
+
+def section_sampling(bench: Bench, report: Report) -> None:
+    """The sampler has a thread of its own, so its price is the CPU time of that thread: all probes on, a pool too."""
+    rows, data = [], {}
+    for sockets, interval in ((2_000, "1s"), (20_000, "1s"), (2_000, "100ms")):
+        raise_file_limit(2 * sockets + 2000)
+        crowd = start_load(bench, "crowd", [str(SAMPLING_PROCESSES), str(sockets)])
+        port = wait_for_word(crowd, "ready")
+        clients = start_load(bench, "clients", [port, str(sockets)])
+        wait_for_word(clients, "ready")
+        wait_for_word(crowd, "full")
+        config = bench.directory / f"sampling-{sockets}-{interval}.yaml"
+        config.write_text(f"saturation:\n  interval: {interval}\n  pools:\n    - {{name: db, port: 5432, limit: 10}}\n")
+        proxy = start_sidecar(bench, "sidecar", int(port), config, {})
+        wait_for_processes(proxy, SAMPLING_PROCESSES + 1)
+        # The first seconds look around; the price is that of the long run.
+        time.sleep(bench.options.settle)
+        shares, ticks_before = [], metric(proxy, "golden_sampler_ticks_total")
+        for _ in range(SAMPLING_WINDOWS):
+            before, began = thread_cpu_ns(proxy.server.pid, "sampler"), time.monotonic_ns()
+            time.sleep(SAMPLING_WINDOW_SECONDS)
+            shares.append(100 * (thread_cpu_ns(proxy.server.pid, "sampler") - before) / (time.monotonic_ns() - began))
+        rounds = metric(proxy, "golden_sampler_ticks_total") - ticks_before
+        missed = metric(proxy, "golden_sampler_missed_ticks_total")
+        if missed:
+            raise proxy.server.fail(f"missed {missed:.0f} rounds of sampling")
+        median = statistics.median(shares)
+        rows.append([f"{SAMPLING_PROCESSES}", f"{sockets:,}", interval, f"{median:.2f}", f"{min(shares):.2f}-{max(shares):.2f}", f"{rounds:.0f}"])
+        if interval == "1s":
+            name = f"sampling {sockets:,} connections once a second, share of one core"
+            report.bars.append(Bar(name, median, SAMPLING_BARS_PERCENT[sockets], "%"))
+        data[f"{sockets} at {interval}"] = shares
+        for server in (proxy.server, clients, crowd):
+            server.stop()
+    report.table(f"CPU of the sampler thread, all probes, medians of {SAMPLING_WINDOWS} windows of {SAMPLING_WINDOW_SECONDS} s",
+                 ["backend's processes", "its connections", "interval", "% of a core", "min-max", "rounds"], rows)
+    report.data["sampling"] = data
+
+
+def start_load(bench: Bench, role: str, arguments: list[str]) -> Server:
+    command = [sys.executable, str(ROOT / "tests/peers/load.py"), role, *arguments]
+    server = Server(f"backend-{role}", command, bench.load_core, bench.directory)
+    bench.stack.callback(server.stop)
+    return server
+
+
+def wait_for_word(server: Server, word: str) -> str:
+    """The rest of the first line that begins with this word."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for line in server.output().splitlines():
+            if line.startswith(word):
+                return line[len(word):].strip()
+        server.check_alive()
+        time.sleep(0.05)
+    raise server.fail(f"never said {word!r}")
+
+
+def metric(proxy: Proxy, series: str) -> float | None:
+    for line in get(proxy.admin, "/metrics")[1].decode().splitlines():
+        if line.startswith(series + " "):
+            return float(line.split()[1])
+    return None
+
+
+def wait_for_processes(proxy: Proxy, count: int) -> None:
+    deadline = time.monotonic() + 30
+    while metric(proxy, "golden_backend_processes") != count:
+        if time.monotonic() > deadline:
+            raise proxy.server.fail(f"does not see {count} processes of the backend")
+        time.sleep(0.1)
+
+
+def thread_cpu_ns(pid: int, name: str) -> int:
+    """Nanoseconds on a CPU so far of the one thread with this name."""
+    threads = [t for t in os.listdir(f"/proc/{pid}/task") if Path(f"/proc/{pid}/task/{t}/comm").read_text().strip() == name]
+    if len(threads) != 1:
+        raise BenchError(f"process {pid} has {len(threads)} threads called {name!r}")
+    return int(Path(f"/proc/{pid}/task/{threads[0]}/schedstat").read_text().split()[0])
+
+
 # === Report ===
 
 
@@ -1133,6 +1222,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     section_functions = {
         "cost": section_cost, "syscalls": section_syscalls, "memory": section_memory,
         "startup": section_startup, "scrape": section_scrape, "streams": section_streams,
+        "sampling": section_sampling,
     }
     place = {}
     with tempfile.TemporaryDirectory(prefix="golden-bench-") as directory:
