@@ -306,6 +306,10 @@ const BAD_FILES: &[(&str, &str)] = &[
         "saturation.backend.cgroup: \"/a/../b\" is not a cgroup; expected a folder such as /system.slice/app.service, or none (golden.yaml:3)",
     ),
     (
+        "saturation:\n  backend:\n    cgroup: app.service",
+        "saturation.backend.cgroup: \"app.service\" is not a cgroup; expected a folder such as /system.slice/app.service, or none (golden.yaml:3)",
+    ),
+    (
         "saturation:\n  backend:\n    cpu_limit: 1500",
         "saturation.backend.cpu_limit: \"1500\" is out of range; expected at most 1024 cores, or none; millicores need an m (golden.yaml:3)",
     ),

@@ -798,7 +798,7 @@ fn parse_path_of_file(text: &str, folder: &Path) -> Result<PathBuf, String> {
 
 /// A folder of the cgroup file system, from its root on.
 fn parse_cgroup(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() || text.chars().any(char::is_control) || text.split('/').any(|part| part == "..") {
+    if !text.starts_with('/') || text.chars().any(char::is_control) || text.split('/').any(|part| part == "..") {
         return Err(format!(
             "{} is not a cgroup; expected a folder such as /system.slice/app.service, or none",
             found(text)
