@@ -319,7 +319,7 @@ const BAD_FILES: &[(&str, &str)] = &[
     ),
     (
         "saturation:\n  backend:\n    cpu_limit: 0.0",
-        "saturation.backend.cpu_limit: \"0.0\" is out of range; expected more than 0 cores, or none (golden.yaml:3)",
+        "saturation.backend.cpu_limit: \"0.0\" is out of range; expected at least 0.001 cores, or none (golden.yaml:3)",
     ),
     (
         "saturation:\n  backend:\n    cpu_limit: 2 cores",
