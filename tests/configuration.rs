@@ -306,6 +306,10 @@ const BAD_FILES: &[(&str, &str)] = &[
         "saturation.backend.cgroup: \"/a/../b\" is not a cgroup; expected a folder such as /system.slice/app.service, or none (golden.yaml:3)",
     ),
     (
+        "saturation:\n  backend:\n    cgroup: app.service",
+        "saturation.backend.cgroup: \"app.service\" is not a cgroup; expected a folder such as /system.slice/app.service, or none (golden.yaml:3)",
+    ),
+    (
         "saturation:\n  backend:\n    cpu_limit: 1500",
         "saturation.backend.cpu_limit: \"1500\" is out of range; expected at most 1024 cores, or none; millicores need an m (golden.yaml:3)",
     ),
@@ -315,7 +319,7 @@ const BAD_FILES: &[(&str, &str)] = &[
     ),
     (
         "saturation:\n  backend:\n    cpu_limit: 0.0",
-        "saturation.backend.cpu_limit: \"0.0\" is out of range; expected more than 0 cores, or none (golden.yaml:3)",
+        "saturation.backend.cpu_limit: \"0.0\" is out of range; expected at least 0.001 cores, or none (golden.yaml:3)",
     ),
     (
         "saturation:\n  backend:\n    cpu_limit: 2 cores",

@@ -224,7 +224,7 @@ pub enum PoolKind {
     },
     /// The backend's own metrics.
     Reported {
-        /// Where they are: Prometheus text, or JSON. May hold a secret: shown through [`error::redact`] only.
+        /// Where they are: Prometheus text, or JSON. May hold a secret: shown through `error::redact` only.
         url: String,
         /// Name of the preset that filled the selectors; shown by `check`.
         preset: Option<String>,

@@ -44,6 +44,8 @@ const INTERVAL_MIN: Duration = Duration::from_millis(10);
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// The kernel's own bound on process ids (PID_MAX_LIMIT of 64-bit systems).
 const PID_MAX: usize = 4 << 20;
+/// A millicore, the smallest step that Kubernetes knows.
+const CORES_MIN: f64 = 0.001;
 /// Beyond any machine; and small enough to notice millicores that lack their unit.
 const CORES_MAX: f64 = 1024.0;
 /// Each pool is some ten series, and each reported one a request per interval.
@@ -798,7 +800,7 @@ fn parse_path_of_file(text: &str, folder: &Path) -> Result<PathBuf, String> {
 
 /// A folder of the cgroup file system, from its root on.
 fn parse_cgroup(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() || text.chars().any(char::is_control) || text.split('/').any(|part| part == "..") {
+    if !text.starts_with('/') || text.chars().any(char::is_control) || text.split('/').any(|part| part == "..") {
         return Err(format!(
             "{} is not a cgroup; expected a folder such as /system.slice/app.service, or none",
             found(text)
@@ -824,8 +826,8 @@ fn parse_cores(text: &str) -> Result<f64, String> {
         let hint = if factor == 1.0 { "; millicores need an m" } else { "" };
         return Err(format!("{} is out of range; expected at most {CORES_MAX} cores, or none{hint}", found(text)));
     }
-    if cores <= 0.0 {
-        return Err(format!("{} is out of range; expected more than 0 cores, or none", found(text)));
+    if cores < CORES_MIN {
+        return Err(format!("{} is out of range; expected at least {CORES_MIN} cores, or none", found(text)));
     }
     Ok(cores)
 }
