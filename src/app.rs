@@ -21,6 +21,7 @@ use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
 use crate::config::{Config, Loaded, Upstream};
 use crate::demo;
+use crate::doctor;
 use crate::exposition::Exporter;
 use crate::proxy::listener;
 use crate::proxy::upstream::Budget;
@@ -202,13 +203,26 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     result
 }
 
-/// Says what can be measured here and what cannot, and why. `upstream_given`: whether somebody named the backend.
+/// Says what can be seen of the backend from here, what cannot, and how to enable it. `upstream_given`: whether somebody
+/// named the backend.
 ///
 /// # Errors
 /// When the backend's name does not resolve, or nothing can be printed.
-pub fn doctor(loaded: Loaded, upstream_given: bool) -> Result<(), Error> {
-    let _ = (loaded, upstream_given);
-    Ok(())
+pub fn doctor(loaded: &Loaded, upstream_given: bool) -> Result<(), Error> {
+    let config = &loaded.config;
+    let upstream = resolve(&config.upstream)?;
+    let settings = saturation::Settings { saturation: config.saturation.clone(), upstream, wrapped: false };
+    let runtime = control_runtime()?;
+    let seen = runtime.block_on(async {
+        let signals = Signals::new(1, &config.buckets, config.limits.series);
+        Sampler::new(&signals, Vec::new(), settings).examine().await
+    });
+    let report = doctor::report(&config.upstream.to_string(), upstream_given, &config.saturation.backend, &seen);
+    match io::stdout().write_all(report.as_bytes()) {
+        // `doctor | head` is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::System("print", error)),
+        _ => Ok(()),
+    }
 }
 
 /// Asks the local sidecar whether it is ready. `Err` holds what it said instead.

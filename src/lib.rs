@@ -52,6 +52,7 @@ pub mod app;
 pub mod command;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod exposition;
 pub mod labels;
 pub mod measure;

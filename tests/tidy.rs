@@ -42,6 +42,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["labels", "config"]),
     // Of signals the names.
     ("pack", &["labels", "signals", "config"]),
+    // Of saturation what it saw, of signals the names.
+    ("doctor", &["labels", "config", "saturation", "signals"]),
     // The two ends; `app` puts the sidecar between them.
     ("demo", &["config", "labels"]),
     ("app", EVERYTHING),

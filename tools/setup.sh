@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests and the bench need, and only what is missing. Says first what it will install and why.
 #
-#   tools/setup.sh test     compiler, Prometheus, nginx, load generators, a Python environment with protocol clients
+#   tools/setup.sh test     compiler, Prometheus, nginx, PostgreSQL, load generators, a Python environment with
+#                           protocol clients, gunicorn and a database client
 #   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, strace
 #
 # Debian packages need root (or sudo); the Python environment is `target/venv` and needs neither.
@@ -51,6 +52,11 @@ if [ "$part" = test ]; then
     need libc6-dev cc "links the crate, compiles the allocator"
     need prometheus promtool "promtool reads the metrics page; the server scrapes it"
     need nghttp2-client h2load "h2load and nghttp: HTTP/2 with prior knowledge"
+    # Its programs are not on the path: several versions may live beside each other.
+    if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+        packages+=(postgresql)
+        reasons+=("a database behind a backend, whose pool of connections is read")
+    fi
 else
     need haproxy haproxy "a peer, in HTTP and in TCP mode"
     need strace strace "counts system calls per request"
@@ -92,7 +98,7 @@ install_packages() {
     for package in "${packages[@]}"; do
         case "$package" in
         nginx-light) as_root systemctl --quiet disable nginx 2>/dev/null || true ;;
-        haproxy | prometheus) as_root systemctl --quiet disable "$package" 2>/dev/null || true ;;
+        haproxy | prometheus | postgresql) as_root systemctl --quiet disable "$package" 2>/dev/null || true ;;
         esac
     done
 }

@@ -66,7 +66,7 @@ use crate::saturation::fullness::Fullness;
 use crate::saturation::limits::Facts;
 use crate::saturation::notes::Notes;
 use crate::signals::families as f;
-use crate::signals::sampled::Sample;
+use crate::signals::sampled::{Point, Sample};
 use crate::signals::{Bounds, Signals};
 
 /// The longest that one probe may take in a round. A quarter of a second is ten times what 20,000 sockets take, and
@@ -77,6 +77,9 @@ const PROBE_DEADLINE_MAX: Duration = Duration::from_millis(250);
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Gauges stand on the page for this many intervals after the round that they come from, and not less than five seconds.
 const VALID_INTERVALS: u32 = 5;
+
+/// How long an examination waits between its two looks: more than the longest wait for a pool's answer.
+const EXAMINATION_TIME: Duration = Duration::from_millis(1100);
 
 /// What the sampler is told. A reload tells it anew.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +122,17 @@ pub struct Reading {
     pub source: Cow<'static, str>,
     /// Why it could not be read; `None`: it could.
     pub fault: Option<(Trouble, String)>,
+}
+
+/// What a first look at everything found.
+#[derive(Clone, Debug)]
+pub struct Examination {
+    /// Id and command of each process of the backend.
+    pub processes: Vec<(i32, String)>,
+    /// How each source did.
+    pub readings: Vec<Reading>,
+    /// What was noted.
+    pub points: Vec<Point>,
 }
 
 /// Runs the probes.
@@ -224,14 +238,21 @@ impl Sampler {
         }
     }
 
-    /// How each source did in the latest round.
-    #[must_use]
-    pub fn readings(&self) -> Vec<Reading> {
-        let each = self.readings.iter().map(|(source, fault)| Reading {
-            source: source.clone(),
-            fault: fault.as_ref().map(|fault| (fault.trouble, fault.detail.clone())),
-        });
-        each.collect()
+    /// Looks at everything, for a person: as long as rates need two readings and answers from the network take.
+    pub async fn examine(mut self) -> Examination {
+        self.round(Instant::now(), 0);
+        tokio::time::sleep(EXAMINATION_TIME).await;
+        let sample = self.round(Instant::now(), 0);
+        let command = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let processes = self.backend.processes.iter();
+        let readings = self.readings.into_iter();
+        Examination {
+            processes: processes.map(|one| (one.pid, command(one.pid).trim_end().to_owned())).collect(),
+            readings: readings
+                .map(|(source, fault)| Reading { source, fault: fault.map(|fault| (fault.trouble, fault.detail)) })
+                .collect(),
+            points: sample.points,
+        }
     }
 
     /// Makes sure that we know who the backend is.

@@ -97,3 +97,20 @@ impl Drop for Program {
         let _ = self.child.wait();
     }
 }
+
+/// A child that is killed when dropped.
+pub struct Ended(pub Child);
+
+impl Ended {
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(Some(_)))
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
