@@ -305,6 +305,26 @@ impl Mount {
     }
 }
 
+// === impl Candidate ===
+
+impl Candidate {
+    /// `None`: the cgroup does not lie below what is mounted there.
+    fn new(version: Version, cgroup: &Path, mount: &Mount, prefix: &Path) -> Option<Candidate> {
+        let rest = cgroup.strip_prefix(&mount.root).ok()?;
+        // `/../x` below a mount of `/` is a cgroup beside it, not below it.
+        if rest.components().any(|component| !matches!(component, Component::Normal(_))) {
+            return None;
+        }
+        let count = rest.components().count() + 1;
+        let point = prefix.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
+        // By components, as a join with nothing leaves a slash at the end.
+        let folder: PathBuf = point.components().chain(rest.components()).collect();
+        let levels = folder.ancestors().zip(cgroup.ancestors()).take(count.min(LEVELS_MAX));
+        let levels = levels.map(|(folder, cgroup)| (folder.to_owned(), cgroup.to_owned())).collect();
+        Some(Candidate { version, levels })
+    }
+}
+
 // === impl Miss ===
 
 impl Miss {
@@ -404,24 +424,6 @@ fn candidates(
     }
     found.sort_by_key(|candidate| std::cmp::Reverse(candidate.levels.len()));
     Ok(found)
-}
-
-impl Candidate {
-    /// `None`: the cgroup does not lie below what is mounted there.
-    fn new(version: Version, cgroup: &Path, mount: &Mount, prefix: &Path) -> Option<Candidate> {
-        let rest = cgroup.strip_prefix(&mount.root).ok()?;
-        // `/../x` below a mount of `/` is a cgroup beside it, not below it.
-        if rest.components().any(|component| !matches!(component, Component::Normal(_))) {
-            return None;
-        }
-        let count = rest.components().count() + 1;
-        let point = prefix.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
-        // By components, as a join with nothing leaves a slash at the end.
-        let folder: PathBuf = point.components().chain(rest.components()).collect();
-        let levels = folder.ancestors().zip(cgroup.ancestors()).take(count.min(LEVELS_MAX));
-        let levels = levels.map(|(folder, cgroup)| (folder.to_owned(), cgroup.to_owned())).collect();
-        Some(Candidate { version, levels })
-    }
 }
 
 /// The first candidate that is really there: a mount point may be hidden by another mount.
