@@ -93,8 +93,8 @@ fn read(files: &mut Files, folder: &Path, names: [&str; 3]) -> Result<[Pressure;
 
 fn off(folder: &Path, name: &str) -> Fault {
     let detail = format!(
-        "{}: there is no pressure stall information; it takes Linux 4.20, psi=1 on the kernel's command line where it is \
-         off by default, and 1 in the cgroup's cgroup.pressure",
+        "{}: there is no pressure stall information; it takes Linux 4.20, psi=1 on the kernel's command line where it \
+         is off by default, and 1 in the cgroup's cgroup.pressure",
         folder.join(name).display()
     );
     Fault::new(Trouble::Absent, detail)
@@ -117,13 +117,21 @@ fn note(round: &mut Round<'_>, scope: PressureScope, whose: u64, pressures: [Pre
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::saturation::backend::Backend;
+    use crate::saturation::cgroup::testing::{MOUNTS_V2, Rounds, Tree};
+    use crate::saturation::limits::Facts;
+    use crate::saturation::notes::Notes;
 
     #[test]
     fn totals_are_read_in_seconds() {
-        let content = "some avg10=4.50 avg60=0.91 avg300=0.07 total=681245\nfull avg10=2.10 avg60=0.12 avg300=0.03 total=391926\n";
+        let content = "some avg10=4.50 avg60=0.91 avg300=0.07 total=681245\n\
+            full avg10=2.10 avg60=0.12 avg300=0.03 total=391926\n";
         assert_eq!(Pressure::parse(content), Some(Pressure { some: 0.681_245, full: Some(0.391_926) }));
     }
 
@@ -146,6 +154,50 @@ mod tests {
         let fault = read(&mut Files::default(), folder.path(), ["cpu", "memory", "io"]).unwrap_err();
         assert_eq!(fault.trouble, Trouble::Absent);
         assert!(fault.detail.contains("psi=1"), "{fault}");
+    }
+
+    #[test]
+    fn a_cgroup_tells_of_three_resources_what_waited_and_what_stalled() {
+        let tree = Tree::new();
+        let leaf = tree.cgroup(
+            "a",
+            [
+                ("cpu.stat", ""),
+                ("cpu.pressure", "some avg10=1 avg60=2 total=4000000\nfull avg10=0 avg60=3 total=5000000\n"),
+                ("memory.pressure", "some total=6000000\nfull total=7000000\n"),
+                ("io.pressure", "some total=8000000\nfull total=9000000\n"),
+            ],
+        );
+        let mut rounds = Rounds::new(tree.place("0::/a\n", MOUNTS_V2).unwrap());
+        let mut probe = OfBackend::default();
+        rounds.read(&mut probe).unwrap();
+        let of = |resource: &str, seconds| (format!("{resource} backend"), seconds);
+        let waiting = [of("cpu", 4.0), of("io", 8.0), of("memory", 6.0)];
+        assert_eq!(rounds.values(&f::BACKEND_PRESSURE_WAITING), waiting);
+        assert_eq!(rounds.values(&f::BACKEND_PRESSURE_STALLED), [of("cpu", 5.0), of("io", 9.0), of("memory", 7.0)]);
+
+        std::fs::write(leaf.join("cpu.pressure"), "some total=1\nfull total=5500000\n").unwrap();
+        assert_eq!(rounds.read(&mut probe).unwrap_err().trouble, Trouble::WentBack);
+        assert_eq!(rounds.values(&f::BACKEND_PRESSURE_WAITING), waiting);
+        assert_eq!(rounds.values(&f::BACKEND_PRESSURE_STALLED)[0], of("cpu", 5.5), "the rest is noted");
+    }
+
+    #[test]
+    fn the_pressure_of_this_host_is_read_or_it_is_said_why_not() {
+        let (backend, mut facts, mut notes) = (Backend::default(), Facts::default(), Notes::default());
+        let now = Instant::now();
+        let deadline = now + Duration::from_secs(60);
+        let mut round = Round { now, deadline, backend: &backend, facts: &mut facts, notes: &mut notes };
+        let result = OfHost::default().read(&mut round);
+        let count = |family| notes.points().iter().filter(|point| std::ptr::eq(point.family, family)).count();
+        let counts = (count(&f::BACKEND_PRESSURE_WAITING), count(&f::BACKEND_PRESSURE_STALLED));
+        match result {
+            Ok(()) => assert_eq!(counts, (3, 2), "full of the host's CPU means nothing"),
+            Err(fault) => {
+                assert!(matches!(fault.trouble, Trouble::Absent | Trouble::Permission), "{fault:?}");
+                assert_eq!(counts, (0, 0));
+            }
+        }
     }
 
     proptest! {

@@ -5,7 +5,8 @@
 //! Shape:  cpu.max is `QUOTA PERIOD` or `max PERIOD`; a quota of -1 in version 1 is none; cpu.stat is lines of
 //!         `key value`.
 //! Units:  microseconds; nanoseconds in cpuacct.usage and in version 1's throttled_time. Cores and seconds here.
-//! Absent: use in the first round, as it takes two; a limit where there is no quota; throttling where cpu.stat has none.
+//! Absent: use in the first round, as it takes two; a limit where there is no quota; throttling where cpu.stat has
+//!         none.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -97,7 +98,7 @@ impl Cpu {
         let online = self.files.parse(Path::new(ONLINE.0), ONLINE.1, files::cpus)?;
         for name in names {
             if let Some(cpus) = self.files.parse(&leaf.folder, name, files::cpus)? {
-                let fewer = online.is_none_or(|online| cpus < online);
+                let fewer = cpus > 0 && online.is_none_or(|online| cpus < online);
                 return Ok(fewer.then_some(cpus as f64));
             }
         }
@@ -240,15 +241,16 @@ mod tests {
 
     #[test]
     fn version_1_has_its_quota_and_its_use_in_hierarchies_that_may_differ() {
-        let mounts = MOUNTS_V1.replace("32 25 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct", "\
-            32 25 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n33 25 0:30 / /sys/fs/cgroup/cpuacct rw - cgroup cgroup rw,cpuacct");
+        let mounts = "\
+            32 25 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+            33 25 0:30 / /sys/fs/cgroup/cpuacct rw - cgroup cgroup rw,cpuacct\n";
         let tree = Tree::new();
         let quota = [("cpu.cfs_quota_us", "30000\n"), ("cpu.cfs_period_us", "40000\n"), ("cpu.stat", STAT_V1)];
         tree.root("cpu", []);
         tree.cgroup("cpu/a", quota);
         tree.cgroup("cpu/a/b", [("cpu.cfs_quota_us", "-1\n"), ("cpu.cfs_period_us", "100000\n"), ("cpu.stat", "")]);
         let account = tree.cgroup("cpuacct/a", [("cpuacct.usage", "1000000000\n")]);
-        let mut rounds = Rounds::new(tree.place("2:cpuacct:/a\n1:cpu:/a/b\n", &mounts).unwrap());
+        let mut rounds = Rounds::new(tree.place("2:cpuacct:/a\n1:cpu:/a/b\n", mounts).unwrap());
         let mut probe = Cpu::default();
         rounds.read(&mut probe).unwrap();
         fs::write(account.join("cpuacct.usage"), "1250000000\n").unwrap();
@@ -275,9 +277,11 @@ mod tests {
                 expected.push(bound(1.0, None));
             }
             assert_eq!(rounds.facts.cpu.bounds, expected, "{name}");
-            tree.cgroup(folder, [(name, "0-65535\n")]);
-            rounds.read(&mut Cpu::default()).unwrap();
-            assert_eq!(rounds.facts.cpu.bounds, [bound(f64::INFINITY, None)], "{name}");
+            for no_limit in ["0-65535\n", "\n"] {
+                tree.cgroup(folder, [(name, no_limit)]);
+                rounds.read(&mut Cpu::default()).unwrap();
+                assert_eq!(rounds.facts.cpu.bounds, [bound(f64::INFINITY, None)], "{name}");
+            }
         }
     }
 

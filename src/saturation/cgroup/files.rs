@@ -3,8 +3,9 @@
 //! Shape:  one number or `max`; lines of `key value` in any order; lists of CPUs like `0-3,8`.
 //! Absent: a file that does not exist at this level: a version or a kernel that lacks it, or a controller that is off.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::labels::Trouble;
@@ -18,7 +19,7 @@ const CPU_MAX: usize = 1 << 16;
 /// Reads files, one at a time, into one buffer.
 #[derive(Debug, Default)]
 pub(in crate::saturation) struct Files {
-    content: String,
+    content: Vec<u8>,
 }
 
 // === impl Files ===
@@ -29,7 +30,10 @@ impl Files {
         self.content.clear();
         let path = folder.join(name);
         match read_bounded(&path, FILE_BYTES_MAX, &mut self.content) {
-            Ok(()) => Ok(Some(&self.content)),
+            Ok(()) => {
+                let content = std::str::from_utf8(&self.content);
+                Ok(Some(content.map_err(|error| Fault::malformed(format!("{} ({error})", path.display())))?))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(fault(&path, &error)),
         }
@@ -49,8 +53,10 @@ impl Files {
 }
 
 /// Appends a file to `content`.
-pub(super) fn read_bounded(path: &Path, bytes_max: u64, content: &mut String) -> io::Result<()> {
-    let read = File::open(path)?.take(bytes_max + 1).read_to_string(content)?;
+pub(super) fn read_bounded(path: &Path, bytes_max: u64, content: &mut Vec<u8>) -> io::Result<()> {
+    // Below /proc/PID/root the backend says what is where; a pipe there must not hold us up.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let read = file.take(bytes_max + 1).read_to_end(content)?;
     if read as u64 > bytes_max {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {bytes_max} bytes")));
     }
@@ -73,7 +79,8 @@ pub(super) fn gone(folder: &Path) -> Fault {
     Fault::new(Trouble::Gone, format!("{}: the cgroup is gone", folder.display()))
 }
 
-/// What was read of an ancestor. One that cannot be seen is passed over: its limit is not known, but the backend's own is.
+/// What was read of an ancestor. One that cannot be seen is passed over: its limit is not known, but the backend's own
+/// is.
 pub(super) fn if_visible<T>(read: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match read {
         Ok(read) => Ok(Some(read)),
@@ -103,7 +110,8 @@ pub(super) fn value_of(content: &str, key: &str) -> Option<u64> {
 /// How many CPUs are in a list like `0-3,8`.
 pub(super) fn cpus(list: &str) -> Option<usize> {
     let mut count = 0;
-    for range in list.trim().split(',') {
+    // A cpuset of version 1 that nobody has set up has an empty one.
+    for range in list.trim().split(',').filter(|_| !list.trim().is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
         if first > last || last > CPU_MAX {
@@ -144,7 +152,8 @@ mod tests {
         assert_eq!(cpus("0-3,8\n"), Some(5));
         assert_eq!(cpus("7"), Some(1));
         assert_eq!(cpus("0,2,4-6"), Some(5));
-        for garbage in ["", "\n", "3-1", "a", "1-", "-1", "0-99999999999", "0-70000", "1,,2"] {
+        assert_eq!(cpus("\n"), Some(0));
+        for garbage in ["3-1", "a", "1-", "-1", "0-99999999999", "0-70000", "1,,2"] {
             assert_eq!(cpus(garbage), None, "{garbage:?}");
         }
     }
@@ -155,6 +164,14 @@ mod tests {
         let fault = files.read(Path::new("/dev"), "zero").unwrap_err();
         assert_eq!(fault.trouble, Trouble::TooLarge);
         assert_eq!(files.read(Path::new("/dev"), "no such device"), Ok(None));
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_writes_to_does_not_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join("cpu.max")).status().unwrap();
+        assert!(made.success());
+        assert_eq!(Files::default().read(folder.path(), "cpu.max"), Ok(Some("")));
     }
 
     #[test]

@@ -163,8 +163,8 @@ mod tests {
     use crate::saturation::cgroup::testing::{MOUNTS_V1, MOUNTS_V2, Rounds, Tree};
 
     const STAT_V2: &str = "anon 301\nfile 202\nkernel 103\ninactive_anon 4\nactive_file 25\ninactive_file 56\n";
-    const STAT_V1: &str = "cache 1\nrss 2\ninactive_file 3\nhierarchical_memory_limit 4\ntotal_cache 205\ntotal_rss 306\n\
-        total_inactive_file 57\ntotal_active_file 8\n";
+    const STAT_V1: &str = "cache 1\nrss 2\ninactive_file 3\nhierarchical_memory_limit 4\ntotal_cache 205\n\
+        total_rss 306\ntotal_inactive_file 57\ntotal_active_file 8\n";
 
     fn bound(limit: f64, used: f64) -> Bound {
         Bound { source: LimitSource::Cgroup, limit, used: Some(used) }

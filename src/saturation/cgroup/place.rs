@@ -1,8 +1,8 @@
 //! Where the files of the backend's cgroup are, for each controller and each level that can be seen.
 //! Source: /proc/PID/cgroup, cgroups(7): lines `N:CONTROLLERS:PATH` (version 1) and `0::PATH` (version 2).
 //!         /proc/PID/mountinfo, proc_pid_mountinfo(5): what part (`root`) of which hierarchy is mounted where.
-//! Shape:  the folder of a cgroup is the mount point plus PATH without the mount's `root`. The kernel tells both as seen
-//!         from the cgroup namespace of the reader, also for other processes: `/../x` lies outside of it.
+//! Shape:  the folder of a cgroup is the mount point plus PATH without the mount's `root`. The kernel tells both as
+//!         seen from the cgroup namespace of the reader, also for other processes: `/../x` lies outside of it.
 //! Absent: a cgroup that no mount shows. Then the backend's own mounts are tried, below /proc/PID/root; that takes its
 //!         user or the right to trace it.
 
@@ -105,6 +105,18 @@ struct Candidate {
     levels: Vec<(PathBuf, PathBuf)>,
 }
 
+/// What can be seen of each controller.
+type Views = BTreeMap<Controller, Result<Levels, Miss>>;
+
+/// Why nothing can be seen of a controller.
+#[derive(Debug)]
+enum Miss {
+    /// Other mounts may show it.
+    Hidden(Fault),
+    /// There is nothing to be shown.
+    Nothing(Fault),
+}
+
 // === impl Place ===
 
 impl Place {
@@ -114,11 +126,11 @@ impl Place {
     /// When no controller's files can be found: why, and what would help.
     pub fn of_process(pid: i32) -> Result<Place, Fault> {
         let memberships = memberships_of(pid)?;
-        let mut place = Place::look(&memberships, &mounts_of("/proc/self/mountinfo")?, Path::new("/"));
-        if place.controllers.values().any(Result::is_err) {
-            place.look_from(pid, &memberships);
+        let mut views = look(&memberships, &mounts_of("/proc/self/mountinfo")?, Path::new("/"));
+        if views.values().any(|view| matches!(view, Err(Miss::Hidden(_)))) {
+            look_from(pid, &memberships, &mut views);
         }
-        place.or_fault()
+        Place::new(views)
     }
 
     /// A cgroup that was told: an absolute path below a mount, of any one controller, or a path below the mount points.
@@ -193,36 +205,6 @@ impl Place {
         }
     }
 
-    /// Looks for the files of each controller.
-    fn look(memberships: &Memberships, mounts: &[Mount], prefix: &Path) -> Place {
-        let each = Controller::ALL.iter().map(|&controller| {
-            let levels = candidates(controller, memberships, mounts, prefix)
-                .and_then(|candidates| first_seen(controller, candidates));
-            (controller, levels)
-        });
-        Place { controllers: each.collect() }
-    }
-
-    /// Looks for what is still missing through the process' own mounts.
-    fn look_from(&mut self, pid: i32, memberships: &Memberships) {
-        let file = format!("/proc/{pid}/mountinfo");
-        let theirs = mounts_of(&file)
-            .map(|mounts| Place::look(memberships, &mounts, Path::new(&format!("/proc/{pid}/root"))).controllers);
-        for (controller, levels) in &mut self.controllers {
-            let Err(fault) = levels else { continue };
-            match &theirs {
-                Ok(theirs) => match theirs.get(controller) {
-                    Some(Ok(found)) => *levels = Ok(found.clone()),
-                    Some(Err(refused)) if refused.trouble == Trouble::Permission => *fault = may_not_look(fault),
-                    // What our own mounts say is closer to what a person can change.
-                    _ => {}
-                },
-                Err(refused) if refused.trouble == Trouble::Permission => *fault = may_not_look(fault),
-                Err(_) => {}
-            }
-        }
-    }
-
     fn of_folder_among(folder: &Path, mounts: &[Mount]) -> Result<Place, Fault> {
         let told = || format!("saturation.backend.cgroup: {}", folder.display());
         let points = || {
@@ -248,15 +230,17 @@ impl Place {
         let path = mount.root.join(rest);
         let v1 = mounts.iter().flat_map(|mount| &mount.controllers).map(|name| (name.clone(), path.clone()));
         let memberships = Memberships { v1: v1.collect(), v2: Some(path.clone()) };
-        Place::look(&memberships, mounts, Path::new("/")).or_fault()
+        Place::new(look(&memberships, mounts, Path::new("/")))
     }
 
     /// A place of which nothing can be seen is none.
-    fn or_fault(self) -> Result<Place, Fault> {
-        if self.controllers.values().any(Result::is_ok) {
-            return Ok(self);
+    fn new(views: Views) -> Result<Place, Fault> {
+        let controllers = views.into_iter().map(|(controller, view)| (controller, view.map_err(Miss::into_fault)));
+        let controllers: BTreeMap<_, _> = controllers.collect();
+        if controllers.values().any(Result::is_ok) {
+            return Ok(Place { controllers });
         }
-        let mut faults: Vec<Fault> = self.controllers.into_values().filter_map(Result::err).collect();
+        let mut faults: Vec<Fault> = controllers.into_values().filter_map(Result::err).collect();
         // A refusal is what a person can do something about.
         faults.sort_by_key(|fault| fault.trouble != Trouble::Permission);
         Err(faults.into_iter().next().unwrap_or_else(|| Fault::new(Trouble::Absent, "there are no cgroups here")))
@@ -311,8 +295,8 @@ impl Levels {
 // === impl Memberships ===
 
 impl Memberships {
-    fn parse(content: &str) -> Option<Memberships> {
-        let ProcessCGroups(lines) = ProcessCGroups::from_read(content.as_bytes()).ok()?;
+    fn parse(content: &[u8]) -> Option<Memberships> {
+        let ProcessCGroups(lines) = ProcessCGroups::from_read(content).ok()?;
         let mut memberships = Memberships::default();
         for line in lines {
             let path = PathBuf::from(line.pathname);
@@ -358,62 +342,7 @@ impl Mount {
     }
 }
 
-fn memberships_of(pid: i32) -> Result<Memberships, Fault> {
-    let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
-    let mut content = String::new();
-    match files::read_bounded(&path, MEMBERSHIPS_BYTES_MAX, &mut content) {
-        Ok(()) => Memberships::parse(&content).ok_or_else(|| Fault::malformed(path.display())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !Path::new(&format!("/proc/{pid}")).exists() => {
-            Err(Fault::new(Trouble::Gone, format!("{}: the process is gone", path.display())))
-        }
-        Err(error) => Err(files::fault(&path, &error)),
-    }
-}
-
-fn mounts_of(mountinfo: &str) -> Result<Vec<Mount>, Fault> {
-    let path = Path::new(mountinfo);
-    let mut content = String::new();
-    files::read_bounded(path, MOUNTINFO_BYTES_MAX, &mut content).map_err(|error| files::fault(path, &error))?;
-    Ok(Mount::parse_all(&content))
-}
-
-/// What the mounts can show of the cgroup, the mount with the most ancestors first. `prefix`: where their mount points
-/// are seen from here.
-fn candidates(
-    controller: Controller,
-    memberships: &Memberships,
-    mounts: &[Mount],
-    prefix: &Path,
-) -> Result<Vec<Candidate>, Fault> {
-    let name = controller.name();
-    let membership = match controller {
-        Controller::Pressure => memberships.v2.as_deref().map(|path| (Version::V2, path)),
-        _ => memberships.of(controller),
-    };
-    let absent = |detail: String| Err(Fault::new(Trouble::Absent, detail));
-    let Some((version, path)) = membership else {
-        return absent(match controller {
-            Controller::Pressure => "pressure of a cgroup takes cgroup version 2, which is off here".to_owned(),
-            _ => format!("the backend is in no cgroup of the controller {name}"),
-        });
-    };
-    let carrying: Vec<&Mount> = mounts.iter().filter(|mount| mount.carries(controller, version)).collect();
-    if carrying.is_empty() {
-        return absent(format!("no cgroup file system with the controller {name} is mounted here"));
-    }
-    let mut found: Vec<Candidate> =
-        carrying.iter().filter_map(|mount| Candidate::new(version, path, mount, prefix)).collect();
-    if found.is_empty() {
-        return absent(format!(
-            "the backend's cgroup {} ({name}) is outside of what is mounted at {}; share the host's cgroup namespace \
-             (docker: --cgroupns=host), or mount it and tell its folder in saturation.backend.cgroup",
-            path.display(),
-            carrying[0].point.display(),
-        ));
-    }
-    found.sort_by_key(|candidate| std::cmp::Reverse(candidate.levels.len()));
-    Ok(found)
-}
+// === impl Candidate ===
 
 impl Candidate {
     /// `None`: the cgroup does not lie below what is mounted there.
@@ -433,30 +362,131 @@ impl Candidate {
     }
 }
 
-/// The first candidate that is really there: a mount point may be hidden by another mount.
-fn first_seen(controller: Controller, candidates: Vec<Candidate>) -> Result<Levels, Fault> {
-    let mut first_fault = None;
-    for candidate in candidates {
-        match seen(controller, candidate) {
-            Ok(levels) => return Ok(levels),
-            Err(fault) => first_fault = first_fault.or(Some(fault)),
+// === impl Miss ===
+
+impl Miss {
+    fn into_fault(self) -> Fault {
+        match self {
+            Miss::Hidden(fault) | Miss::Nothing(fault) => fault,
         }
     }
-    Err(first_fault.unwrap_or_else(|| Fault::new(Trouble::Absent, "the backend's cgroup is mounted nowhere")))
+}
+
+fn memberships_of(pid: i32) -> Result<Memberships, Fault> {
+    let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
+    let mut content = Vec::new();
+    match files::read_bounded(&path, MEMBERSHIPS_BYTES_MAX, &mut content) {
+        Ok(()) => Memberships::parse(&content).ok_or_else(|| Fault::malformed(path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !Path::new(&format!("/proc/{pid}")).exists() => {
+            Err(Fault::new(Trouble::Gone, format!("{}: the process is gone", path.display())))
+        }
+        Err(error) => Err(files::fault(&path, &error)),
+    }
+}
+
+fn mounts_of(mountinfo: &str) -> Result<Vec<Mount>, Fault> {
+    let path = Path::new(mountinfo);
+    let mut content = Vec::new();
+    files::read_bounded(path, MOUNTINFO_BYTES_MAX, &mut content).map_err(|error| files::fault(path, &error))?;
+    // Of the many mounts that are not of cgroups, one may have a name that is no text.
+    Ok(Mount::parse_all(&String::from_utf8_lossy(&content)))
+}
+
+/// Looks for the files of each controller. `prefix`: where the mount points are seen from here.
+fn look(memberships: &Memberships, mounts: &[Mount], prefix: &Path) -> Views {
+    let view = |controller| first_seen(controller, candidates(controller, memberships, mounts, prefix)?);
+    Controller::ALL.iter().map(|&controller| (controller, view(controller))).collect()
+}
+
+/// Looks for what is hidden from us through the process' own mounts.
+fn look_from(pid: i32, memberships: &Memberships, views: &mut Views) {
+    let prefix = PathBuf::from(format!("/proc/{pid}/root"));
+    let theirs = mounts_of(&format!("/proc/{pid}/mountinfo")).map(|mounts| look(memberships, &mounts, &prefix));
+    let (mut theirs, refused) = match theirs {
+        Ok(theirs) => (theirs, false),
+        Err(fault) => (Views::new(), fault.trouble == Trouble::Permission),
+    };
+    for (controller, view) in views {
+        let Err(Miss::Hidden(fault)) = view else { continue };
+        let refused = match theirs.remove(controller) {
+            Some(Err(Miss::Hidden(theirs))) => theirs.trouble == Trouble::Permission,
+            Some(known) => {
+                *view = known;
+                continue;
+            }
+            None => refused,
+        };
+        // Where they do not show it either, what was said of our own mounts is closer to what a person can change.
+        if refused {
+            fault.trouble = Trouble::Permission;
+            fault.detail.push_str("; or run golden-sidecar as the backend's user, which may look below /proc/PID/root");
+        }
+    }
+}
+
+/// What the mounts can show of the cgroup, the mount with the most ancestors first.
+fn candidates(
+    controller: Controller,
+    memberships: &Memberships,
+    mounts: &[Mount],
+    prefix: &Path,
+) -> Result<Vec<Candidate>, Miss> {
+    let name = controller.name();
+    let membership = match controller {
+        Controller::Pressure => memberships.v2.as_deref().map(|path| (Version::V2, path)),
+        _ => memberships.of(controller),
+    };
+    let absent = |detail: String| Fault::new(Trouble::Absent, detail);
+    let Some((version, path)) = membership else {
+        return Err(Miss::Nothing(absent(match controller {
+            Controller::Pressure => "pressure of a cgroup takes cgroup version 2, which is off here".to_owned(),
+            _ => format!("the backend is in no cgroup of the controller {name}"),
+        })));
+    };
+    let carrying: Vec<&Mount> = mounts.iter().filter(|mount| mount.carries(controller, version)).collect();
+    let Some(first) = carrying.first() else {
+        let detail = format!("no cgroup file system with the controller {name} is mounted here");
+        return Err(Miss::Hidden(absent(detail)));
+    };
+    let mut found: Vec<Candidate> =
+        carrying.iter().filter_map(|mount| Candidate::new(version, path, mount, prefix)).collect();
+    if found.is_empty() {
+        let detail = format!(
+            "the backend's cgroup {} ({name}) is outside of what is mounted at {}; share the host's cgroup namespace \
+             (docker: --cgroupns=host), or mount it and tell its folder in saturation.backend.cgroup",
+            path.display(),
+            first.point.display(),
+        );
+        return Err(Miss::Hidden(absent(detail)));
+    }
+    found.sort_by_key(|candidate| std::cmp::Reverse(candidate.levels.len()));
+    Ok(found)
+}
+
+/// The first candidate that is really there: a mount point may be hidden by another mount.
+fn first_seen(controller: Controller, candidates: Vec<Candidate>) -> Result<Levels, Miss> {
+    let mut first_miss = None;
+    for candidate in candidates {
+        match seen(controller, candidate) {
+            Err(Miss::Hidden(fault)) => first_miss = first_miss.or(Some(fault)),
+            known => return known,
+        }
+    }
+    let nowhere = || Fault::new(Trouble::Absent, "the backend's cgroup is mounted nowhere");
+    Err(Miss::Hidden(first_miss.unwrap_or_else(nowhere)))
 }
 
 /// The levels that have files: not the root, and not those for which the controller is off.
-fn seen(controller: Controller, candidate: Candidate) -> Result<Levels, Fault> {
+fn seen(controller: Controller, candidate: Candidate) -> Result<Levels, Miss> {
     let Candidate { version, levels } = candidate;
     let name = controller.name();
     let mut found = Vec::with_capacity(levels.len());
     let mut off = None;
     for (depth, (folder, cgroup)) in levels.into_iter().enumerate() {
         // Every cgroup of either version has this file, so without it this is another file system.
-        let procs = folder.join("cgroup.procs");
-        if let Err(error) = fs::metadata(&procs) {
+        if let Err(error) = fs::metadata(folder.join("cgroup.procs")) {
             if depth == 0 {
-                return Err(Fault::io(procs.display(), &error));
+                return Err(Miss::Hidden(Fault::io(format!("the cgroup {} ({name})", folder.display()), &error)));
             }
             continue;
         }
@@ -467,44 +497,33 @@ fn seen(controller: Controller, candidate: Candidate) -> Result<Levels, Fault> {
             off.get_or_insert(folder);
             continue;
         }
-        let metadata = fs::metadata(&folder).map_err(|error| Fault::io(folder.display(), &error))?;
+        // Removed in between.
+        let Ok(metadata) = fs::metadata(&folder) else { continue };
         let mut hasher = DefaultHasher::new();
         (metadata.dev(), metadata.ino()).hash(&mut hasher);
         found.push(Level { folder, cgroup, identity: hasher.finish() });
     }
     let mut found = found.into_iter();
-    match (found.next(), off) {
-        (Some(leaf), _) => Ok(Levels { version, leaf, ancestors: found.collect() }),
-        (None, Some(folder)) => Err(Fault::new(
-            Trouble::Absent,
-            format!(
-                "the controller {name} is off for {}; its parent's cgroup.subtree_control turns it on",
-                folder.display()
-            ),
-        )),
-        (None, None) => Err(Fault::new(
-            Trouble::Absent,
-            format!("the backend is in the root cgroup ({name}), which has no limits and whose use is the host's"),
-        )),
+    if let Some(leaf) = found.next() {
+        return Ok(Levels { version, leaf, ancestors: found.collect() });
     }
+    let detail = match off {
+        Some(folder) => format!(
+            "the controller {name} is off for the cgroup {}; its parent's cgroup.subtree_control turns it on",
+            folder.display()
+        ),
+        None => format!("the backend is in the root cgroup ({name}), which has no limits and whose use is the host's"),
+    };
+    Err(Miss::Nothing(Fault::new(Trouble::Absent, detail)))
 }
 
-/// Whether a cgroup is the root of its hierarchy; the top of a namespace or a mount is not. Each version has a file that
-/// tells.
+/// Whether a cgroup is the root of its hierarchy; the top of a namespace or of a mount is not. Each version has a file
+/// that tells.
 fn is_root(version: Version, folder: &Path) -> bool {
     match version {
         Version::V1 => folder.join("cgroup.sane_behavior").exists(),
         Version::V2 => !folder.join("cgroup.events").exists(),
     }
-}
-
-/// Our own mounts do not show it, and we may not use the process' mounts.
-fn may_not_look(fault: &Fault) -> Fault {
-    let detail = format!(
-        "{}; or run golden-sidecar as the backend's user: its own view, below /proc/PID/root, is refused to others",
-        fault.detail
-    );
-    Fault::new(Trouble::Permission, detail)
 }
 
 /// mountinfo writes blanks, line ends and backslashes as `\040`.
@@ -528,8 +547,8 @@ fn unescaped(text: &[u8]) -> PathBuf {
 impl Place {
     /// The place that files of this content tell of, on a machine whose `/` is at `prefix`.
     pub fn of_fixture(cgroup: &str, mountinfo: &str, prefix: &Path) -> Result<Place, Fault> {
-        let memberships = Memberships::parse(cgroup).ok_or_else(|| Fault::malformed("the fixture"))?;
-        Place::look(&memberships, &Mount::parse_all(mountinfo), prefix).or_fault()
+        let memberships = Memberships::parse(cgroup.as_bytes()).ok_or_else(|| Fault::malformed("the fixture"))?;
+        Place::new(look(&memberships, &Mount::parse_all(mountinfo), prefix))
     }
 }
 
@@ -542,17 +561,17 @@ mod tests {
 
     /// The folders of the best candidate, leaf first.
     fn folders(controller: Controller, cgroup: &str, mountinfo: &str) -> Result<Vec<String>, Fault> {
-        let memberships = Memberships::parse(cgroup).expect("a valid fixture");
-        let found = candidates(controller, &memberships, &Mount::parse_all(mountinfo), Path::new("/"))?;
+        let memberships = Memberships::parse(cgroup.as_bytes()).expect("a valid fixture");
+        let found = candidates(controller, &memberships, &Mount::parse_all(mountinfo), Path::new("/"));
+        let found = found.map_err(Miss::into_fault)?;
         Ok(found[0].levels.iter().map(|(folder, _)| folder.display().to_string()).collect())
     }
 
     #[test]
     fn a_burstable_pod_of_version_2_has_all_levels_up_to_the_mount() {
-        let cgroup =
-            "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f.slice/cri-containerd-ab.scope\n";
+        let cgroup = "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f.slice/cri-ab.scope\n";
         let expected = [
-            "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f.slice/cri-containerd-ab.scope",
+            "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f.slice/cri-ab.scope",
             "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f.slice",
             "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice",
             "/sys/fs/cgroup/kubepods.slice",
@@ -750,9 +769,9 @@ mod tests {
 
     #[test]
     fn garbage_is_no_membership() {
-        assert_eq!(Memberships::parse(""), Some(Memberships::default()));
+        assert_eq!(Memberships::parse(b""), Some(Memberships::default()));
         for garbage in ["x", "1", "1:cpu", "x:cpu:/", "\n\n"] {
-            assert_eq!(Memberships::parse(garbage), None, "{garbage:?}");
+            assert_eq!(Memberships::parse(garbage.as_bytes()), None, "{garbage:?}");
         }
     }
 
@@ -760,7 +779,7 @@ mod tests {
         #[test]
         fn no_content_makes_a_parser_panic(cgroup in "([0-9]:|[a-z,]*|:|/|\\.\\.|\n|.)*", mountinfo in ".*") {
             let mounts = Mount::parse_all(&format!("{mountinfo} - cgroup2 {cgroup}"));
-            if let Some(memberships) = Memberships::parse(&cgroup) {
+            if let Some(memberships) = Memberships::parse(cgroup.as_bytes()) {
                 for &controller in Controller::ALL {
                     let _ = candidates(controller, &memberships, &mounts, Path::new("/"));
                 }
@@ -771,7 +790,8 @@ mod tests {
         #[test]
         fn no_path_leads_out_of_the_mount(path in "(/|\\.\\.|[ab])*", root in "(/|\\.\\.|[ab])*") {
             let mount = Mount { version: Version::V2, controllers: vec![], root: root.into(), point: "/sys".into() };
-            if let Some(Candidate { levels, .. }) = Candidate::new(Version::V2, Path::new(&path), &mount, Path::new("/p")) {
+            let candidate = Candidate::new(Version::V2, Path::new(&path), &mount, Path::new("/p"));
+            if let Some(Candidate { levels, .. }) = candidate {
                 for (folder, _) in levels {
                     prop_assert!(folder.starts_with("/p/sys"));
                     prop_assert!(!folder.components().any(|part| part == Component::ParentDir));

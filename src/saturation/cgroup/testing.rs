@@ -85,7 +85,7 @@ impl Rounds {
         }
     }
 
-    pub fn read_after(&mut self, time: Duration, probe: &mut impl Probe) -> Result<(), Fault> {
+    pub fn read_after(&mut self, time: Duration, probe: &mut dyn Probe) -> Result<(), Fault> {
         self.facts = Facts::default();
         self.notes.begin_round();
         let (now, deadline) = (self.start + time, Instant::now() + Duration::from_secs(60));
@@ -93,7 +93,7 @@ impl Rounds {
         probe.read(&mut Round { now, deadline, backend, facts, notes })
     }
 
-    pub fn read(&mut self, probe: &mut impl Probe) -> Result<(), Fault> {
+    pub fn read(&mut self, probe: &mut dyn Probe) -> Result<(), Fault> {
         self.read_after(Duration::ZERO, probe)
     }
 
