@@ -177,12 +177,15 @@ impl Place {
         let mut next = 0;
         while let Some(folder) = folders.get(next).cloned() {
             let list = folder.join("cgroup.procs");
-            let mut content = String::new();
+            let mut content = Vec::new();
             match files::read_bounded(&list, PROCESSES_BYTES_MAX, &mut content) {
                 // 0 stands for a process of another process namespace.
-                Ok(()) => {
-                    pids.extend(content.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0))
-                }
+                Ok(()) => pids.extend(
+                    String::from_utf8_lossy(&content)
+                        .lines()
+                        .filter_map(|line| line.parse::<i32>().ok())
+                        .filter(|pid| *pid > 0),
+                ),
                 Err(error) if next == 0 => return Err(files::fault(&list, &error)),
                 // One that was removed meanwhile.
                 Err(_) => {}
