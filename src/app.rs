@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{Config, Loaded, Upstream};
+use crate::config::{Config, Loaded, Restart, Upstream};
 use crate::demo;
 use crate::doctor;
 use crate::exposition::Exporter;
@@ -140,7 +140,10 @@ pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8
                 Wish::Stop { signal } => break Ending::Asked { signal },
                 Wish::Reload => {
                     sidecar.reload(&mut loaded);
-                    command.iter().for_each(|command| command.signal(libc::SIGHUP));
+                    for command in &mut command {
+                        command.set_restart(sidecar.config.restart);
+                        command.signal(libc::SIGHUP);
+                    }
                 }
                 Wish::Pass { signal } => command.iter().for_each(|command| command.signal(signal)),
             }
@@ -555,7 +558,7 @@ impl Sidecar {
         at_once: impl Future<Output = i32>,
     ) -> Result<u8, Error> {
         let drain = self.config.drain;
-        command.iter_mut().for_each(Keeper::restart_no_more);
+        command.iter_mut().for_each(|command| command.set_restart(Restart::Never));
         self.readiness.draining();
         self.own.drain_started();
         tracing::info!(event = "draining", grace = ?drain.grace, timeout = ?drain.timeout);

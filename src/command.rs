@@ -67,6 +67,8 @@ pub struct Keeper<R> {
     running: Option<Running>,
     back_off: Duration,
     again_at: Option<Instant>,
+    /// How it ended last.
+    last_end: End,
 }
 
 struct Running {
@@ -151,6 +153,7 @@ impl<R: FnMut(Event)> Keeper<R> {
             running: None,
             back_off: BACK_OFF_MIN,
             again_at: None,
+            last_end: End::Exited(0),
         };
         keeper.spawn()?;
         Ok(keeper)
@@ -161,9 +164,15 @@ impl<R: FnMut(Event)> Keeper<R> {
     pub async fn ended(&mut self) -> End {
         loop {
             let again_at = self.again_at;
+            if self.running.is_none() && again_at.is_none() {
+                return self.last_end;
+            }
             tokio::select! {
-                _ = self.children.recv() => if let Some(end) = self.reap() && !self.is_to_run_again(end) {
-                    return end;
+                _ = self.children.recv() => if let Some(end) = self.reap() {
+                    self.last_end = end;
+                    if self.is_to_run_again(end) {
+                        self.start_later();
+                    }
                 },
                 () = async { match again_at { Some(at) => sleep_until(at).await, None => pending().await } } => {
                     self.again_at = None;
@@ -177,16 +186,12 @@ impl<R: FnMut(Event)> Keeper<R> {
         }
     }
 
-    /// From now on an end is the end.
-    pub fn restart_no_more(&mut self) {
-        self.restart = Restart::Never;
-        self.again_at = None;
-    }
-
-    /// Whether it runs.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.running.is_some()
+    /// What happens at the next end. Without a restart one that is due is called off.
+    pub fn set_restart(&mut self, restart: Restart) {
+        self.restart = restart;
+        if restart == Restart::Never {
+            self.again_at = None;
+        }
     }
 
     /// Passes a signal on, if there is somebody to get it.
@@ -255,16 +260,12 @@ impl<R: FnMut(Event)> Keeper<R> {
         }
     }
 
-    fn is_to_run_again(&mut self, end: End) -> bool {
-        let again = match self.restart {
+    fn is_to_run_again(&self, end: End) -> bool {
+        match self.restart {
             Restart::Never => false,
             Restart::OnFailure => end != End::Exited(0),
             Restart::Always => true,
-        };
-        if again {
-            self.start_later();
         }
-        again
     }
 
     fn start_later(&mut self) {

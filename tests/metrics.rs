@@ -846,7 +846,8 @@ fn scrapes_while_traffic_runs_never_contradict_themselves() {
 type Family = (&'static str, &'static str, &'static [&'static str]);
 
 /// The families of the catalogue that exist now: "Latency and traffic", "Backend side", "Errors" and "The sidecar itself"
-/// without native histograms, exemplars, gRPC, objectives, implicit errors, TLS and traces; of "Saturation" the ratio.
+/// without native histograms, exemplars, gRPC, objectives, implicit errors, TLS and traces; and "Saturation", as far as
+/// every machine shows it.
 const CATALOGUE: &[Family] = &[
     (
         "http_server_request_duration_seconds",
@@ -894,6 +895,32 @@ const CATALOGUE: &[Family] = &[
     ("golden_abort_wait_seconds", "histogram", &["http_route"]),
     ("golden_truncated_responses_total", "counter", &["http_route"]),
     ("golden_saturation_ratio", "gauge", &["resource"]),
+    ("golden_saturation_sampled_ratio", "histogram", &["resource"]),
+    ("golden_saturation_peak_ratio", "gauge", &["resource", "window"]),
+    ("golden_saturation_bottleneck", "gauge", &["resource"]),
+    ("golden_backend_cpu_seconds_total", "counter", &["mode"]),
+    ("golden_backend_cpu_limit_cores", "gauge", &["source"]),
+    ("golden_backend_memory_limit_bytes", "gauge", &["source"]),
+    ("golden_backend_fds_limit", "gauge", &["source"]),
+    ("golden_backend_threads_limit", "gauge", &["source"]),
+    ("golden_backend_memory_bytes", "gauge", &["kind"]),
+    ("golden_backend_fds", "gauge", &[]),
+    ("golden_backend_threads", "gauge", &[]),
+    ("golden_backend_processes", "gauge", &[]),
+    ("golden_backend_start_time_seconds", "gauge", &[]),
+    ("golden_backend_restarts_total", "counter", &["reason"]),
+    ("golden_backend_runqueue_wait_seconds_total", "counter", &[]),
+    ("golden_backend_accept_queue_connections", "gauge", &["port"]),
+    ("golden_backend_accept_queue_limit", "gauge", &["port"]),
+    ("golden_backend_unread_bytes", "gauge", &["stat"]),
+    ("golden_netns_listen_overflows_total", "counter", &[]),
+    ("golden_netns_listen_drops_total", "counter", &[]),
+    ("golden_sampler_source_available", "gauge", &["source"]),
+    ("golden_sampler_ticks_total", "counter", &[]),
+    ("golden_sampler_missed_ticks_total", "counter", &[]),
+    // Added by the saturation stage: every failure has a counter, and what sampling costs is told.
+    ("golden_sampler_failures_total", "counter", &["source", "reason"]),
+    ("golden_sampler_read_seconds_total", "counter", &["source"]),
     ("golden_build_info", "gauge", &["version", "revision", "rustc"]),
     ("golden_config_reloads_total", "counter", &["result"]),
     ("golden_config_last_reload_successful", "gauge", &[]),
@@ -915,15 +942,15 @@ const CATALOGUE: &[Family] = &[
     ("process_start_time_seconds", "gauge", &[]),
 ];
 
-/// Families that this stage may have but need not: later ones of the catalogue, and additions to it, which the catalogue
-/// allows and which belong in its next edition.
+/// Families of the catalogue that depend on the kernel, the container or the load; on the page or not.
 const MAY: &[Family] = &[
-    ("golden_saturation_sampled_ratio", "histogram", &["resource"]),
-    ("golden_saturation_peak_ratio", "gauge", &["resource", "window"]),
-    ("golden_saturation_bottleneck", "gauge", &["resource"]),
-    ("golden_sampler_source_available", "gauge", &["source"]),
-    ("golden_sampler_ticks_total", "counter", &[]),
-    ("golden_sampler_missed_ticks_total", "counter", &[]),
+    ("golden_saturation_time_to_limit_seconds", "gauge", &["resource"]),
+    ("golden_backend_cpu_periods_total", "counter", &[]),
+    ("golden_backend_cpu_throttled_periods_total", "counter", &[]),
+    ("golden_backend_cpu_throttled_seconds_total", "counter", &[]),
+    ("golden_backend_pressure_waiting_seconds_total", "counter", &["resource", "scope"]),
+    ("golden_backend_pressure_stalled_seconds_total", "counter", &["resource", "scope"]),
+    ("golden_backend_memory_events_total", "counter", &["event"]),
 ];
 
 /// Label values are closed sets, except routes and the build.
@@ -940,11 +967,83 @@ const VALUES: &[(&str, &[&str])] = &[
     ("protocol", &["websocket", "other"]),
     ("state", &["active", "idle"]),
     ("http_connection_state", &["active", "idle"]),
-    ("reason", &["idle", "peer", "error", "drain", "max_age", "limit", "descriptors", "client", "proxy"]),
+    (
+        "reason",
+        &[
+            // Of connections.
+            "idle",
+            "peer",
+            "error",
+            "drain",
+            "max_age",
+            "limit",
+            "descriptors",
+            "client",
+            "proxy",
+            // Of restarts.
+            "exit",
+            "signal",
+            "oom",
+            "replaced",
+            // Of failed readings.
+            "absent",
+            "permission",
+            "gone",
+            "malformed",
+            "timeout",
+            "too_large",
+            "unreachable",
+            "status",
+            "went_back",
+            "unknown",
+        ],
+    ),
     ("result", &["success", "failure"]),
     ("window", &["1m"]),
-    ("kind", &["declared", "openapi", "learned", "pending"]),
-    ("resource", &["inflight", "upstream_pool", "server_connections", "host_cpu", "host_memory"]),
+    ("kind", &["declared", "openapi", "learned", "pending", "resident", "virtual", "working_set", "anon", "file"]),
+    (
+        "resource",
+        &[
+            "cpu",
+            "memory",
+            "fds",
+            "threads",
+            "accept_queue",
+            "inflight",
+            "upstream_pool",
+            "server_connections",
+            "host_cpu",
+            "host_memory",
+            "io",
+        ],
+    ),
+    ("mode", &["user", "system"]),
+    ("scope", &["backend", "host"]),
+    ("event", &["high", "max", "oom", "oom_kill"]),
+    ("stat", &["sum", "max"]),
+    (
+        "source",
+        &[
+            // Of limits.
+            "config",
+            "cgroup",
+            "rlimit",
+            "host",
+            // Of readings.
+            "backend",
+            "process",
+            "descriptors",
+            "runqueue",
+            "cgroup_cpu",
+            "cgroup_memory",
+            "cgroup_pids",
+            "backend_pressure",
+            "host_pressure",
+            "listeners",
+            "connections",
+            "netstat",
+        ],
+    ),
 ];
 
 /// A sidecar to which everything has happened that a family can tell of.
@@ -1003,7 +1102,8 @@ fn busy_sidecar() -> (Sidecar, Backend) {
     sidecar.page_when("the reload is counted", |page| page.sum("golden_config_reloads_total", &[]) == 1.0);
     let _ = sidecar.settled(9);
     sidecar.page_when("the sampler has ticked twice", |page| {
-        page.has("golden_saturation_ratio", &[("resource", "host_cpu")])
+        let seen = |resource| page.has("golden_saturation_ratio", &[("resource", resource)]);
+        seen("host_cpu") && seen("cpu")
     });
     (sidecar, backend)
 }

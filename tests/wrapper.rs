@@ -266,6 +266,21 @@ fn an_end_without_failure_is_the_end_unless_always_is_asked_for() {
 }
 
 #[test]
+fn a_sidecar_that_is_told_to_stop_while_it_waits_to_start_the_command_again_ends_with_its_last_status() {
+    let mut sidecar = Sidecar::upstream("http://127.0.0.1:1")
+        .flag("--drain-grace", "0s")
+        .flag("--restart", "always")
+        .command(&shell("exit 6"))
+        .start();
+    // A pause of seconds, in which no command runs.
+    wait_until("long pauses", || {
+        sidecar.log().iter().any(|line| line.contains("command_restarts") && line.contains("\"1.6s\""))
+    });
+    sidecar.signal(libc::SIGTERM);
+    assert_eq!(sidecar.wait_exit(Duration::from_secs(2)).code(), Some(6));
+}
+
+#[test]
 fn the_whole_tree_of_the_command_is_the_backend_orphans_included() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("orphan");

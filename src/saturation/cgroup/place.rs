@@ -214,7 +214,12 @@ impl Place {
             let points: Vec<String> = mounts.iter().map(|mount| mount.point.display().to_string()).collect();
             if points.is_empty() { "no cgroup is mounted here".to_owned() } else { format!("({})", points.join(", ")) }
         };
-        // A relative path is below any of the mount points.
+        // A relative path is below any of the mount points, and so is one as /proc/PID/cgroup and systemd write it
+        // (`/system.slice/app.service`).
+        let folder = match folder.strip_prefix("/") {
+            Ok(below) if !folder.exists() => below,
+            _ => folder,
+        };
         let absolute = match mounts.iter().map(|mount| mount.point.join(folder)).find(|folder| folder.is_dir()) {
             Some(found) if folder.is_relative() => found,
             None if folder.is_relative() => {
