@@ -140,7 +140,7 @@ pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8
                 Wish::Stop { signal } => break Ending::Asked { signal },
                 Wish::Reload => {
                     sidecar.reload(&mut loaded);
-                    for command in &mut command {
+                    if let Some(command) = &mut command {
                         command.set_restart(sidecar.config.restart);
                         command.signal(libc::SIGHUP);
                     }
@@ -469,7 +469,7 @@ impl Sidecar {
             up: self.own.backend_up.clone(),
             duration_seconds: self.own.backend_probe_duration.clone(),
         };
-        let probe = readiness::Probe::new(&self.config.upstream, &self.config.readiness, gauges)
+        let probe = readiness::Probe::new(&self.config.upstream, &self.config.readiness, gauges, listening)
             .map_err(|e| Error::System("set up the backend's probe", io::Error::other(e)))?;
         let readiness = self.readiness.clone();
         let mut was_up = None;
@@ -617,6 +617,12 @@ impl Sidecar {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     }
+}
+
+/// What the kernel says of a listener at an address of this machine.
+fn listening(address: SocketAddr) -> Option<readiness::Queue> {
+    let queue = saturation::queue_at(address)?;
+    Some(if queue.waiting > queue.backlog { readiness::Queue::Full } else { readiness::Queue::Open })
 }
 
 /// Passes the signal on and waits for the command, which has as long as the requests had; then it is killed.

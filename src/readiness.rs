@@ -1,9 +1,11 @@
 //! The active probe of the backend: is it there, asked once per interval.
 //!
-//! Without a path it is a TCP connect, with one a GET of which 2xx and 3xx mean up. Every probe opens a connection of its
-//! own, because a pooled one would go on answering for a backend that accepts nobody any more. The result goes to a
-//! closure and to two gauges, so this room knows neither the admin port nor the stores. None of it is traffic: no
-//! request family counts it.
+//! Without a path the question is whether somebody listens. On this machine the kernel answers it without touching the
+//! backend: a connection would wait in the accept queue of a backend that hangs, second after second, until the probes
+//! themselves had filled it. Elsewhere it is a TCP connect. With a path it is a GET of which 2xx and 3xx mean up. Every
+//! probe opens a connection of its own, because a pooled one would go on answering for a backend that accepts nobody any
+//! more. The result goes to a closure and to two gauges, so this room knows neither the admin port nor the stores. None
+//! of it is traffic: no request family counts it.
 //!
 //! Readiness follows the backend within one interval and one probe, 2 s by default.
 
@@ -34,6 +36,18 @@ pub struct Gauges {
     pub duration_seconds: Gauge,
 }
 
+/// Whether connections to an address of this machine would be taken. `None`: that cannot be told from here.
+pub type Listening = fn(SocketAddr) -> Option<Queue>;
+
+/// What a listener does with the next connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// It has room for it.
+    Open,
+    /// As many as it takes are waiting.
+    Full,
+}
+
 /// Why the backend counts as down. A closed set; the texts are ours, nothing that the backend sent is in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Down {
@@ -51,6 +65,8 @@ pub enum Down {
     },
     /// Nobody listens there.
     Refused(SocketAddr),
+    /// Somebody listens there and accepts nobody.
+    QueueFull(SocketAddr),
     /// No answer to the connect.
     ConnectTimeout {
         /// Where to.
@@ -93,6 +109,7 @@ pub struct Probe {
     http: Option<HttpProbe>,
     interval: Duration,
     gauges: Gauges,
+    listening: Listening,
 }
 
 /// The HTTP half, when a path is configured.
@@ -147,6 +164,7 @@ impl fmt::Display for Down {
             Down::Unresolved { host } => write!(out, "host {host} has no address"),
             Down::Resolving { host, limit } => write!(out, "looking up host {host} takes longer than {limit:?}"),
             Down::Refused(address) => write!(out, "connect to {address} refused"),
+            Down::QueueFull(address) => write!(out, "the accept queue of {address} is full"),
             Down::ConnectTimeout { address, limit } => write!(out, "connect to {address} timed out after {limit:?}"),
             Down::Connect { address, kind } => write!(out, "connect to {address} failed: {kind}"),
             Down::Status { path, status } => write!(out, "GET {path} answered {status}"),
@@ -159,15 +177,20 @@ impl fmt::Display for Down {
 // === impl Probe ===
 
 impl Probe {
-    /// Prepares a probe; nothing is sent yet.
+    /// Prepares a probe; nothing is sent yet. `listening`: asks the kernel about addresses of this machine.
     ///
     /// # Errors
     /// When the HTTP client cannot be made, or path and upstream do not make a URL.
-    pub fn new(upstream: &Upstream, config: &config::Readiness, gauges: Gauges) -> Result<Probe, reqwest::Error> {
+    pub fn new(
+        upstream: &Upstream,
+        config: &config::Readiness,
+        gauges: Gauges,
+        listening: Listening,
+    ) -> Result<Probe, reqwest::Error> {
         let config::Readiness { path, interval } = config;
         let http = path.as_deref().map(|path| HttpProbe::new(upstream, path)).transpose()?;
         let Upstream { host, port } = upstream.clone();
-        Ok(Probe { resolver: Resolver { host, port, pending: None }, http, interval: *interval, gauges })
+        Ok(Probe { resolver: Resolver { host, port, pending: None }, http, interval: *interval, gauges, listening })
     }
 
     /// Probes for ever, first at once. `report` is called after every probe.
@@ -191,18 +214,27 @@ impl Probe {
         let addresses = self.resolver.addresses(limit).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         match &self.http {
-            None => connect(&self.resolver.host, &addresses, left).await,
+            None => connect(&self.resolver.host, &addresses, left, self.listening).await,
             Some(http) => http.get(addresses, left).await,
         }
     }
 }
 
-/// Connects to the first address that takes the connection. Each gets an equal share of the time, so that a dead first
-/// one leaves some for the others.
-async fn connect(host: &str, addresses: &[SocketAddr], limit: Duration) -> Result<(), Down> {
+/// Whether one of the addresses takes connections. Each gets an equal share of the time, so that a dead first one leaves
+/// some for the others.
+async fn connect(host: &str, addresses: &[SocketAddr], limit: Duration, listening: Listening) -> Result<(), Down> {
     let mut down = Down::Unresolved { host: host.to_owned() };
     let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     for &address in addresses {
+        match listening(address) {
+            Some(Queue::Open) => return Ok(()),
+            Some(Queue::Full) => {
+                down = Down::QueueFull(address);
+                continue;
+            }
+            // Nobody of this machine, or somebody behind a translated address.
+            None => {}
+        }
         down = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Down::Refused(address),
@@ -319,6 +351,7 @@ mod tests {
             (Down::Unresolved { host: host.clone() }, "host api has no address"),
             (Down::Resolving { host, limit }, "looking up host api takes longer than 1s"),
             (Down::Refused(address), "connect to 127.0.0.1:8080 refused"),
+            (Down::QueueFull(address), "the accept queue of 127.0.0.1:8080 is full"),
             (Down::ConnectTimeout { address, limit }, "connect to 127.0.0.1:8080 timed out after 1s"),
             (
                 Down::Connect { address, kind: io::ErrorKind::HostUnreachable },

@@ -434,6 +434,16 @@ fn is_upstream(upstream: &[SocketAddr], listener: SocketAddr) -> bool {
     })
 }
 
+/// The listener that takes connections to an address of this machine: the emptiest, if several share the port. `None`:
+/// there is none, or the kernel does not say.
+pub(super) fn listener_at(address: SocketAddr, deadline: Instant) -> Option<Listener> {
+    if !is_of_this_machine(address.ip()) {
+        return None;
+    }
+    let listeners = sockets::listeners(deadline).ok()?.into_iter();
+    listeners.filter(|listener| is_upstream(&[address], listener.address)).min_by_key(|listener| listener.waiting)
+}
+
 /// Whether an address belongs to this network namespace: then the kernel chooses it for the way to itself. Connecting a
 /// datagram socket sends nothing.
 pub(super) fn is_of_this_machine(address: IpAddr) -> bool {

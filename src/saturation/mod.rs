@@ -148,6 +148,22 @@ pub struct Sampler {
     readings: BTreeMap<Cow<'static, str>, Option<Fault>>,
 }
 
+/// How many wait in the accept queue of a listener, and how many may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// Connections that wait for accept().
+    pub waiting: u32,
+    /// The backlog; the kernel lets one more wait.
+    pub backlog: u32,
+}
+
+/// Asks the kernel about the listener at an address of this machine. `None`: there is none, or the kernel does not say.
+#[must_use]
+pub fn queue_at(address: SocketAddr) -> Option<AcceptQueue> {
+    let listener = backend::listener_at(address, Instant::now() + PROBE_DEADLINE_MAX)?;
+    Some(AcceptQueue { waiting: listener.waiting, backlog: listener.backlog })
+}
+
 // === impl Sampler ===
 
 impl Sampler {
