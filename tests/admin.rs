@@ -348,6 +348,7 @@ async fn readiness_flips_within_two_seconds_at_the_default_interval() {
         &Upstream { host: "localhost".to_owned(), port: address.port() },
         &ReadinessConfig { path: None, interval: Duration::from_secs(1) },
         Gauges::new(&Registry::new()).unwrap(),
+        |_| None,
     );
     let probing = tokio::spawn(probe.unwrap().run(move |outcome| {
         report.backend(outcome.map_or_else(|down| Backend::Down(down.to_string()), |()| Backend::Up));
@@ -409,7 +410,8 @@ fn probe(address: SocketAddr, path: Option<&str>, gauges: Gauges, readiness: &Re
     let upstream = Upstream { host: address.ip().to_string(), port: address.port() };
     let config = ReadinessConfig { path: path.map(str::to_owned), interval: Duration::from_millis(100) };
     let readiness = readiness.clone();
-    let probe = Probe::new(&upstream, &config, gauges).unwrap();
+    // As for a backend on another machine: the kernel here knows nothing of it.
+    let probe = Probe::new(&upstream, &config, gauges, |_| None).unwrap();
     tokio::spawn(probe.run(move |outcome| {
         readiness.backend(outcome.map_or_else(|down| Backend::Down(down.to_string()), |()| Backend::Up));
     }))

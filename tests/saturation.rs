@@ -156,7 +156,7 @@ fn known_load_a_burst_of_two_seconds_is_seen_by_a_scrape_a_minute_later() {
     let page = fresh(&sidecar, "golden_backend_cpu_seconds_total");
     let full = |page: &Page| {
         let count = |edge: &str| page.bucket("golden_saturation_sampled_ratio", edge, &cpu);
-        count("+Inf") - count("0.9")
+        count("+Inf") - count("0.8")
     };
     let full_before = full(&page);
     let begun = Instant::now();
@@ -167,9 +167,9 @@ fn known_load_a_burst_of_two_seconds_is_seen_by_a_scrape_a_minute_later() {
     let page = sidecar.scrape();
     assert!(ratio(&page, "cpu").expect("a limit") < 0.2, "the burst is long over");
     let peak = page.value("golden_saturation_peak_ratio", &[("resource", "cpu"), ("window", "1m")]);
-    assert!(peak > 0.9, "{peak}");
+    assert!(peak > 0.8, "{peak}");
     let seconds = full(&page) - full_before;
-    assert!((1.0..=3.0).contains(&seconds), "{seconds} samples above 90 %");
+    assert!((1.0..=3.0).contains(&seconds), "{seconds} samples above 80 %");
     assert!(page.count("golden_saturation_sampled_ratio", &cpu) >= 58.0, "a sample a second");
 }
 

@@ -21,7 +21,7 @@ use crate::config::BackendHints;
 use crate::labels::{RestartReason, Trouble};
 use crate::saturation::Settings;
 use crate::saturation::cgroup::Place;
-use crate::saturation::descriptors;
+use crate::saturation::descriptors::Search;
 use crate::saturation::fault::Fault;
 use crate::saturation::notes::Notes;
 use crate::saturation::sockets::{self, Listener};
@@ -32,6 +32,9 @@ use crate::signals::families as f;
 const PROCESSES_MAX: usize = 1024;
 /// Repeating a search must not cost more than this part of one core: a search that took 2 ms waits a second.
 const SEARCH_COST_DIVISOR: u32 = 500;
+/// The search among the descriptors of all processes goes on for so long at a time: 50,000 descriptors, and a tenth of a
+/// core while it lasts.
+const SEARCH_STEP: Duration = Duration::from_millis(100);
 /// The youngest child that is not known yet is at most this old on a machine of some hundred processes.
 const TREE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// How often it is checked whether others listen on the port now, while the known ones still live: after a handover to a
@@ -96,8 +99,18 @@ pub(super) struct Finder {
     next_listeners: Option<Instant>,
     next_owners: Option<Instant>,
     next_tree: Option<Instant>,
+    /// A search for their owners that is not finished.
+    search: Option<OwnerSearch>,
     /// Why the last search found nobody; it stands until the next one.
     unfound: Option<Fault>,
+}
+
+/// Looks for the owners of sockets.
+struct OwnerSearch {
+    holders: Search,
+    /// The processes that there were when it began.
+    rows: Vec<Row>,
+    spent: Duration,
 }
 
 /// Lets the counters of this file exist at 0.
@@ -148,6 +161,7 @@ impl Finder {
             next_listeners: None,
             next_owners: None,
             next_tree: None,
+            search: None,
             unfound: None,
         }
     }
@@ -276,25 +290,47 @@ impl Finder {
         }
         // The same sockets still belong to the same processes, mostly: that is looked at again when there is time for it.
         if inodes == self.listening && self.next_owners.is_some_and(|due| now < due) {
-            return match (&self.unfound, alive) {
-                (_, true) => Ok(backend.roots.clone()),
-                (Some(fault), false) => Err(fault.clone()),
-                // It has just ended and the kernel has not yet cleaned up behind it.
-                (None, false) => Err(Fault::new(Trouble::Gone, "the backend has ended")),
-            };
+            match &self.unfound {
+                Some(fault) => return Err(fault.clone()),
+                None if alive => return Ok(backend.roots.clone()),
+                // The first one has ended and others hold its socket; or the kernel has not yet cleaned up behind it.
+                None => {}
+            }
         }
-        let rows = tree::all(deadline)?;
-        let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let others = rows.iter().map(|row| row.identity.pid).filter(|pid| *pid != own);
-        let found = descriptors::holders(&inodes, others, deadline);
-        self.next_owners = Some(next(now, LISTENER_INTERVAL));
-        let found = found?;
         let uid = ours.first().map_or(0, |listener| listener.uid);
+        let begun = Instant::now();
+        let mut search = match self.search.take() {
+            Some(search) if *search.holders.inodes() == inodes => search,
+            _ => OwnerSearch::new(inodes.clone(), deadline)?,
+        };
+        let done = search.holders.go_on(begun + SEARCH_STEP);
+        search.spent += begun.elapsed();
+        if !done {
+            self.search = Some(search);
+            // The next look goes on with it, even if the known ones live.
+            self.next_listeners = None;
+            if alive {
+                return Ok(backend.roots.clone());
+            }
+            return Err(Fault::new(Trouble::Timeout, "the search among all descriptors of this machine goes on"));
+        }
+        let OwnerSearch { holders, rows, spent } = search;
+        let found = holders.found();
+        self.next_owners = Some(now + LISTENER_INTERVAL.max(spent * SEARCH_COST_DIVISOR));
         self.listening = inodes;
         let holders = without_init(found.pids);
         let roots = tree::topmost(&rows, &holders);
         self.unfound = match (roots.is_empty(), found.refused) {
             (false, _) => None,
+            // The first process is always there, unless it is hidden from this user like all others.
+            (true, 0) if !matches!(tree::one(1), Ok(Some(_))) => Some(Fault::new(
+                Trouble::Permission,
+                format!(
+                    "{} is served by user {uid}, and /proc hides the processes of other users (hidepid); run as the same \
+                     user, or let this one's group see them (mount option gid)",
+                    self.upstream_text()
+                ),
+            )),
             (true, 0) => Some(Fault::new(
                 Trouble::Absent,
                 format!(
@@ -378,6 +414,20 @@ impl Finder {
 
     fn upstream_text(&self) -> String {
         self.upstream.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+// === impl OwnerSearch ===
+
+impl OwnerSearch {
+    /// Among all processes but this one. The youngest come first: after a restart it is one of them.
+    fn new(inodes: HashSet<u64>, deadline: Instant) -> Result<OwnerSearch, Fault> {
+        let begun = Instant::now();
+        let mut rows = tree::all(deadline)?;
+        rows.sort_by_key(|row| std::cmp::Reverse(row.identity.start_ticks));
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let holders = Search::new(inodes, rows.iter().map(|row| row.identity.pid).filter(|pid| *pid != own));
+        Ok(OwnerSearch { holders, rows, spent: begun.elapsed() })
     }
 }
 

@@ -34,31 +34,52 @@ pub(super) fn sockets_of(pid: i32) -> Result<HashSet<u64>, Fault> {
     Ok(inodes)
 }
 
-/// Which of these processes have one of the sockets open.
-///
-/// # Errors
-/// When there are so many descriptors that the deadline passes.
-pub(super) fn holders(
-    inodes: &HashSet<u64>,
-    pids: impl Iterator<Item = i32>,
-    deadline: Instant,
-) -> Result<Holders, Fault> {
-    let mut found = Holders::default();
-    for pid in pids {
-        Fault::after(deadline, "looking for the owner of a socket")?;
-        let mut holds = false;
-        let shown = each_socket(pid, |inode| {
-            holds = inodes.contains(&inode);
-            !holds
-        });
-        match shown {
-            Ok(()) if holds => found.pids.push(pid),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => found.refused += 1,
-            // Has none of them, or has ended meanwhile.
-            _ => {}
-        }
+/// A search for the holders of some sockets among many processes: in steps, since a machine may have a million
+/// descriptors.
+#[derive(Debug)]
+pub(super) struct Search {
+    inodes: HashSet<u64>,
+    /// Still to be asked, the next one last.
+    left: Vec<i32>,
+    found: Holders,
+}
+
+impl Search {
+    /// A search that asks `pids` in this order.
+    pub fn new(inodes: HashSet<u64>, pids: impl DoubleEndedIterator<Item = i32>) -> Search {
+        Search { inodes, left: pids.rev().collect(), found: Holders::default() }
     }
-    Ok(found)
+
+    /// The sockets whose holders are looked for.
+    pub fn inodes(&self) -> &HashSet<u64> {
+        &self.inodes
+    }
+
+    /// Goes on until the deadline, with one process at the least. True when all were asked.
+    pub fn go_on(&mut self, deadline: Instant) -> bool {
+        while let Some(pid) = self.left.pop() {
+            let mut holds = false;
+            let shown = each_socket(pid, |inode| {
+                holds = self.inodes.contains(&inode);
+                !holds
+            });
+            match shown {
+                Ok(()) if holds => self.found.pids.push(pid),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.found.refused += 1,
+                // Has none of them, or has ended meanwhile.
+                _ => {}
+            }
+            if Instant::now() > deadline {
+                break;
+            }
+        }
+        self.left.is_empty()
+    }
+
+    /// What was found.
+    pub fn found(self) -> Holders {
+        self.found
+    }
 }
 
 /// Calls `more` with the inode of each socket, until it returns false.
@@ -102,10 +123,14 @@ mod tests {
         let inode = socket_inode(link.as_os_str().as_bytes()).unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(sockets_of(own).unwrap().contains(&inode));
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let found = holders(&HashSet::from([inode]), [own].into_iter(), deadline).unwrap();
-        assert_eq!(found, Holders { pids: vec![own], refused: 0 });
-        let nobody = holders(&HashSet::from([u64::MAX]), [own, i32::MAX].into_iter(), deadline).unwrap();
-        assert_eq!(nobody, Holders::default());
+        let found = |inodes: &[u64], pids: &[i32]| {
+            let mut search = Search::new(inodes.iter().copied().collect(), pids.iter().copied());
+            // Each step asks one process, as if the time were always over.
+            let steps = (1..=pids.len()).find(|_| search.go_on(Instant::now() - Duration::from_secs(1)));
+            assert_eq!(steps, Some(pids.len()));
+            search.found()
+        };
+        assert_eq!(found(&[inode], &[i32::MAX, own]), Holders { pids: vec![own], refused: 0 });
+        assert_eq!(found(&[u64::MAX], &[own, i32::MAX]), Holders::default());
     }
 }

@@ -274,7 +274,8 @@ impl Sampler {
     /// Makes sure that we know who the backend is.
     fn find(&mut self, now: Instant) {
         let begun = Instant::now();
-        let deadline = begun + deadline(self.settings.saturation.interval);
+        // Not shorter for short intervals: what is dear here happens seldom, and half done it would never be done.
+        let deadline = begun + PROBE_DEADLINE_MAX;
         let generation = self.backend.generation;
         let result = self.finder.find(&mut self.backend, now, deadline, &mut self.notes);
         if self.backend.generation != generation {

@@ -81,7 +81,7 @@ pub(super) fn descendants(rows: &[Row], roots: &[Identity], most: usize) -> Vec<
     found
 }
 
-/// Those of `pids` that have none of the others among their ancestors.
+/// Those of `pids` that have none of the others among their ancestors, the oldest first.
 pub(super) fn topmost(rows: &[Row], pids: &[i32]) -> Vec<Identity> {
     let row = |pid: i32| rows.iter().find(|row| row.identity.pid == pid);
     let below_another = |pid: i32| {
@@ -96,7 +96,10 @@ pub(super) fn topmost(rows: &[Row], pids: &[i32]) -> Vec<Identity> {
         }
         false
     };
-    pids.iter().filter(|pid| !below_another(**pid)).filter_map(|pid| row(*pid)).map(|row| row.identity).collect()
+    let top = pids.iter().filter(|pid| !below_another(**pid)).filter_map(|pid| row(*pid));
+    let mut top: Vec<Identity> = top.map(|row| row.identity).collect();
+    top.sort_by_key(|identity| (identity.start_ticks, identity.pid));
+    top
 }
 
 /// Reads the line of /proc/PID/stat. The command in parentheses may hold anything, so fields are counted from the last
