@@ -9,6 +9,7 @@
 //! | `process.rs` | probe: CPU time, memory, descriptors, threads, run-queue wait of its processes |
 //! | `cgroup/` | probes: limits over all ancestors, throttling, working set, memory events |
 //! | `pressure.rs` | probe: pressure stall information of cgroup and host |
+//! | `ownership.rs` | which sockets are the backend's, remembered |
 //! | `sockets.rs` | questions to the kernel about sockets (NETLINK_SOCK_DIAG) |
 //! | `connections.rs` | probe: accept queues, unread bytes, pools inferred from sockets |
 //! | `netstat.rs` | probe: overflows of accept queues |
@@ -40,6 +41,7 @@ mod limits;
 mod netstat;
 mod notes;
 mod own;
+mod ownership;
 mod pools;
 mod pressure;
 mod process;
@@ -334,11 +336,10 @@ fn probes(settings: &Settings) -> Vec<Box<dyn Probe>> {
         Box::new(cgroup::Pids::default()),
         Box::new(pressure::OfBackend::default()),
         Box::new(pressure::OfHost::default()),
-        Box::new(connections::Listeners::default()),
-        Box::new(connections::Connections::new(settings)),
         Box::new(netstat::Netstat),
         Box::new(host::Host::new()),
     ];
+    probes.extend(connections::probes(settings));
     probes.extend(pools::reported(&settings.saturation.pools).map(|pool| Box::new(pool) as Box<dyn Probe>));
     probes
 }
