@@ -295,7 +295,7 @@ fn probes(settings: &Settings) -> Vec<Box<dyn Probe>> {
         Box::new(netstat::Netstat),
         Box::new(host::Host::new()),
     ];
-    probes.extend(pools::reported(&settings.saturation.pools).map(|pool| Box::new(pool) as Box<dyn Probe>));
+    probes.extend(pools::reported(&settings.saturation).into_iter().map(|pool| Box::new(pool) as Box<dyn Probe>));
     probes
 }
 
