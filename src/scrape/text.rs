@@ -75,7 +75,7 @@ pub struct Family<'a> {
 }
 
 /// A sample. Its labels are kept by the page: [`Page::labels`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample<'a> {
     /// The name of the series: that of the family, or with a suffix.
     pub name: &'a str,
@@ -129,7 +129,7 @@ pub fn parse(page: &[u8]) -> Result<Page<'_>, Malformed> {
 impl<'a> Page<'a> {
     /// The labels of a sample of this page, in page order.
     #[must_use]
-    pub fn labels(&self, sample: &Sample<'a>) -> &[Label<'a>] {
+    pub fn labels(&self, sample: &Sample<'_>) -> &[Label<'a>] {
         &self.labels[sample.labels.clone()]
     }
 
