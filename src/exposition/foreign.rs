@@ -478,9 +478,9 @@ bare_total 20.0
     }
 
     /// Lines as exporters of all qualities may write them.
-    pub(super) fn pages() -> impl Strategy<Value = String> {
+    fn pages() -> impl Strategy<Value = String> {
         let name = "[abc](_total|_created|_bucket|_sum|_count)?";
-        let labels = "(\\{(x=\"[12]?\",?)?(y=\"(\\\\[\\\\n\"]|[a-b#{} é]){0,2}\",?)?\\}|\\{(le|quantile)=\"(0|0.5|0.50|1|1.0|\\+Inf|1e9)\"\\})?";
+        let labels = "(\\{(x=\"[12]?\",?)?(y=\"(\\\\[\\\\n\"]|[a-b#{} é]){0,2}\",?)?\\}|\\{(le|quantile)=\"(0|0\\.5|0\\.50|1|1\\.0|\\+Inf|1e9)\"\\})?";
         let value = "([0-3]|0|1|2\\.0|1\\.5|-1|NaN|\\+Inf|1e300|123456789012345678)( (17|-5|1700000000123))?";
         let sample = format!("{name}{labels} {value}");
         let line = prop_oneof![
@@ -489,9 +489,30 @@ bare_total 20.0
             1 => "# HELP [abc](_total)? [a\\\\\"n]{0,4}",
             1 => "# UNIT [abc] seconds",
         ];
-        (proptest::collection::vec(line, 0..25), any::<bool>()).prop_map(|(lines, open)| {
-            let end = if open { "# EOF\n" } else { "" };
-            lines.into_iter().map(|line| line + "\n").collect::<String>() + end
+        let lines = proptest::collection::vec(line, 0..12);
+        // Whole families as well, because lines by chance seldom make one.
+        let whole = ("[a-d]", "[12]?", "( 17)?", 0..3_u8, 0..4_u8).prop_map(|(name, value, time, kind, label)| {
+            let (one, labels) = (format!("x=\"{value}\""), format!("{{x=\"{value}\"}}"));
+            match kind {
+                0 => format!(
+                    "# TYPE {name}_total counter\n{name}_total{labels} 1{time}\n{name}_total{{y=\"{label}\"}} 2\n\
+                     # TYPE {name}_created gauge\n{name}_created{{y=\"{label}\"}} 1.5e9\n{name}_created{labels} 3"
+                ),
+                1 => format!(
+                    "# TYPE {name} histogram\n{name}_bucket{{le=\"+Inf\",{one}}} 3{time}\n\
+                     {name}_bucket{{{one},le=\"{label}\"}} 1{time}\n{name}_sum{labels} 2.5{time}\n\
+                     {name}_count{labels} 3{time}\n{name}_created{labels} 4"
+                ),
+                _ => format!(
+                    "# TYPE {name} summary\n{name}{{{one},quantile=\"0.{label}\"}} NaN\n{name}_count{labels} 5\n\
+                     {name}_sum{labels} 6\n{name}_created{labels} 7"
+                ),
+            }
+        });
+        let whole = proptest::collection::vec(whole, 0..4);
+        let end = any::<bool>().prop_map(|open| if open { "# EOF".to_owned() } else { String::new() });
+        (whole, lines, end).prop_map(|(whole, lines, end)| {
+            whole.into_iter().chain(lines).chain([end]).map(|line| line + "\n").collect::<String>()
         })
     }
 
