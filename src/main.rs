@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(loaded.to_yaml().as_bytes());
             Ok(())
         }
+        Invocation::Doctor { loaded, upstream_given } => app::doctor(loaded, upstream_given),
         Invocation::Healthcheck { admin } => {
             return match app::healthcheck(admin) {
                 Ok(()) => ExitCode::SUCCESS,

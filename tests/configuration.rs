@@ -75,8 +75,12 @@ const BAD_FILES: &[(&str, &str)] = &[
     ("via: true\nvia: false", "via: given twice; expected once (golden.yaml:2)"),
     ("slos: []", "slos: not built yet in this version; remove the key (golden.yaml:1)"),
     (
-        "saturation:\n  interval: 1s\n  pools: []",
-        "saturation.pools: not built yet in this version; remove the key (golden.yaml:3)",
+        "saturation:\n  backend:\n    cpu_limt: 2",
+        "saturation.backend.cpu_limt: unknown key; did you mean saturation.backend.cpu_limit? (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, prot: 5432}",
+        "saturation.pools[0].prot: unknown key; did you mean saturation.pools[0].port? (golden.yaml:3)",
     ),
     // Shapes.
     ("timeouts: 5s", "timeouts: found \"5s\"; expected a map of keys (golden.yaml:1)"),
@@ -280,6 +284,177 @@ const BAD_FILES: &[(&str, &str)] = &[
         "routes:\n  - path: /f/{id}\n  - path: '/f/{*rest}'",
         "routes[1].path: \"/f/{*rest}\" and \"/f/{id}\" exclude each other; expected templates of which one is more specific (golden.yaml:3)",
     ),
+    // The backend.
+    (
+        "saturation:\n  backend:\n    pid: 0",
+        "saturation.backend.pid: \"0\" is out of range; expected a whole number from 1 to 4194304 or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    pid: nginx",
+        "saturation.backend.pid: \"nginx\" is not a whole number; expected a whole number from 1 to 4194304 or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    pid_file: ''",
+        "saturation.backend.pid_file: \"\" is not a path; expected one such as /run/app.pid, or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    pid_file: app.pid\n    pid: 7",
+        "saturation.backend.pid_file: given beside saturation.backend.pid; expected one of the two, or none for the other (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    cgroup: /a/../b",
+        "saturation.backend.cgroup: \"/a/../b\" is not a cgroup; expected a folder such as /system.slice/app.service, or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    cgroup: app.service",
+        "saturation.backend.cgroup: \"app.service\" is not a cgroup; expected a folder such as /system.slice/app.service, or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    cpu_limit: 1500",
+        "saturation.backend.cpu_limit: \"1500\" is out of range; expected at most 1024 cores, or none; millicores need an m (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    cpu_limit: 1024001m",
+        "saturation.backend.cpu_limit: \"1024001m\" is out of range; expected at most 1024 cores, or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    cpu_limit: 0.0",
+        "saturation.backend.cpu_limit: \"0.0\" is out of range; expected at least 0.001 cores, or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    cpu_limit: 2 cores",
+        "saturation.backend.cpu_limit: \"2 cores\" is not a number of cores; expected cores such as 1.5 or millicores such as 1500m, or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    memory_limit: 512Mi",
+        "saturation.backend.memory_limit: \"512Mi\" is not a size; expected a size such as 512B, 64KiB or 1MB, or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    memory_limit: 0",
+        "saturation.backend.memory_limit: \"0\" is out of range; expected bytes, or a size such as 512B, 64KiB or 1MB, at least 1B, or none (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  backend:\n    memory_limit: 99999999999999999999",
+        "saturation.backend.memory_limit: \"99999999999999999999\" is too large; expected bytes, or a size such as 512B, 64KiB or 1MB, or none (golden.yaml:3)",
+    ),
+    // Pools.
+    (
+        "saturation:\n  pools: {name: db}",
+        "saturation.pools: found a map; expected a list of maps with the keys name, port, address, url, preset, used, idle, limit, waiting, timeouts and labels (golden.yaml:2)",
+    ),
+    (
+        "saturation:\n  pools:\n    - port: 5432",
+        "saturation.pools[0].name: missing; expected a name such as db (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - port: 5432\n      name: a b",
+        "saturation.pools[0].name: \"a b\" is not a name; expected 1 to 64 of the characters A-Z, a-z, 0-9, _, . and - (golden.yaml:4)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, port: 1}\n    - {name: cache, port: 2}\n    - {name: db, port: 3}",
+        "saturation.pools[2].name: \"db\" is the name of saturation.pools[0] too; expected each once (golden.yaml:5)",
+    ),
+    (
+        "saturation:\n  pools:\n    - name: db",
+        "saturation.pools[0]: does not say where the pool is; expected one of port, address and url (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, port: 1, url: 'http://a/'}",
+        "saturation.pools[0]: says twice where the pool is; expected one of port, address and url (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, port: 0}",
+        "saturation.pools[0].port: \"0\" is out of range; expected a whole number from 1 to 65535 (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, address: db.example.com:5432}",
+        "saturation.pools[0].address: \"db.example.com:5432\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090 (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, address: 10.0.0.5:0}",
+        "saturation.pools[0].address: has port 0; expected that of the server (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, port: 5432, limit: ten}",
+        "saturation.pools[0].limit: \"ten\" is not a whole number; expected a whole number from 1 to 100000000 (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - name: db\n      port: 5432\n      preset: hikaricp",
+        "saturation.pools[0].preset: has no meaning without url; remove it (golden.yaml:5)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, url: 'https://127.0.0.1/metrics', preset: hikaricp}",
+        "saturation.pools[0].url: \"https://127.0.0.1/metrics\" uses https, which is not built yet in this version; expected http://HOST:PORT/PATH, for example http://127.0.0.1:8080/metrics (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, url: '127.0.0.1/metrics', preset: hikaricp}",
+        "saturation.pools[0].url: \"127.0.0.1/metrics\" has no scheme; expected http://HOST:PORT/PATH, for example http://127.0.0.1:8080/metrics (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, url: 'http://app:x/metrics', preset: hikaricp}",
+        "saturation.pools[0].url: \"http://app:x/metrics\" has no valid port; expected http://HOST:PORT/PATH, for example http://127.0.0.1:8080/metrics (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, url: 'http://app/pool metrics', preset: hikaricp}",
+        "saturation.pools[0].url: \"http://app/pool metrics\" is not percent-encoded like in a request; expected http://HOST:PORT/PATH, for example http://127.0.0.1:8080/metrics (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, url: 'http://app/', preset: hikari}",
+        "saturation.pools[0].preset: \"hikari\" is not a preset; expected one of hikaricp, tomcat, tomcat-jdbc, go-sql, sqlalchemy, psycopg_pool, node-postgres, pgbouncer, otel (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, url: 'http://app/', idle: /idle}",
+        "saturation.pools[0].used: missing; expected what to read, such as active{pool=\"db\"} or /db/active, or a preset (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - name: db\n      url: http://app/\n      used: /total-/idle +",
+        "saturation.pools[0].used: \"/total-/idle +\" has \" +\" where a + or - with spaces around it belongs; expected series such as active{pool=\"db\"} or JSON pointers such as /db/active, with + or - between them (golden.yaml:5)",
+    ),
+    (
+        "saturation:\n  pools:\n    - name: db\n      url: http://app/\n      preset: hikaricp\n      limit: /max",
+        "saturation.pools[0]: mixes JSON pointers and series; expected one of the two, since it is one page (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - name: db\n      url: http://app/\n      used: /a + b",
+        "saturation.pools[0].used: \"/a + b\" mixes JSON pointers and series; expected one of the two (golden.yaml:5)",
+    ),
+    (
+        "saturation:\n  pools:\n    - {name: db, url: 'http://app/', preset: hikaricp, limit: 0}",
+        "saturation.pools[0].limit: \"0\" is out of range; expected a whole number from 1 to 100000000 or an expression (golden.yaml:3)",
+    ),
+    (
+        "saturation:\n  pools:\n    - name: db\n      url: http://app/\n      preset: hikaricp\n      labels: HikariPool-1",
+        "saturation.pools[0].labels: \"HikariPool-1\" has no = or != after HikariPool; expected labels such as pool=\"db\", with commas between them (golden.yaml:6)",
+    ),
+    (
+        "saturation:\n  pools:\n    - name: db\n      url: http://app/\n      preset: psycopg_pool\n      labels: pool=\"a\"",
+        "saturation.pools[0].labels: has no series to hold for; expected none with JSON pointers (golden.yaml:6)",
+    ),
+    // A command, and the backend's metrics.
+    (
+        "command:\n  restart: sometimes",
+        "command.restart: \"sometimes\" is not a time to restart; expected never, on-failure or always (golden.yaml:2)",
+    ),
+    (
+        "backend_metrics:\n  url: unix:/run/app.sock",
+        "backend_metrics.url: \"unix:/run/app.sock\" has no scheme; expected http://HOST:PORT/PATH, for example http://127.0.0.1:8080/metrics, or none (golden.yaml:2)",
+    ),
+    (
+        "backend_metrics:\n  url: ftp://app/metrics",
+        "backend_metrics.url: \"ftp://app/metrics\" has an unknown scheme; expected http://HOST:PORT/PATH, for example http://127.0.0.1:8080/metrics, or none (golden.yaml:2)",
+    ),
+    (
+        "backend_metrics:\n  include: yes",
+        "backend_metrics.include: \"yes\" is not a boolean; expected true or false (golden.yaml:2)",
+    ),
+    (
+        "backend_metrics:\n  size: 65MiB",
+        "backend_metrics.size: \"65MiB\" is out of range; expected 1KiB to 64MiB (golden.yaml:2)",
+    ),
+    (
+        "backend_metrics:\n  timeout: 0s",
+        "backend_metrics.timeout: \"0s\" is too short; expected more than 0s (golden.yaml:2)",
+    ),
 ];
 
 /// Variables, under a given upstream.
@@ -301,6 +476,16 @@ const BAD_VARIABLES: &[(&str, &str, &str)] = &[
         "probes.paths[1]: \"readyz\" is not a path; expected one that starts with / and is percent-encoded like in a request (environment GOLDEN_PROBES_PATHS)",
     ),
     ("GOLDEN_ROUTES", "/a", "GOLDEN_ROUTES: cannot be set by a variable; put routes into the file"),
+    (
+        "GOLDEN_SATURATION_POOLS",
+        "db",
+        "GOLDEN_SATURATION_POOLS: cannot be set by a variable; put saturation.pools into the file",
+    ),
+    (
+        "GOLDEN_SATURATION_BACKEND_CPU_LIMIT",
+        "2000",
+        "saturation.backend.cpu_limit: \"2000\" is out of range; expected at most 1024 cores, or none; millicores need an m (environment GOLDEN_SATURATION_BACKEND_CPU_LIMIT)",
+    ),
     ("GOLDEN_LEARN_LIMIT", "5", "GOLDEN_LEARN_LIMIT: not built yet in this version; remove the variable"),
     ("GOLDEN_OPENAPI", "x.yaml", "GOLDEN_OPENAPI: not built yet in this version; remove the variable"),
     (
@@ -385,6 +570,20 @@ const BAD_FLAGS: &[(&[&str], &str)] = &[
         &[UPSTREAM, "--config=missing.yaml"],
         "config: cannot read \"missing.yaml\": No such file or directory (os error 2) (flag --config)",
     ),
+    (
+        &[UPSTREAM, "--backend-pid=7", "--backend-pid-file=app.pid"],
+        "saturation.backend.pid_file: given beside saturation.backend.pid; expected one of the two, or none for the other (flag --backend-pid-file)",
+    ),
+    (
+        &[UPSTREAM, "--backend-memory-limit=much"],
+        "saturation.backend.memory_limit: \"much\" is not a size; expected a size such as 512B, 64KiB or 1MB, or none (flag --backend-memory-limit)",
+    ),
+    (
+        &[UPSTREAM, "--restart=always"],
+        "command.restart: has no meaning without a command; expected -- COMMAND ARGS at the end, or no --restart (flag --restart)",
+    ),
+    (&[UPSTREAM, "--"], "--: found no command after it; expected COMMAND ARGS, or no --"),
+    (&[UPSTREAM, "--", "", "x"], "--: found no command after it; expected COMMAND ARGS, or no --"),
     (&[UPSTREAM, "--config=."], "config: cannot read \".\": Is a directory (os error 21) (flag --config)"),
 ];
 
@@ -484,6 +683,20 @@ readiness:
   interval: 1s
 saturation:
   interval: 1s
+  backend:
+    pid: none
+    pid_file: none
+    cgroup: none
+    cpu_limit: none
+    memory_limit: none
+  pools: []
+command:
+  restart: never
+backend_metrics:
+  url: none
+  include: false
+  size: 4MiB
+  timeout: 1s
 forwarded: append
 via: false
 ";
@@ -581,8 +794,7 @@ fn addresses_that_only_look_alike_are_accepted() {
 // === all keys ===
 
 /// Every key, none of them at its default.
-const ALL_KEYS: &str = "\
-upstream: http://[2001:db8::1]:8081
+const ALL_KEYS: &str = r#"upstream: http://[2001:db8::1]:8081
 listen: '[::1]:8001'
 admin: 127.0.0.1:9901
 workers: 3
@@ -616,34 +828,105 @@ routes:
     methods: [GET, PUT]
     buckets: [0.05, 0.1]
   - path: /files/{*rest}
-  - path: '/odd/\"quoted\"\\{{x}}'
+  - path: '/odd/"quoted"\{{x}}'
   - path: /users/{name}
     methods: [POST]
 buckets: [0.33, 34]
 probes:
   paths: [/a-b, '/c:d']
-  user_agents: ['it''s: \"me\"/1.0', '1.10', 'true', '- x', 'a, b']
+  user_agents: ['it''s: "me"/1.0', '1.10', 'true', '- x', 'a, b']
 readiness:
   path: /health?full=1
   interval: 35s
 saturation:
   interval: 36s
+  backend:
+    pid_file: 'it''s "my" app.pid'
+    cgroup: /system.slice/my app.service
+    cpu_limit: 1250m
+    memory_limit: 38MB
+  pools:
+    - name: inferred-anywhere
+      port: 5432
+    - name: inferred.there
+      address: '[2001:db8::2]:5433'
+      limit: 39
+    - name: reported_by_preset
+      url: http://127.0.0.1:8082/actuator/prometheus
+      preset: hikaricp
+    - name: '40'
+      url: http://[::1]/pool
+      used: /total - /idle + 41
+      limit: /a-b/~0é
+    - name: reported
+      url: HTTP://app:8083
+      preset: tomcat
+      used: busy{name!="a\\\"b - c"} + waiting
+      limit: 42
+      waiting: waiting-now
+      labels: zone="x, y", pool="ü"
+command:
+  restart: on-failure
+backend_metrics:
+  url: http://127.0.0.1:8084/metrics
+  include: true
+  size: 43KiB
+  timeout: 44ms
 forwarded:
   trust: [10.0.0.0/8, 'fd00::/8', 192.168.1.1]
 via: true
-";
+"#;
 
 #[test]
 fn what_check_prints_is_accepted_again_and_means_the_same() {
     let first = check(Some(ALL_KEYS), &[], &[]);
     assert_eq!(check(Some(&first), &[], &[]), first);
-    // Every value differs from its default, so every key has a source, sections and items of lists aside.
-    for line in
-        first.lines().filter(|line| !line.ends_with(':') && !line.contains("- path") && !line.starts_with("    "))
-    {
-        let in_policy = line.starts_with("  trust:");
-        assert_eq!(line.ends_with("  # from file"), !in_policy, "{line}");
+    // Every value differs from its default, so every key has a source, sections and what is inside lists aside. The pid
+    // cannot stand beside its file.
+    let mut list = None;
+    for line in first.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if list.is_some_and(|list| indent > list) {
+            continue;
+        }
+        list = line.ends_with(":  # from file").then_some(indent);
+        let by_default = line.ends_with(':') || line.ends_with("pid: none");
+        assert_eq!(line.ends_with("  # from file"), !by_default, "{line}");
     }
+    let with_pid = check(Some("saturation: {backend: {pid: 45}}"), &[], &[UPSTREAM]);
+    assert!(with_pid.contains("\n    pid: 45  # from file\n"), "{with_pid}");
+}
+
+#[test]
+fn check_shows_pools_with_all_that_is_read_for_them() {
+    let shown = check(Some(ALL_KEYS), &[], &[]);
+    let pools = shown.split("  pools:  # from file\n").nth(1).and_then(|rest| rest.split("command:\n").next());
+    let expected = r#"    - name: inferred-anywhere
+      port: 5432
+    - name: inferred.there
+      address: "[2001:db8::2]:5433"
+      limit: 39
+    - name: reported_by_preset
+      url: http://127.0.0.1:8082/actuator/prometheus
+      preset: hikaricp
+      used: hikaricp_connections_active
+      idle: hikaricp_connections_idle
+      limit: hikaricp_connections_max
+      waiting: hikaricp_connections_pending
+      timeouts: hikaricp_connections_timeout_total
+    - name: "40"
+      url: "http://[::1]/pool"
+      used: "/total - /idle + 41"
+      limit: "/a-b/~0é"
+    - name: reported
+      url: HTTP://app:8083
+      preset: tomcat
+      used: "busy{name!=\"a\\\\\\\"b - c\", zone=\"x, y\", pool=\"ü\"} + waiting{zone=\"x, y\", pool=\"ü\"}"
+      idle: "tomcat_threads_current_threads{zone=\"x, y\", pool=\"ü\"} - tomcat_threads_busy_threads{zone=\"x, y\", pool=\"ü\"}"
+      waiting: "waiting-now{zone=\"x, y\", pool=\"ü\"}"
+      limit: 42
+"#;
+    assert_eq!(pools, Some(expected), "{shown}");
 }
 
 #[test]
@@ -677,22 +960,24 @@ fn variables(path: &str, value: &serde_json::Value, variables: &mut Vec<(String,
 }
 
 #[test]
-fn every_key_but_the_routes_is_also_an_environment_variable() {
+fn every_key_but_lists_of_maps_is_also_an_environment_variable() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("golden.yaml");
     std::fs::write(&path, ALL_KEYS.replace(", 'a, b'", "")).expect("write the file");
     let mut by_file = loaded(&["--config", path.to_str().expect("UTF-8")], &[]);
     by_file.config.routes.clear();
+    by_file.config.saturation.pools.clear();
 
     let mut json: serde_json::Value = serde_json::from_str(&by_file.to_json()).expect("JSON");
     json.as_object_mut().expect("a map").remove("routes");
+    json["saturation"].as_object_mut().expect("a map").remove("pools");
     let mut env = Vec::new();
     variables("GOLDEN", &json, &mut env);
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert!(env.contains(&("GOLDEN_TIMEOUTS_CONNECT", "14ms")), "{env:?}");
     assert_eq!(loaded(&[], &env).config, by_file.config);
     // Leaving one out goes back to its default, so the equality above depends on each.
-    for left_out in 0..env.len() {
+    for left_out in (0..env.len()).filter(|index| env[*index].1 != "none") {
         let (mut env, (name, _)) = (env.clone(), env[left_out]);
         env.remove(left_out);
         if name == "GOLDEN_UPSTREAM" {
@@ -705,6 +990,36 @@ fn every_key_but_the_routes_is_also_an_environment_variable() {
 
 // === secrets ===
 
+#[test]
+fn urls_of_pages_and_commands_are_shown_without_their_secrets() {
+    let file = "\
+saturation:
+  pools:
+    - name: db
+      url: http://admin:hunter2@app:8082/pool?token=hunter2
+      used: /used
+backend_metrics:
+  url: http://app/metrics?token=hunter2
+";
+    let args = [UPSTREAM, "--restart=always", "--", "app", "--password=hunter2"];
+    let shown = check(Some(file), &[], &[UPSTREAM]);
+    for line in ["      url: \"http://***@app:8082/pool?***\"\n", "  url: \"http://app/metrics?***\"  # from file\n"] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    // What is shown is a configuration too, with other secrets.
+    assert_eq!(check(Some(&shown.replace("http://127.0.0.1:8080", "http://a")), &[], &[UPSTREAM]), shown);
+
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("golden.yaml");
+    std::fs::write(&path, file).expect("write the file");
+    let loaded = loaded(&[&["--config", path.to_str().expect("UTF-8")], &args[..]].concat(), &[]);
+    assert_eq!(loaded.command.as_ref().map(Vec::len), Some(2));
+    for shown in [loaded.to_yaml(), loaded.to_json(), check(None, &[], &args)] {
+        assert!(!shown.contains("hunter2") && !shown.contains("password"), "{shown}");
+    }
+    assert!(format!("{:?}", loaded.config).contains("hunter2"), "the secrets themselves are kept");
+}
+
 /// A file, variables and arguments.
 type Case<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a [&'a str]);
 
@@ -712,6 +1027,9 @@ type Case<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a [&'a str]);
 fn no_output_shows_a_secret_of_a_url() {
     const URL: &str = "http://admin:hunter2@example.com:8080";
     let in_file = format!("upstream: {URL}\n");
+    let in_pool = format!("saturation: {{pools: [{{name: db, url: '{URL}/ x', used: /a}}]}}");
+    let without_used = format!("saturation: {{pools: [{{name: db, url: '{URL}'}}]}}");
+    let in_metrics = format!("backend_metrics: {{url: '{URL}:x'}}");
     let as_key = format!("{{\"{URL}\": 1}}");
     let broken = format!("upstream: [{URL}\n");
     let query = "http://example.com/?token=hunter2";
@@ -726,6 +1044,10 @@ fn no_output_shows_a_secret_of_a_url() {
         (None, &[("GOLDEN_UPSTREAM", URL)], &["check"]),
         (None, &[("GOLDEN_LISTEN", URL)], &["check", UPSTREAM]),
         (Some(&in_file), &[], &["check"]),
+        (Some(&in_pool), &[], &["check", UPSTREAM]),
+        (Some(&without_used), &[], &["check", UPSTREAM]),
+        (Some(&in_metrics), &[], &["check", UPSTREAM]),
+        (None, &[("GOLDEN_BACKEND_METRICS_URL", "https://admin:hunter2@app")], &["check", UPSTREAM]),
         (Some(&as_key), &[], &["check"]),
         (Some(&broken), &[], &["check"]),
         // clap's own words.
@@ -742,13 +1064,152 @@ fn no_output_shows_a_secret_of_a_url() {
     }
 }
 
+// === what backends are told by ===
+
+#[test]
+fn limits_are_read_as_kubernetes_and_people_write_them() {
+    let hints = |variable: &str, value: &str| loaded(&[UPSTREAM], &[(variable, value)]).config.saturation.backend;
+    for (text, cores) in [("2", 2.0), ("0.25", 0.25), ("1500m", 1.5), ("1m", 0.001), ("1024", 1024.0)] {
+        assert_eq!(hints("GOLDEN_SATURATION_BACKEND_CPU_LIMIT", text).cpu_limit_cores, Some(cores), "{text}");
+    }
+    for (text, bytes) in [("536870912", 512 << 20), ("512MiB", 512 << 20), ("1B", 1), ("1", 1)] {
+        assert_eq!(hints("GOLDEN_SATURATION_BACKEND_MEMORY_LIMIT", text).memory_limit_bytes, Some(bytes), "{text}");
+    }
+}
+
+#[test]
+fn a_relative_pid_file_belongs_to_the_folder_of_who_named_it() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("golden.yaml");
+    std::fs::write(&path, "saturation: {backend: {pid_file: ./run/app.pid}}").expect("write the file");
+    let path = path.to_str().expect("UTF-8");
+    let pid_file = |args: &[&str], env| loaded(&[&[UPSTREAM], args].concat(), env).config.saturation.backend.pid_file;
+    let here = std::env::current_dir().expect("a working folder");
+    let below = |folder: &std::path::Path| Some(folder.join("run/app.pid"));
+    assert_eq!(pid_file(&["--config", path], &[]), below(folder.path()));
+    assert_eq!(pid_file(&["--backend-pid-file=run/app.pid"], &[]), below(&here));
+    assert_eq!(pid_file(&["--config", path], &[("GOLDEN_SATURATION_BACKEND_PID_FILE", "run/app.pid")]), below(&here));
+    assert_eq!(pid_file(&["--config", path, "--backend-pid-file=none", "--backend-pid=7"], &[]), None);
+}
+
+#[test]
+fn at_most_twenty_pools_are_accepted() {
+    let pools = |count: u32| {
+        let pools: String = (1..=count).map(|port| format!("    - {{name: p{port}, port: {port}}}\n")).collect();
+        format!("saturation:\n  pools:\n{pools}")
+    };
+    assert!(check(Some(&pools(20)), &[], &[UPSTREAM]).contains("      port: 20\n"));
+    refused(
+        Some(&pools(21)),
+        &[],
+        &[UPSTREAM],
+        "saturation.pools: found 21 pools; expected at most 20 (golden.yaml:3)",
+    );
+}
+
+#[test]
+fn every_preset_is_a_pool_by_itself() {
+    for preset in [
+        "hikaricp",
+        "tomcat",
+        "tomcat-jdbc",
+        "go-sql",
+        "sqlalchemy",
+        "psycopg_pool",
+        "node-postgres",
+        "pgbouncer",
+        "otel",
+    ] {
+        let file = format!("saturation: {{pools: [{{name: a, url: 'http://app/', preset: {preset}}}]}}");
+        let first = check(Some(&file), &[], &[UPSTREAM]);
+        assert!(first.contains(&format!("      preset: {preset}\n      used: ")), "{first}");
+        assert_eq!(check(Some(&first), &[], &[UPSTREAM]), first);
+    }
+}
+
+// === a command ===
+
+#[test]
+fn a_command_follows_two_dashes_and_keeps_its_own_flags() {
+    let args =
+        [UPSTREAM, "--restart=on-failure", "--", "sh", "-c", "exec app --listen \"$1\"", "check", "--", "--help"];
+    let run = match load(&args, &[]) {
+        Ok(Invocation::Run(loaded)) => loaded,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(run.command, Some(args[3..].iter().map(OsString::from).collect()));
+    assert_eq!(run.reload().expect("good").command, run.command);
+    assert_eq!(run.source("command.restart").map(ToString::to_string), Some("flag --restart".to_owned()));
+    // A word after the dashes is never one of ours.
+    match load(&[UPSTREAM, "--", "demo"], &[]) {
+        Ok(Invocation::Run(loaded)) => assert_eq!(loaded.command, Some(vec!["demo".into()])),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(loaded(&[UPSTREAM], &[("GOLDEN_COMMAND_RESTART", "always")]).command, None);
+
+    // What `check` says does not depend on it.
+    let args = ["check", UPSTREAM, "--workers=3", "--", "app", "--workers=4"];
+    assert_eq!(text(&self::run(None, &[], &args).stdout), DEFAULTS);
+    for (command, args) in [
+        ("demo", &["demo", "--", "app"][..]),
+        ("healthcheck", &["healthcheck", "--admin=127.0.0.1:1", "--", "app"]),
+        ("doctor", &["doctor", UPSTREAM, "--", "app"]),
+        ("doctor", &[UPSTREAM, "doctor", "--", "app"]),
+    ] {
+        let failure = load(args, &[]).expect_err(command);
+        let sentence = format!("--: a command after it has no meaning for {command}; remove it\n");
+        assert_eq!((failure.text, failure.code), (sentence, 2));
+    }
+}
+
+#[test]
+fn a_command_need_not_be_text() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let name = OsString::from_vec(vec![b'/', 0xff]);
+    let args = ["golden-sidecar", UPSTREAM, "--"].iter().map(OsString::from).chain([name.clone()]).collect();
+    match config::load(args, Vec::new()) {
+        Ok(Invocation::Run(loaded)) => assert_eq!(loaded.command, Some(vec![name])),
+        other => panic!("{other:?}"),
+    }
+}
+
 // === the other commands ===
+
+#[test]
+fn doctor_needs_no_upstream_but_everything_else_in_order() {
+    let doctor = |args: &[&str], env: &[(&str, &str)]| match load(&[&["doctor"], args].concat(), env) {
+        Ok(Invocation::Doctor { loaded, upstream_given }) => (loaded.config.upstream.to_string(), upstream_given),
+        other => panic!("{args:?} gave {other:?}"),
+    };
+    assert_eq!(doctor(&[], &[]), ("http://127.0.0.1:8080".to_owned(), false));
+    assert_eq!(doctor(&["--upstream=http://app"], &[]), ("http://app:80".to_owned(), true));
+    assert_eq!(doctor(&[], &[("GOLDEN_UPSTREAM", "http://app")]), ("http://app:80".to_owned(), true));
+    for (args, sentence) in [
+        (
+            &["doctor", "--workers=0"][..],
+            "workers: \"0\" is out of range; expected a whole number from 1 to 1024 or auto (flag --workers)\n",
+        ),
+        (
+            &["doctor", "--upstream=app"],
+            "upstream: \"app\" has no scheme; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)\n",
+        ),
+        (
+            &["doctor", "--listen=127.0.0.1:8080"],
+            "upstream: \"http://127.0.0.1:8080\" is our own listen address (127.0.0.1:8080), so requests would go round in a loop; expected the backend's\n",
+        ),
+    ] {
+        let failure = load(args, &[]).expect_err("a mistake");
+        assert_eq!((failure.text.as_str(), failure.code), (sentence, 2));
+    }
+}
 
 #[test]
 fn help_and_version_go_to_standard_output_and_wrong_usage_to_standard_error() {
     for (args, code, stream, words) in [
         (&["--help"][..], 0, Stream::Out, "--upstream-connections"),
+        (&["--help"], 0, Stream::Out, "[-- COMMAND ARGS...]"),
         (&["check", "--help"], 0, Stream::Out, "--drain-grace"),
+        (&["doctor", "--help"], 0, Stream::Out, "--backend-cpu-limit"),
         (&["--version"], 0, Stream::Out, env!("CARGO_PKG_VERSION")),
         (&["--colour"], 2, Stream::Error, "'--colour'"),
         (&["--upstream"], 2, Stream::Error, "'--upstream <URL>'"),
@@ -869,6 +1330,11 @@ fn yaml_like() -> impl Strategy<Value = String> {
         "listen",
         "probes",
         "paths",
+        "saturation",
+        "pools",
+        "name",
+        "url",
+        "used",
         "via",
         "<<",
         "x",
@@ -900,6 +1366,31 @@ fn yaml_like() -> impl Strategy<Value = String> {
 fn template_like() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec!["/", "a", "b", "{", "}", "{x}", "{y}", "{*r}", "{{", "}}", "*", "-"]);
     prop::collection::vec(piece, 0..8).prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
+/// An expression or labels out of pieces that readers trip over.
+fn expression_like() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "a",
+        "b{c=\"d\"}",
+        "e=\"f\"",
+        ", ",
+        " + ",
+        " - ",
+        "-",
+        "/g",
+        "/h i",
+        "~0",
+        "7",
+        "\"",
+        "\\",
+        "{",
+        "}",
+        "é",
+        "\u{a0}",
+        "'",
+    ]);
+    prop::collection::vec(piece, 1..6).prop_map(|pieces| pieces.concat())
 }
 
 /// Loads a file with this text; a refusal must be one line with code 2.
@@ -941,8 +1432,16 @@ proptest! {
     }
 
     #[test]
+    fn any_expressions_are_accepted_or_refused_on_one_line(used in expression_like(), labels in expression_like()) {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        let pool = format!("name: a, url: 'http://a/', used: {}", quoted(&used));
+        load_text(&format!("saturation: {{pools: [{{{pool}}}]}}\n"))?;
+        load_text(&format!("saturation: {{pools: [{{{pool}, labels: {}}}]}}\n", quoted(&labels)))?;
+    }
+
+    #[test]
     fn any_text_as_a_value_is_accepted_or_refused_on_one_line(value in any::<String>()) {
-        for name in ["GOLDEN_UPSTREAM", "GOLDEN_LISTEN", "GOLDEN_BUCKETS", "GOLDEN_FORWARDED_TRUST", "GOLDEN_READINESS_PATH"] {
+        for name in ["GOLDEN_UPSTREAM", "GOLDEN_LISTEN", "GOLDEN_BUCKETS", "GOLDEN_FORWARDED_TRUST", "GOLDEN_READINESS_PATH", "GOLDEN_SATURATION_BACKEND_PID_FILE", "GOLDEN_SATURATION_BACKEND_CGROUP", "GOLDEN_SATURATION_BACKEND_CPU_LIMIT", "GOLDEN_SATURATION_BACKEND_MEMORY_LIMIT", "GOLDEN_BACKEND_METRICS_URL"] {
             if let Err(failure) = load(&[], &[("GOLDEN_UPSTREAM", "http://a"), (name, &value)]) {
                 prop_assert!(!failure.text.trim_end_matches('\n').contains(char::is_control), "{:?}", failure.text);
             }

@@ -98,19 +98,17 @@ fn the_scrape_snippet_is_a_prometheus_configuration() {
 fn the_configuration_table_has_every_key_with_its_default() {
     let output = golden(&["check", "--upstream", "http://127.0.0.1:8080"], &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
     let mut defaults = BTreeMap::new();
-    let mut section = String::new();
-    for line in text(&output.stdout).lines() {
+    // The sections that a line is in, by its indentation.
+    let mut sections: Vec<&str> = Vec::new();
+    for line in shown.lines() {
         let line = line.split("  #").next().unwrap_or(line);
         let (key, value) = line.split_once(':').unwrap_or_else(|| panic!("no key in {line:?}"));
-        match (key.strip_prefix("  "), value.trim()) {
-            (None, "") => section = format!("{key}."),
-            (None, value) => {
-                defaults.insert(key.to_owned(), value.to_owned());
-            }
-            (Some(key), value) => {
-                defaults.insert(format!("{section}{key}"), value.to_owned());
-            }
+        sections.truncate((key.len() - key.trim_start().len()) / 2);
+        sections.push(key.trim_start());
+        if !value.is_empty() {
+            defaults.insert(sections.join("."), value.trim().to_owned());
         }
     }
     // Two rows are not lines of that output: what has no default, and the other form of `forwarded`.
@@ -123,8 +121,8 @@ fn the_configuration_table_has_every_key_with_its_default() {
 
 #[test]
 fn every_variable_and_flag_of_the_table_sets_its_key() {
-    // A value that no key takes: the mistake names the key and who gave the value.
-    const NOTHING: &str = "é";
+    // A value that no key takes, not even one that is a path: the mistake names the key and who gave the value.
+    const NOTHING: &str = "é\u{7}";
     let mut flags = BTreeSet::from(["--config", "--help", "--version"].map(String::from));
     for row in rows("key") {
         let (key, variable, flag) = (plain(&row[0]), plain(&row[2]), plain(&row[3]));
@@ -158,13 +156,34 @@ fn every_variable_and_flag_of_the_table_sets_its_key() {
 }
 
 #[test]
-fn the_example_file_is_accepted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("golden.yaml");
-    std::fs::write(&file, yaml("upstream:")).expect("a file");
-    let output = golden(&["check", "--config", &file.to_string_lossy()], &[]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("/users/{id}"), "{}", text(&output.stdout));
+fn the_example_files_are_accepted() {
+    for (start, expected) in [("upstream:", "/users/{id}"), ("saturation:", "hikaricp_connections_active")] {
+        let shown = checked(&yaml(start));
+        assert!(shown.contains(expected), "{shown}");
+    }
+}
+
+#[test]
+fn the_table_of_presets_is_what_check_shows() {
+    let mut told = Vec::new();
+    for row in rows("preset") {
+        let (preset, page) = (plain(&row[0]), &row[1]);
+        told.push(preset.to_owned());
+        let shown = checked(&format!("saturation: {{pools: [{{name: a, url: 'http://a:1/', preset: {preset}}}]}}"));
+        // What is shown for the pool, and what the row says of it.
+        for key in ["idle", "limit", "waiting", "timeouts"] {
+            assert_eq!(shown.contains(&format!("\n      {key}: ")), row[2].contains(key), "{preset} {key}: {shown}");
+        }
+        let json = shown.contains("\n      used: \"/") || shown.contains("\n      used: /");
+        assert_eq!(page.contains("JSON"), json, "{preset}: {shown}");
+    }
+    let (_folder, file) = written("saturation: {pools: [{name: a, url: 'http://a/', preset: b}]}");
+    let unknown = golden(&["check", "--config", &file, "--upstream", "http://a:1"], &[]);
+    assert!(
+        text(&unknown.stderr).contains(&format!("expected one of {} (", told.join(", "))),
+        "{}",
+        text(&unknown.stderr)
+    );
 }
 
 // === The rest ===
@@ -390,6 +409,24 @@ fn names_in(query: &str) -> Used {
 /// Runs the program to its end, with these variables of ours and no others.
 fn golden(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     program().args(arguments).envs(variables.iter().copied()).output().expect("the program runs")
+}
+
+/// What `check` prints for a file with this content.
+fn checked(content: &str) -> String {
+    let (_folder, file) = written(content);
+    let upstream = if content.starts_with("upstream:") { "" } else { "http://127.0.0.1:8080" };
+    let output = golden(&["check", "--config", &file], &[("GOLDEN_UPSTREAM", upstream)]);
+    assert!(output.status.success(), "{}\n{content}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// A file with this content, and the folder that it lives in.
+fn written(content: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("golden.yaml");
+    std::fs::write(&file, content).expect("a file");
+    let file = file.to_string_lossy().into_owned();
+    (folder, file)
 }
 
 /// Lets promtool look at a file with this content.

@@ -12,9 +12,13 @@ const AFTER_HELP: &str = "Every key of the file is also an environment variable:
 for example GOLDEN_TIMEOUTS_CONNECT=1s. A flag wins over the environment, the environment over the file.\n\
 Durations have a unit (250ms, 5s, 2m), sizes too (64KiB, 1MB).";
 
+/// clap's own line would call both the program behind the dashes and ours a command.
+const USAGE: &str = "golden-sidecar --upstream URL [OPTIONS] [-- COMMAND ARGS...]\n       \
+golden-sidecar demo|check|doctor|healthcheck [OPTIONS]";
+
 /// A reverse proxy beside any HTTP service that measures the four golden signals per route.
 #[derive(Debug, Parser)]
-#[command(name = "golden-sidecar", bin_name = "golden-sidecar", version, after_help = AFTER_HELP)]
+#[command(name = "golden-sidecar", bin_name = "golden-sidecar", version, after_help = AFTER_HELP, override_usage = USAGE)]
 struct CommandLine {
     #[command(flatten)]
     flags: Flags,
@@ -28,6 +32,8 @@ enum Command {
     Demo(DemoFlags),
     /// Check the configuration and print the effective one, with the source of each value
     Check(Box<Flags>),
+    /// Say what can be measured here and what cannot, and why
+    Doctor(Box<Flags>),
     /// Exit 0 when /readyz of the local sidecar says ready
     Healthcheck(HealthcheckFlags),
 }
@@ -74,6 +80,27 @@ pub(super) struct Flags {
     /// Then: time for requests in flight, before they are cut [default: 30s]
     #[arg(long, value_name = "DURATION")]
     drain_timeout: Option<String>,
+    /// Process id of the backend [default: whoever listens on the upstream's port, or COMMAND]
+    #[arg(long, value_name = "PID|none")]
+    backend_pid: Option<String>,
+    /// File that holds that process id
+    #[arg(long, value_name = "FILE|none")]
+    backend_pid_file: Option<String>,
+    /// Folder of the backend's cgroup
+    #[arg(long, value_name = "FOLDER|none")]
+    backend_cgroup: Option<String>,
+    /// CPUs that the backend may use, such as 1.5 or 1500m [default: what its cgroup says]
+    #[arg(long, value_name = "CORES|none")]
+    backend_cpu_limit: Option<String>,
+    /// Memory that the backend may use, such as 512MiB, or bytes [default: what its cgroup says]
+    #[arg(long, value_name = "SIZE|none")]
+    backend_memory_limit: Option<String>,
+    /// When COMMAND ends: never, on-failure or always start it again [default: never]
+    #[arg(long, value_name = "WHEN")]
+    restart: Option<String>,
+    /// The backend as a child of the sidecar: what to start, after two dashes
+    #[arg(last = true, value_name = "COMMAND ARGS")]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]
@@ -87,6 +114,9 @@ struct DemoFlags {
     /// Address of the admin endpoints [default: 127.0.0.1:9900]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
+    /// Taken only to be refused with a sentence.
+    #[arg(last = true, hide = true)]
+    command: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]
@@ -97,6 +127,9 @@ struct HealthcheckFlags {
     /// YAML file that names the address [environment: GOLDEN_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Taken only to be refused with a sentence.
+    #[arg(last = true, hide = true)]
+    command: Vec<OsString>,
 }
 
 /// What the command line asks for. Every command carries the flags that hold for it.
@@ -104,6 +137,7 @@ struct HealthcheckFlags {
 pub(super) enum Asked {
     Run(Flags),
     Check(Flags),
+    Doctor(Flags),
     Demo { run_for: Option<String>, flags: Flags },
     Healthcheck(Flags),
 }
@@ -133,25 +167,38 @@ pub(super) fn parse(args: &[OsString]) -> Result<Asked, Failure> {
     let asked = match command {
         None => Asked::Run(flags),
         Some(Command::Check(after)) => Asked::Check(flags.and(*after)?),
-        Some(Command::Demo(DemoFlags { run_for, listen, admin })) => {
-            let flags = flags.and(Flags { listen, admin, ..Flags::default() })?;
+        Some(Command::Doctor(after)) => {
+            let flags = flags.and(*after)?;
+            flags.without_command("doctor")?;
+            Asked::Doctor(flags)
+        }
+        Some(Command::Demo(DemoFlags { run_for, listen, admin, command })) => {
+            let flags = flags.and(Flags { listen, admin, command, ..Flags::default() })?;
             flags.only(&["listen", "admin"], "demo")?;
+            flags.without_command("demo")?;
             Asked::Demo { run_for, flags }
         }
-        Some(Command::Healthcheck(HealthcheckFlags { admin, config })) => {
-            let flags = flags.and(Flags { admin, config, ..Flags::default() })?;
+        Some(Command::Healthcheck(HealthcheckFlags { admin, config, command })) => {
+            let flags = flags.and(Flags { admin, config, command, ..Flags::default() })?;
             flags.only(&["admin"], "healthcheck")?;
+            flags.without_command("healthcheck")?;
             Asked::Healthcheck(flags)
         }
     };
+    let (Asked::Run(flags) | Asked::Check(flags)) = &asked else { return Ok(asked) };
+    let dashes = args.iter().any(|arg| arg == "--");
+    if dashes && flags.command.first().is_none_or(|program| program.is_empty()) {
+        // A variable of the caller's that is empty, most likely.
+        return Err(ConfigError::new("--", "found no command after it; expected COMMAND ARGS, or no --", None).into());
+    }
     Ok(asked)
 }
 
 // === impl Flags ===
 
 impl Flags {
-    /// The key that each flag sets, the flag, and its value. `--config` is no key.
-    pub fn values(&self) -> [(&'static str, &'static str, Option<&str>); 12] {
+    /// The key that each flag sets, the flag, and its value. `--config` is no key, and the command is none either.
+    pub fn values(&self) -> [(&'static str, &'static str, Option<&str>); 18] {
         let Flags {
             upstream,
             listen,
@@ -166,6 +213,13 @@ impl Flags {
             head_timeout,
             drain_grace,
             drain_timeout,
+            backend_pid,
+            backend_pid_file,
+            backend_cgroup,
+            backend_cpu_limit,
+            backend_memory_limit,
+            restart,
+            command: _,
         } = self;
         [
             ("upstream", "--upstream", upstream.as_deref()),
@@ -180,6 +234,12 @@ impl Flags {
             ("timeouts.head", "--head-timeout", head_timeout.as_deref()),
             ("drain.grace", "--drain-grace", drain_grace.as_deref()),
             ("drain.timeout", "--drain-timeout", drain_timeout.as_deref()),
+            ("saturation.backend.pid", "--backend-pid", backend_pid.as_deref()),
+            ("saturation.backend.pid_file", "--backend-pid-file", backend_pid_file.as_deref()),
+            ("saturation.backend.cgroup", "--backend-cgroup", backend_cgroup.as_deref()),
+            ("saturation.backend.cpu_limit", "--backend-cpu-limit", backend_cpu_limit.as_deref()),
+            ("saturation.backend.memory_limit", "--backend-memory-limit", backend_memory_limit.as_deref()),
+            ("command.restart", "--restart", restart.as_deref()),
         ]
     }
 
@@ -209,6 +269,14 @@ impl Flags {
             head_timeout: self.head_timeout.or(after.head_timeout),
             drain_grace: self.drain_grace.or(after.drain_grace),
             drain_timeout: self.drain_timeout.or(after.drain_timeout),
+            backend_pid: self.backend_pid.or(after.backend_pid),
+            backend_pid_file: self.backend_pid_file.or(after.backend_pid_file),
+            backend_cgroup: self.backend_cgroup.or(after.backend_cgroup),
+            backend_cpu_limit: self.backend_cpu_limit.or(after.backend_cpu_limit),
+            backend_memory_limit: self.backend_memory_limit.or(after.backend_memory_limit),
+            restart: self.restart.or(after.restart),
+            // Nothing can follow the command, so it stands after.
+            command: if after.command.is_empty() { self.command } else { after.command },
         })
     }
 
@@ -221,6 +289,14 @@ impl Flags {
             }
             None => Ok(()),
         }
+    }
+
+    /// Refuses a command for what starts none.
+    fn without_command(&self, what: &str) -> Result<(), ConfigError> {
+        if self.command.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::new("--", format!("a command after it has no meaning for {what}; remove it"), None))
     }
 
     /// The value of one flag and its source.

@@ -7,6 +7,8 @@
 //! | `yaml.rs` | YAML text as a tree with line numbers; the one file that names the library |
 //! | `raw.rs` | the file, the environment and the flags: everything optional, unknown keys refused |
 //! | `units.rs` | durations and sizes with their unit, both ways |
+//! | `expression.rs` | which numbers of a metrics page make up one of a pool |
+//! | `presets.rs` | expressions for well-known pools |
 //! | `resolve.rs` | flag > environment > file > default, range checks, units |
 //! | `show.rs` | the effective configuration, in the shape of the file, secrets redacted |
 //! | `error.rs` | one sentence per mistake: key, what was found, what is accepted |
@@ -23,6 +25,8 @@ use crate::labels::Method;
 
 mod cli;
 mod error;
+mod expression;
+mod presets;
 mod raw;
 mod resolve;
 mod show;
@@ -220,7 +224,7 @@ pub enum PoolKind {
     },
     /// The backend's own metrics.
     Reported {
-        /// Where they are: Prometheus text, or JSON. May hold a secret: shown through [`error::redact`] only.
+        /// Where they are: Prometheus text, or JSON. May hold a secret: shown through `error::redact` only.
         url: String,
         /// Name of the preset that filled the selectors; shown by `check`.
         preset: Option<String>,
@@ -321,6 +325,13 @@ pub enum Invocation {
     Run(Loaded),
     /// Print the effective configuration.
     Check(Loaded),
+    /// Say what can be measured here.
+    Doctor {
+        /// Under this configuration.
+        loaded: Loaded,
+        /// Whether an upstream was given; else it is the one of the examples.
+        upstream_given: bool,
+    },
     /// Run the demonstration.
     Demo {
         /// Stop after this time; `None`: run until interrupted.
@@ -344,6 +355,8 @@ pub struct Loaded {
     pub config: Config,
     /// The file that took part, as it was named.
     pub file: Option<PathBuf>,
+    /// What to start as the backend: program and arguments, never empty. It may hold secrets, so it is not shown.
+    pub command: Option<Vec<OsString>>,
     flags: cli::Flags,
     /// Our variables only, so that nobody else's secrets are held.
     environment: Vec<(String, String)>,
@@ -358,11 +371,21 @@ pub struct Loaded {
 /// The text, stream and exit code to end with: code 0 for `--help` and `--version`, 2 for mistakes.
 pub fn load(args: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Result<Invocation, Failure> {
     match cli::parse(&args)? {
-        cli::Asked::Run(flags) => Ok(Invocation::Run(Loaded::read(flags, our_variables(env)?)?)),
-        cli::Asked::Check(flags) => Ok(Invocation::Check(Loaded::read(flags, our_variables(env)?)?)),
+        cli::Asked::Run(flags) => Ok(Invocation::Run(Loaded::read(flags, our_variables(env)?, None)?)),
+        cli::Asked::Check(flags) => Ok(Invocation::Check(Loaded::read(flags, our_variables(env)?, None)?)),
+        cli::Asked::Doctor(flags) => {
+            let loaded = Loaded::read(flags, our_variables(env)?, Some(doctors_upstream()))?;
+            let upstream_given = loaded.sources.contains_key("upstream");
+            Ok(Invocation::Doctor { loaded, upstream_given })
+        }
         cli::Asked::Demo { run_for, flags } => Ok(demo(run_for, &flags, &our_variables(env)?)?),
         cli::Asked::Healthcheck(flags) => Ok(healthcheck(&flags, &our_variables(env)?)?),
     }
+}
+
+/// The backend that the doctor looks for when nobody names one: that of all our examples.
+fn doctors_upstream() -> Upstream {
+    Upstream { host: Ipv4Addr::LOCALHOST.to_string(), port: 8080 }
 }
 
 /// The demonstration stays on loopback and reads no file; of the environment it takes the two addresses only.
@@ -477,7 +500,12 @@ fn our_variables(env: Vec<(OsString, OsString)>) -> Result<Vec<(String, String)>
 // === impl Loaded ===
 
 impl Loaded {
-    fn read(flags: cli::Flags, environment: Vec<(String, String)>) -> Result<Loaded, ConfigError> {
+    /// `upstream`: the backend if nobody names one; `None`: then that is a mistake.
+    fn read(
+        flags: cli::Flags,
+        environment: Vec<(String, String)>,
+        upstream: Option<Upstream>,
+    ) -> Result<Loaded, ConfigError> {
         let mut raw = raw::Raw::default();
         let file = file_of(&flags, &environment);
         if let Some((path, source)) = &file {
@@ -492,8 +520,18 @@ impl Loaded {
                 raw.set_flag(path, flag, value)?;
             }
         }
-        let resolve::Resolved { config, sources, workers_auto } = resolve::resolve(raw, available_cores())?;
-        Ok(Loaded { config, file: file.map(|(path, _)| path), flags, environment, sources, workers_auto })
+        let file = file.map(|(path, _)| path);
+        let around =
+            resolve::Around { cores: available_cores(), upstream, folders: resolve::Folders::around(file.as_deref()) };
+        let resolve::Resolved { config, sources, workers_auto } = resolve::resolve(raw, around)?;
+        let command = Some(flags.command.clone()).filter(|command| !command.is_empty());
+        if let Some((_, source)) = flags.value("command.restart")
+            && command.is_none()
+        {
+            let problem = "has no meaning without a command; expected -- COMMAND ARGS at the end, or no --restart";
+            return Err(ConfigError::new("command.restart", problem, Some(source)));
+        }
+        Ok(Loaded { config, file, command, flags, environment, sources, workers_auto })
     }
 
     /// Reads the file again, under the same flags and variables. What is running is not touched.
@@ -501,7 +539,7 @@ impl Loaded {
     /// # Errors
     /// The first mistake.
     pub fn reload(&self) -> Result<Loaded, ConfigError> {
-        Loaded::read(self.flags.clone(), self.environment.clone())
+        Loaded::read(self.flags.clone(), self.environment.clone(), None)
     }
 
     /// The effective configuration in the shape of the file, with the source behind each value that is not a default.
@@ -520,6 +558,16 @@ impl Loaded {
     #[must_use]
     pub fn source(&self, key: &str) -> Option<&Source> {
         self.sources.get(key)
+    }
+}
+
+impl resolve::Folders {
+    /// The working folder, and that of the file.
+    fn around(file: Option<&Path>) -> resolve::Folders {
+        // Without an answer (it was removed), what is relative stays so.
+        let working = std::env::current_dir().unwrap_or_default();
+        let file = file.and_then(Path::parent).map_or_else(PathBuf::new, |parent| working.join(parent));
+        resolve::Folders { working, file }
     }
 }
 

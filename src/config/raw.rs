@@ -18,7 +18,7 @@ pub(super) const FILE_VARIABLE: &str = "GOLDEN_CONFIG";
 
 /// Keys of the contract that this version does not build. They get a sentence of their own, since "unknown" would
 /// send their user looking for a typing mistake.
-const NOT_BUILT: [&str; 6] = ["openapi", "learn", "slos", "implicit_errors", "saturation.backend", "saturation.pools"];
+const NOT_BUILT: [&str; 4] = ["openapi", "learn", "slos", "implicit_errors"];
 
 /// A value and where it was given.
 #[derive(Clone, Debug)]
@@ -33,8 +33,8 @@ pub(super) type Scalar = Option<Given<String>>;
 /// A list of texts. In a variable the items are separated by commas.
 pub(super) type Texts = Option<Given<Vec<Given<String>>>>;
 
-/// The declared routes; they can be given in the file only.
-pub(super) type RawRoutes = Option<Given<Vec<Given<RawRoute>>>>;
+/// A list of maps, such as the declared routes; it can be given in the file only.
+pub(super) type Maps<T> = Option<Given<Vec<Given<T>>>>;
 
 /// The policy for `X-Forwarded-*`: a word, or a list of networks.
 #[derive(Clone, Debug)]
@@ -108,8 +108,9 @@ section! {
     /// The whole configuration.
     Raw {
         upstream: Scalar, listen: Scalar, admin: Scalar, workers: Scalar, timeouts: RawTimeouts, limits: RawLimits,
-        drain: RawDrain, routes: RawRoutes, buckets: Texts, probes: RawProbes, readiness: RawReadiness,
-        saturation: RawSaturation, forwarded: Option<Given<RawPolicy>>, via: Scalar,
+        drain: RawDrain, routes: Maps<RawRoute>, buckets: Texts, probes: RawProbes, readiness: RawReadiness,
+        saturation: RawSaturation, command: RawCommand, backend_metrics: RawBackendMetrics,
+        forwarded: Option<Given<RawPolicy>>, via: Scalar,
     }
 }
 
@@ -152,7 +153,30 @@ section! {
 
 section! {
     /// `saturation`.
-    RawSaturation { interval: Scalar }
+    RawSaturation { interval: Scalar, backend: RawBackend, pools: Maps<RawPool> }
+}
+
+section! {
+    /// `saturation.backend`.
+    RawBackend { pid: Scalar, pid_file: Scalar, cgroup: Scalar, cpu_limit: Scalar, memory_limit: Scalar }
+}
+
+section! {
+    /// An entry of `saturation.pools`.
+    RawPool {
+        name: Scalar, port: Scalar, address: Scalar, url: Scalar, preset: Scalar, used: Scalar, idle: Scalar,
+        limit: Scalar, waiting: Scalar, timeouts: Scalar, labels: Scalar,
+    }
+}
+
+section! {
+    /// `command`.
+    RawCommand { restart: Scalar }
+}
+
+section! {
+    /// `backend_metrics`.
+    RawBackendMetrics { url: Scalar, include: Scalar, size: Scalar, timeout: Scalar }
 }
 
 // === impl Raw ===
@@ -266,17 +290,15 @@ impl Part for Texts {
     }
 }
 
-impl Part for RawRoutes {
+impl<T: Part + Default> Part for Maps<T> {
     fn read(&mut self, path: &str, node: &Node, file: &Arc<str>) -> Result<(), ConfigError> {
-        let mut routes = Vec::new();
-        for (index, node) in
-            items(path, node, file, "a list of maps with the keys path, methods and buckets")?.iter().enumerate()
-        {
-            let mut route = RawRoute::default();
-            route.read(&format!("{path}[{index}]"), node, file)?;
-            routes.push(Given { value: route, source: at(file, node) });
+        let mut maps = Vec::new();
+        for (index, node) in items(path, node, file, &list_of_maps::<T>())?.iter().enumerate() {
+            let mut map = T::default();
+            map.read(&format!("{path}[{index}]"), node, file)?;
+            maps.push(Given { value: map, source: at(file, node) });
         }
-        *self = Some(Given { value: routes, source: at(file, node) });
+        *self = Some(Given { value: maps, source: at(file, node) });
         Ok(())
     }
 
@@ -286,6 +308,17 @@ impl Part for RawRoutes {
 
     fn keys(path: &str, keys: &mut Vec<Key>) {
         keys.push(Key { path: path.to_owned(), variable: false });
+    }
+}
+
+/// What is expected of a list of maps, for a sentence.
+fn list_of_maps<T: Part>() -> String {
+    let mut keys = Vec::new();
+    T::keys("", &mut keys);
+    let names: Vec<&str> = keys.iter().map(|key| key.path.as_str()).collect();
+    match names.split_last() {
+        Some((last, others)) => format!("a list of maps with the keys {} and {last}", others.join(", ")),
+        None => "a list of maps".to_owned(),
     }
 }
 

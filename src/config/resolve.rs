@@ -1,21 +1,24 @@
 //! From what was given to what the program sees: defaults, units, ranges, and combinations that cannot work. No side
-//! effect, nothing read from outside: the number of cores comes in as an argument.
+//! effect, nothing read from outside: what must be known of the world comes in as an argument.
 //!
 //! Structs are taken apart by name without `..`, so a new key does not compile until it is used.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{ConfigError, Source, found};
+use super::expression::{self, Format};
+use super::presets;
 use super::raw::{
-    Given, Raw, RawDrain, RawLimits, RawPolicy, RawProbes, RawReadiness, RawRoute, RawRoutes, RawSaturation,
-    RawTimeouts, Scalar,
+    Given, Maps, Raw, RawBackend, RawBackendMetrics, RawCommand, RawDrain, RawLimits, RawPolicy, RawPool, RawProbes,
+    RawReadiness, RawRoute, RawSaturation, RawTimeouts, Scalar,
 };
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{
-    Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Forwarded, Limits, Network, Probes, Readiness, RouteTemplate,
-    Saturation, Timeouts, Upstream,
+    BackendHints, BackendMetrics, Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Expression, Forwarded, Limits, Network,
+    Pool, PoolKind, PoolSelectors, Probes, Readiness, Restart, RouteTemplate, Saturation, Timeouts, Upstream,
 };
 use crate::labels::Method;
 
@@ -39,6 +42,20 @@ const BUCKETS_MAX: usize = 100;
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Gauges older than this mislead.
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// The kernel's own bound on process ids (PID_MAX_LIMIT of 64-bit systems).
+const PID_MAX: usize = 4 << 20;
+/// A millicore, the smallest step that Kubernetes knows.
+const CORES_MIN: f64 = 0.001;
+/// Beyond any machine; and small enough to notice millicores that lack their unit.
+const CORES_MAX: f64 = 1024.0;
+/// Each pool is some ten series, and each reported one a request per interval.
+const POOLS_MAX: usize = 20;
+/// A label value that people read.
+const POOL_NAME_CHARS_MAX: usize = 64;
+/// A page below it holds a handful of series.
+const PAGE_BYTES_MIN: u64 = 1 << 10;
+/// The page is held in memory while it is joined to ours.
+const PAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// The checked configuration and what `check` tells about it.
 #[derive(Clone, Debug)]
@@ -53,11 +70,31 @@ pub(super) struct Resolved {
 /// Sources by key.
 pub(super) type Sources = BTreeMap<&'static str, Source>;
 
+/// What resolving must know of the world.
+#[derive(Clone, Debug)]
+pub(super) struct Around {
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// The backend if nobody names one; `None`: then that is a mistake.
+    pub upstream: Option<Upstream>,
+    /// Where relative paths begin.
+    pub folders: Folders,
+}
+
+/// Where relative paths begin. Absolute, so that a path means the same wherever it is written down again.
+#[derive(Clone, Debug)]
+pub(super) struct Folders {
+    /// For flags and variables: the working folder.
+    pub working: PathBuf,
+    /// For the file: its own folder.
+    pub file: PathBuf,
+}
+
 /// Checks everything.
 ///
 /// # Errors
 /// The first mistake.
-pub(super) fn resolve(raw: Raw, cores: usize) -> Result<Resolved, ConfigError> {
+pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError> {
     let Raw {
         upstream,
         listen,
@@ -71,19 +108,27 @@ pub(super) fn resolve(raw: Raw, cores: usize) -> Result<Resolved, ConfigError> {
         probes,
         readiness,
         saturation,
+        command,
+        backend_metrics,
         forwarded,
         via,
     } = raw;
     let mut keys = Keys::default();
 
-    let Some(upstream) = upstream else {
-        let problem = "missing; expected http://HOST:PORT, given as --upstream, GOLDEN_UPSTREAM or a key of the file";
-        return Err(ConfigError::new("upstream", problem, None));
+    let upstream_source = upstream.as_ref().map(|given| given.source.clone());
+    let upstream = match (upstream, around.upstream) {
+        (Some(given), _) => {
+            // It has no default, so its source is always worth telling.
+            keys.sources.insert("upstream", given.source.clone());
+            checked("upstream", given, parse_upstream)?
+        }
+        (None, Some(upstream)) => upstream,
+        (None, None) => {
+            let problem =
+                "missing; expected http://HOST:PORT, given as --upstream, GOLDEN_UPSTREAM or a key of the file";
+            return Err(ConfigError::new("upstream", problem, None));
+        }
     };
-    // It has no default, so its source is always worth telling.
-    keys.sources.insert("upstream", upstream.source.clone());
-    let upstream_source = upstream.source.clone();
-    let upstream = checked("upstream", upstream, parse_upstream)?;
     let defaults = Config::with_defaults(upstream.clone());
 
     let listen_source = listen.as_ref().map(|given| given.source.clone());
@@ -97,7 +142,7 @@ pub(super) fn resolve(raw: Raw, cores: usize) -> Result<Resolved, ConfigError> {
                 "{} is our own {key} address ({address}), so requests would go round in a loop; expected the backend's",
                 found(&upstream.to_string())
             );
-            return Err(ConfigError::new("upstream", problem, Some(upstream_source)));
+            return Err(ConfigError::new("upstream", problem, upstream_source));
         }
     }
 
@@ -110,7 +155,7 @@ pub(super) fn resolve(raw: Raw, cores: usize) -> Result<Resolved, ConfigError> {
         upstream,
         listen,
         admin,
-        workers: workers.unwrap_or(cores.max(1)),
+        workers: workers.unwrap_or(around.cores.max(1)),
         timeouts: resolve_timeouts(&mut keys, timeouts, defaults.timeouts)?,
         limits: resolve_limits(&mut keys, limits, defaults.limits)?,
         drain: resolve_drain(&mut keys, drain, defaults.drain)?,
@@ -118,14 +163,9 @@ pub(super) fn resolve(raw: Raw, cores: usize) -> Result<Resolved, ConfigError> {
         buckets: keys.value("buckets", buckets, defaults.buckets, |given| parse_buckets("buckets", given))?,
         probes: resolve_probes(&mut keys, probes, defaults.probes)?,
         readiness: resolve_readiness(&mut keys, readiness, defaults.readiness)?,
-        saturation: {
-            let RawSaturation { interval } = saturation;
-            let interval =
-                keys.scalar("saturation.interval", interval, defaults.saturation.interval, parse_interval)?;
-            Saturation { interval, ..defaults.saturation }
-        },
-        restart: defaults.restart,
-        backend_metrics: defaults.backend_metrics,
+        saturation: resolve_saturation(&mut keys, saturation, defaults.saturation, &around.folders)?,
+        restart: resolve_command(&mut keys, command, defaults.restart)?,
+        backend_metrics: resolve_backend_metrics(&mut keys, backend_metrics, defaults.backend_metrics)?,
         forwarded: keys.value("forwarded", forwarded, defaults.forwarded, resolve_forwarded)?,
         via: keys.scalar("via", via, defaults.via, parse_bool)?,
     };
@@ -344,6 +384,240 @@ fn resolve_readiness(keys: &mut Keys, raw: RawReadiness, defaults: Readiness) ->
     })
 }
 
+fn resolve_saturation(
+    keys: &mut Keys,
+    raw: RawSaturation,
+    defaults: Saturation,
+    folders: &Folders,
+) -> Result<Saturation, ConfigError> {
+    let RawSaturation { interval, backend, pools } = raw;
+    Ok(Saturation {
+        interval: keys.scalar("saturation.interval", interval, defaults.interval, parse_interval)?,
+        backend: resolve_backend(keys, backend, defaults.backend, folders)?,
+        pools: keys.value("saturation.pools", pools, defaults.pools, resolve_pools)?,
+    })
+}
+
+fn resolve_backend(
+    keys: &mut Keys,
+    raw: RawBackend,
+    defaults: BackendHints,
+    folders: &Folders,
+) -> Result<BackendHints, ConfigError> {
+    const PID_FILE: &str = "saturation.backend.pid_file";
+    let RawBackend { pid, pid_file, cgroup, cpu_limit, memory_limit } = raw;
+    let pid_file_source = pid_file.as_ref().map(|given| given.source.clone());
+    let folder = match pid_file_source {
+        Some(Source::File { .. }) => &folders.file,
+        _ => &folders.working,
+    };
+    let hints = BackendHints {
+        pid: keys.scalar("saturation.backend.pid", pid, defaults.pid, |text| match text {
+            "none" => Ok(None),
+            _ => {
+                let pid = count(text, 1, PID_MAX, " or none")?;
+                u32::try_from(pid).map(Some).map_err(|error| error.to_string())
+            }
+        })?,
+        pid_file: keys.scalar(PID_FILE, pid_file, defaults.pid_file, |text| match text {
+            "none" => Ok(None),
+            _ => parse_path_of_file(text, folder).map(Some).map_err(|problem| format!("{problem}, or none")),
+        })?,
+        cgroup: keys.scalar("saturation.backend.cgroup", cgroup, defaults.cgroup, |text| match text {
+            "none" => Ok(None),
+            _ => parse_cgroup(text).map(Some),
+        })?,
+        cpu_limit_cores: keys.scalar("saturation.backend.cpu_limit", cpu_limit, defaults.cpu_limit_cores, |text| {
+            match text {
+                "none" => Ok(None),
+                _ => parse_cores(text).map(Some),
+            }
+        })?,
+        memory_limit_bytes: keys.scalar(
+            "saturation.backend.memory_limit",
+            memory_limit,
+            defaults.memory_limit_bytes,
+            |text| match text {
+                "none" => Ok(None),
+                _ => parse_memory(text).map(Some).map_err(|problem| format!("{problem}, or none")),
+            },
+        )?,
+    };
+    if hints.pid.is_some() && hints.pid_file.is_some() {
+        let problem = "given beside saturation.backend.pid; expected one of the two, or none for the other";
+        return Err(ConfigError::new(PID_FILE, problem, pid_file_source));
+    }
+    Ok(hints)
+}
+
+fn resolve_command(keys: &mut Keys, raw: RawCommand, default: Restart) -> Result<Restart, ConfigError> {
+    let RawCommand { restart } = raw;
+    keys.scalar("command.restart", restart, default, |text| {
+        let all = [Restart::Never, Restart::OnFailure, Restart::Always];
+        match all.into_iter().find(|restart| restart.as_str() == text) {
+            Some(restart) => Ok(restart),
+            None => Err(format!("{} is not a time to restart; expected never, on-failure or always", found(text))),
+        }
+    })
+}
+
+fn resolve_backend_metrics(
+    keys: &mut Keys,
+    raw: RawBackendMetrics,
+    defaults: BackendMetrics,
+) -> Result<BackendMetrics, ConfigError> {
+    let RawBackendMetrics { url, include, size: size_max, timeout } = raw;
+    Ok(BackendMetrics {
+        url: keys.scalar("backend_metrics.url", url, defaults.url, |text| match text {
+            "none" => Ok(None),
+            _ => parse_page_url(text).map(Some).map_err(|problem| format!("{problem}, or none")),
+        })?,
+        include: keys.scalar("backend_metrics.include", include, defaults.include, parse_bool)?,
+        size_max: keys.scalar("backend_metrics.size", size_max, defaults.size_max, |text| {
+            size(text, PAGE_BYTES_MIN, PAGE_BYTES_MAX)
+        })?,
+        timeout: keys.scalar("backend_metrics.timeout", timeout, defaults.timeout, parse_positive_duration)?,
+    })
+}
+
+fn resolve_pools(given: Given<Vec<Given<RawPool>>>) -> Result<Vec<Pool>, ConfigError> {
+    let Given { value, source } = given;
+    if value.len() > POOLS_MAX {
+        let problem = format!("found {} pools; expected at most {POOLS_MAX}", value.len());
+        return Err(ConfigError::new("saturation.pools", problem, Some(source)));
+    }
+    let mut pools: Vec<Pool> = Vec::new();
+    for (index, given) in value.into_iter().enumerate() {
+        let key = format!("saturation.pools[{index}]");
+        let name_source = given.value.name.as_ref().map(|name| name.source.clone());
+        let pool = resolve_pool(&key, given)?;
+        if let Some(other) = pools.iter().position(|other| other.name == pool.name) {
+            let problem =
+                format!("{} is the name of saturation.pools[{other}] too; expected each once", found(&pool.name));
+            return Err(ConfigError::new(format!("{key}.name"), problem, name_source));
+        }
+        pools.push(pool);
+    }
+    Ok(pools)
+}
+
+fn resolve_pool(key: &str, given: Given<RawPool>) -> Result<Pool, ConfigError> {
+    const PLACES: &str = "expected one of port, address and url";
+    let Given { value, source } = given;
+    let RawPool { name, port, address, url, preset, used, idle, limit, waiting, timeouts, labels } = value;
+    let below = |name: &str| format!("{key}.{name}");
+    let wrong = |problem: &str| ConfigError::new(key, problem, Some(source.clone()));
+
+    let Some(name) = name else {
+        return Err(ConfigError::new(below("name"), "missing; expected a name such as db", Some(source)));
+    };
+    let name = checked(&below("name"), name, parse_pool_name)?;
+    let (address, port) = match (port, address, url) {
+        (None, None, Some(url)) => {
+            let url = checked(&below("url"), url, parse_page_url)?;
+            let expressions = RawExpressions { preset, used, idle, limit, waiting, timeouts, labels };
+            let (preset, selectors, limit) = resolve_selectors(key, &source, expressions)?;
+            return Ok(Pool { name, kind: PoolKind::Reported { url, preset, selectors: Box::new(selectors) }, limit });
+        }
+        (Some(port), None, None) => (None, checked(&below("port"), port, parse_port)?),
+        (None, Some(address), None) => {
+            let address = checked(&below("address"), address, parse_address)?;
+            if address.port() == 0 {
+                return Err(ConfigError::new(
+                    below("address"),
+                    "has port 0; expected that of the server",
+                    Some(source),
+                ));
+            }
+            (Some(address.ip()), address.port())
+        }
+        (None, None, None) => return Err(wrong(&format!("does not say where the pool is; {PLACES}"))),
+        _ => return Err(wrong(&format!("says twice where the pool is; {PLACES}"))),
+    };
+    let only_reported = [
+        ("preset", preset),
+        ("used", used),
+        ("idle", idle),
+        ("waiting", waiting),
+        ("timeouts", timeouts),
+        ("labels", labels),
+    ];
+    if let Some((name, Some(given))) = only_reported.into_iter().find(|(_, given)| given.is_some()) {
+        let problem = "has no meaning without url; remove it";
+        return Err(ConfigError::new(below(name), problem, Some(given.source)));
+    }
+    let limit = limit.map(|limit| checked(&below("limit"), limit, |text| count(text, 1, COUNT_MAX, ""))).transpose()?;
+    Ok(Pool { name, kind: PoolKind::Inferred { address, port }, limit: limit.map(|limit| limit as u64) })
+}
+
+/// What says where the numbers of a reported pool are on its page.
+struct RawExpressions {
+    preset: Scalar,
+    used: Scalar,
+    idle: Scalar,
+    limit: Scalar,
+    waiting: Scalar,
+    timeouts: Scalar,
+    labels: Scalar,
+}
+
+/// The preset's name, what to read, and the limit if it is a number of the file.
+fn resolve_selectors(
+    key: &str,
+    source: &Source,
+    raw: RawExpressions,
+) -> Result<(Option<String>, PoolSelectors, Option<u64>), ConfigError> {
+    let RawExpressions { preset, used, idle, limit, waiting, timeouts, labels } = raw;
+    let below = |name: &str| format!("{key}.{name}");
+    let preset = preset.map(|given| checked(&below("preset"), given, presets::preset)).transpose()?;
+    let labels_source = labels.as_ref().map(|given| given.source.clone());
+    let labels = labels.map(|given| checked(&below("labels"), given, expression::parse_labels)).transpose()?;
+    // One's own expression wins; the labels hold for either.
+    let choose = |name: &str, given: Scalar, preset: Option<&str>| -> Result<Option<Expression>, ConfigError> {
+        let given = given.or_else(|| Some(Given { value: preset?.to_owned(), source: source.clone() }));
+        let expression = given.map(|given| checked(&below(name), given, expression::parse)).transpose()?;
+        Ok(match &labels {
+            Some(labels) => expression.map(|expression| expression.and_labels(labels)),
+            None => expression,
+        })
+    };
+    // A limit that is a number is ours, and then what the page says of it does not count.
+    let is_number = |given: &Given<String>| whole_number::<u128>(given.value.trim()).is_some();
+    let (limit, number) = match limit {
+        Some(given) if is_number(&given) => {
+            (None, Some(checked(&below("limit"), given, |text| count(text, 1, COUNT_MAX, " or an expression"))? as u64))
+        }
+        limit => (choose("limit", limit, preset.and_then(|preset| preset.limit))?, None),
+    };
+    let selectors = PoolSelectors {
+        used: choose("used", used, preset.map(|preset| preset.used))?,
+        idle: choose("idle", idle, preset.and_then(|preset| preset.idle))?,
+        limit,
+        waiting: choose("waiting", waiting, preset.and_then(|preset| preset.waiting))?,
+        timeouts: choose("timeouts", timeouts, preset.and_then(|preset| preset.timeouts))?,
+    };
+    let PoolSelectors { used, idle, limit, waiting, timeouts } = &selectors;
+    if used.is_none() {
+        let problem = "missing; expected what to read, such as active{pool=\"db\"} or /db/active, or a preset";
+        return Err(ConfigError::new(below("used"), problem, Some(source.clone())));
+    }
+    let reads = |format| {
+        [used, idle, limit, waiting, timeouts]
+            .into_iter()
+            .flatten()
+            .any(|expression| expression.format() == Some(format))
+    };
+    if reads(Format::Json) && reads(Format::Prometheus) {
+        let problem = "mixes JSON pointers and series; expected one of the two, since it is one page";
+        return Err(ConfigError::new(key, problem, Some(source.clone())));
+    }
+    if labels.is_some() && !reads(Format::Prometheus) {
+        let problem = "has no series to hold for; expected none with JSON pointers";
+        return Err(ConfigError::new(below("labels"), problem, labels_source));
+    }
+    Ok((preset.map(|preset| preset.name.to_owned()), selectors, number))
+}
+
 fn resolve_forwarded(given: Given<RawPolicy>) -> Result<Forwarded, ConfigError> {
     const EXPECTED: &str = "expected append, replace or trust: [10.0.0.0/8]";
     let Given { value, source } = given;
@@ -367,7 +641,7 @@ fn resolve_forwarded(given: Given<RawPolicy>) -> Result<Forwarded, ConfigError> 
     }
 }
 
-fn resolve_routes(keys: &mut Keys, raw: RawRoutes) -> Result<Vec<RouteTemplate>, ConfigError> {
+fn resolve_routes(keys: &mut Keys, raw: Maps<RawRoute>) -> Result<Vec<RouteTemplate>, ConfigError> {
     // The router itself says what a template is and which ones exclude each other. Templates of one shape share an
     // entry, since they may hold for different methods.
     let mut router: matchit::Router<()> = matchit::Router::new();
@@ -443,13 +717,19 @@ fn parse_upstream(text: &str) -> Result<Upstream, String> {
     if !matches!(path, "" | "/") {
         return Err(format!("{shown} has a path; {EXPECTED}, since paths are passed on as they come"));
     }
+    let (host, port) = host_and_port(authority).map_err(|problem| format!("{shown} {problem}; {EXPECTED}"))?;
+    Ok(Upstream { host: host.to_ascii_lowercase(), port })
+}
+
+/// The host of a URL, IPv6 without brackets, and its port, 80 if there is none. An error is what is wrong with it.
+fn host_and_port(authority: &str) -> Result<(&str, u16), &'static str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(literal) => {
             let Some((address, port)) = literal.split_once(']') else {
-                return Err(format!("{shown} has a bracket that is not closed; {EXPECTED}"));
+                return Err("has a bracket that is not closed");
             };
             if address.parse::<Ipv6Addr>().is_err() {
-                return Err(format!("{shown} has no IPv6 address in its brackets; {EXPECTED}"));
+                return Err("has no IPv6 address in its brackets");
             }
             (address, if port.is_empty() { None } else { Some(port.strip_prefix(':').unwrap_or("")) })
         }
@@ -460,16 +740,110 @@ fn parse_upstream(text: &str) -> Result<Upstream, String> {
     };
     // Underscores are no host names by the letter, but compose files use them.
     if host.is_empty() || !host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c)) {
-        return Err(format!("{shown} has no valid host; {EXPECTED}"));
+        return Err("has no valid host");
     }
-    let port = match port {
-        None => 80,
+    match port {
+        None => Ok((host, 80)),
         Some(port) => match whole_number::<u16>(port) {
-            Some(port) if port > 0 => port,
-            _ => return Err(format!("{shown} has no valid port; {EXPECTED}")),
+            Some(port) if port > 0 => Ok((host, port)),
+            _ => Err("has no valid port"),
         },
+    }
+}
+
+/// The URL of a page of numbers. User information is allowed, for pages that want it.
+fn parse_page_url(text: &str) -> Result<String, String> {
+    const EXPECTED: &str = "expected http://HOST:PORT/PATH, for example http://127.0.0.1:8080/metrics";
+    let shown = found(text);
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(format!("{shown} has no scheme; {EXPECTED}"));
     };
-    Ok(Upstream { host: host.to_ascii_lowercase(), port })
+    if scheme.eq_ignore_ascii_case("https") {
+        return Err(format!("{shown} uses https, which is not built yet in this version; {EXPECTED}"));
+    }
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(format!("{shown} has an unknown scheme; {EXPECTED}"));
+    }
+    if text.contains('#') || !text.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(format!("{shown} is not percent-encoded like in a request; {EXPECTED}"));
+    }
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    host_and_port(host).map_err(|problem| format!("{shown} {problem}; {EXPECTED}"))?;
+    Ok(text.to_owned())
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    let port = count(text, 1, usize::from(u16::MAX), "")?;
+    u16::try_from(port).map_err(|error| error.to_string())
+}
+
+fn parse_pool_name(text: &str) -> Result<String, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if text.is_empty() || text.len() > POOL_NAME_CHARS_MAX || !text.chars().all(is_part) {
+        return Err(format!(
+            "{} is not a name; expected 1 to {POOL_NAME_CHARS_MAX} of the characters A-Z, a-z, 0-9, _, . and -",
+            found(text)
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A path, made absolute. Nothing is looked up, so it may not exist yet.
+fn parse_path_of_file(text: &str, folder: &Path) -> Result<PathBuf, String> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(format!("{} is not a path; expected one such as /run/app.pid", found(text)));
+    }
+    // By its components, so that `./` and doubled slashes go.
+    Ok(folder.join(text).components().collect())
+}
+
+/// A folder of the cgroup file system, from its root on.
+fn parse_cgroup(text: &str) -> Result<PathBuf, String> {
+    if !text.starts_with('/') || text.chars().any(char::is_control) || text.split('/').any(|part| part == "..") {
+        return Err(format!(
+            "{} is not a cgroup; expected a folder such as /system.slice/app.service, or none",
+            found(text)
+        ));
+    }
+    Ok(Path::new(text).components().collect())
+}
+
+/// Cores as a decimal number, or millicores with an m, as Kubernetes writes them.
+fn parse_cores(text: &str) -> Result<f64, String> {
+    const EXPECTED: &str = "expected cores such as 1.5 or millicores such as 1500m, or none";
+    let (number, factor) = match text.strip_suffix('m') {
+        Some(number) => (number, 1000.0),
+        None => (text, 1.0),
+    };
+    // Rust reads `inf`, `1e3` and `+1` too.
+    let plain = number.starts_with(|c: char| c.is_ascii_digit()) && !number.contains(['e', 'E']);
+    let cores = match number.parse::<f64>() {
+        Ok(cores) if plain => cores / factor,
+        _ => return Err(format!("{} is not a number of cores; {EXPECTED}", found(text))),
+    };
+    if cores > CORES_MAX {
+        let hint = if factor == 1.0 { "; millicores need an m" } else { "" };
+        return Err(format!("{} is out of range; expected at most {CORES_MAX} cores, or none{hint}", found(text)));
+    }
+    if cores < CORES_MIN {
+        return Err(format!("{} is out of range; expected at least {CORES_MIN} cores, or none", found(text)));
+    }
+    Ok(cores)
+}
+
+/// A size; without a unit, bytes: that is how Kubernetes' Downward API hands on a limit.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    const EXPECTED: &str = "expected bytes, or a size such as 512B, 64KiB or 1MB";
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return size(text, 1, u64::MAX);
+    }
+    match text.parse::<u64>() {
+        Ok(0) => Err(format!("{} is out of range; {EXPECTED}, at least 1B", found(text))),
+        Ok(bytes) => Ok(bytes),
+        // The only way that digits are no number is that there are too many of them.
+        Err(_) => Err(format!("{} is too large; {EXPECTED}", found(text))),
+    }
 }
 
 /// An address literal with a port; `localhost` is the one name that needs no resolver.
@@ -704,6 +1078,19 @@ fn leads_to(upstream: &Upstream, own: SocketAddr) -> bool {
             // `::` takes IPv4 connections as well, 0.0.0.0 no IPv6 ones.
             || (own_ip.is_unspecified() && here && (own_ip.is_ipv6() || target.is_ipv4()))
     })
+}
+
+// === impl Restart ===
+
+impl Restart {
+    /// The word of the file.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Restart::Never => "never",
+            Restart::OnFailure => "on-failure",
+            Restart::Always => "always",
+        }
+    }
 }
 
 // === impl Upstream ===

@@ -4,12 +4,19 @@
 //! Structs are taken apart by name without `..`, so a new key does not compile until it is shown.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::error::redact;
 use super::resolve::Sources;
 use super::units::{format_duration, format_size};
-use super::{Config, Drain, Forwarded, Limits, Network, Probes, Readiness, RouteTemplate, Source, Timeouts};
+use super::{
+    BackendHints, BackendMetrics, Config, Drain, Forwarded, Limits, Network, Pool, PoolKind, PoolSelectors, Probes,
+    Readiness, RouteTemplate, Saturation, Source, Timeouts,
+};
 
 /// A value on its way out.
 enum Shown {
@@ -61,8 +68,8 @@ fn shown(config: &Config) -> Shown {
         probes,
         readiness,
         saturation,
-        restart: _,
-        backend_metrics: _,
+        restart,
+        backend_metrics,
         forwarded,
         via,
     } = config;
@@ -84,10 +91,7 @@ fn shown(config: &Config) -> Shown {
     let Probes { paths, user_agents } = probes;
     let Readiness { path, interval } = readiness;
 
-    let duration = |value| Shown::Token(format_duration(value));
-    let size = |value| Shown::Token(format_size(value));
     let count = |value: usize| Shown::Count(value as u64);
-    let none = || Shown::Token("none".to_owned());
     Shown::Map(vec![
         ("upstream", Shown::Text(upstream.to_string())),
         ("listen", Shown::Text(listen.to_string())),
@@ -137,7 +141,9 @@ fn shown(config: &Config) -> Shown {
             "readiness",
             Shown::Map(vec![("path", path.clone().map_or_else(none, Shown::Text)), ("interval", duration(*interval))]),
         ),
-        ("saturation", Shown::Map(vec![("interval", duration(saturation.interval))])),
+        ("saturation", shown_saturation(saturation)),
+        ("command", Shown::Map(vec![("restart", Shown::Token(restart.as_str().to_owned()))])),
+        ("backend_metrics", shown_backend_metrics(backend_metrics)),
         ("forwarded", shown_forwarded(forwarded)),
         ("via", Shown::Bool(*via)),
     ])
@@ -154,6 +160,58 @@ fn shown_route(route: &RouteTemplate) -> Shown {
         entries.push(("buckets", shown_buckets(buckets)));
     }
     Shown::Map(entries)
+}
+
+fn shown_saturation(saturation: &Saturation) -> Shown {
+    let Saturation { interval, backend, pools } = saturation;
+    let BackendHints { pid, pid_file, cgroup, cpu_limit_cores, memory_limit_bytes } = backend;
+    let path = |path: &Option<PathBuf>| path.as_ref().map_or_else(none, |path| Shown::Text(path.display().to_string()));
+    let backend = vec![
+        ("pid", pid.map_or_else(none, |pid| Shown::Count(u64::from(pid)))),
+        ("pid_file", path(pid_file)),
+        ("cgroup", path(cgroup)),
+        ("cpu_limit", cpu_limit_cores.map_or_else(none, Shown::Ratio)),
+        ("memory_limit", memory_limit_bytes.map_or_else(none, size)),
+    ];
+    Shown::Map(vec![
+        ("interval", duration(*interval)),
+        ("backend", Shown::Map(backend)),
+        ("pools", Shown::List(pools.iter().map(shown_pool).collect())),
+    ])
+}
+
+/// What a preset and labels stand for is shown in full, so that it can be compared with the page.
+fn shown_pool(pool: &Pool) -> Shown {
+    let Pool { name, kind, limit } = pool;
+    let mut entries = vec![("name", Shown::Text(name.clone()))];
+    match kind {
+        PoolKind::Inferred { address: None, port } => entries.push(("port", Shown::Count(u64::from(*port)))),
+        PoolKind::Inferred { address: Some(address), port } => {
+            entries.push(("address", Shown::Text(SocketAddr::new(*address, *port).to_string())));
+        }
+        PoolKind::Reported { url, preset, selectors } => {
+            entries.push(("url", Shown::Text(redact(url))));
+            entries.extend(preset.iter().map(|preset| ("preset", Shown::Text(preset.clone()))));
+            let PoolSelectors { used, idle, limit, waiting, timeouts } = &**selectors;
+            let selectors =
+                [("used", used), ("idle", idle), ("limit", limit), ("waiting", waiting), ("timeouts", timeouts)];
+            for (key, expression) in selectors {
+                entries.extend(expression.iter().map(|expression| (key, Shown::Text(expression.to_string()))));
+            }
+        }
+    }
+    entries.extend(limit.map(|limit| ("limit", Shown::Count(limit))));
+    Shown::Map(entries)
+}
+
+fn shown_backend_metrics(backend_metrics: &BackendMetrics) -> Shown {
+    let BackendMetrics { url, include, size_max, timeout } = backend_metrics;
+    Shown::Map(vec![
+        ("url", url.as_ref().map_or_else(none, |url| Shown::Text(redact(url)))),
+        ("include", Shown::Bool(*include)),
+        ("size", size(*size_max)),
+        ("timeout", duration(*timeout)),
+    ])
 }
 
 fn shown_forwarded(forwarded: &Forwarded) -> Shown {
@@ -175,11 +233,23 @@ fn shown_texts(texts: &[String]) -> Shown {
     Shown::List(texts.iter().cloned().map(Shown::Text).collect())
 }
 
+fn duration(value: Duration) -> Shown {
+    Shown::Token(format_duration(value))
+}
+
+fn size(value: u64) -> Shown {
+    Shown::Token(format_size(value))
+}
+
+fn none() -> Shown {
+    Shown::Token("none".to_owned())
+}
+
 // === YAML ===
 
 fn write_entry(out: &mut String, parent: &str, key: &str, value: &Shown, sources: &Sources) {
     let path = if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") };
-    let indent = if parent.is_empty() { "" } else { "  " };
+    let indent = "  ".repeat(path.matches('.').count());
     let source = match sources.get(path.as_str()) {
         Some(Source::File { .. }) => "  # from file".to_owned(),
         Some(source) => format!("  # from {source}"),
@@ -197,7 +267,7 @@ fn write_entry(out: &mut String, parent: &str, key: &str, value: &Shown, sources
         Shown::List(items) if items.iter().any(|item| matches!(item, Shown::Map(_))) => {
             let written = writeln!(out, "{indent}{key}:{source}");
             for item in items {
-                write_item(out, item);
+                write_item(out, &indent, item);
             }
             written
         }
@@ -205,12 +275,12 @@ fn write_entry(out: &mut String, parent: &str, key: &str, value: &Shown, sources
     };
 }
 
-/// An entry of a list of maps, such as a route.
-fn write_item(out: &mut String, item: &Shown) {
+/// An entry of a list of maps, such as a route. `indent`: that of the list's key.
+fn write_item(out: &mut String, indent: &str, item: &Shown) {
     let Shown::Map(entries) = item else { return };
     for (index, (key, value)) in entries.iter().enumerate() {
         let dash = if index == 0 { "- " } else { "  " };
-        let _ = writeln!(out, "  {dash}{key}: {}", inline(value));
+        let _ = writeln!(out, "{indent}  {dash}{key}: {}", inline(value));
     }
 }
 
@@ -223,13 +293,27 @@ fn inline(value: &Shown) -> String {
         Shown::Ratio(value) => value.to_string(),
         Shown::Token(text) => text.clone(),
         Shown::Text(text) if is_plain(text) => text.clone(),
-        // Texts are visible ASCII by the time they are here, and of that YAML's double quotes escape what JSON's do.
-        Shown::Text(text) => format!("{text:?}"),
+        Shown::Text(text) => quoted(text),
         Shown::List(items) => format!("[{}]", joined(items.iter().map(inline).collect())),
         Shown::Map(entries) => {
             format!("{{{}}}", joined(entries.iter().map(|(key, value)| format!("{key}: {}", inline(value))).collect()))
         }
     }
+}
+
+/// A text in double quotes. Most are visible ASCII; paths and pointers may hold anything.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        let _ = match c {
+            '"' | '\\' => write!(quoted, "\\{c}"),
+            ' '..='~' => write!(quoted, "{c}"),
+            c if c.is_alphanumeric() => write!(quoted, "{c}"),
+            c => write!(quoted, "\\U{:08x}", u32::from(c)),
+        };
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// Whether YAML reads a text as itself without quotes, in a flow list too. Rather one quote too many.
