@@ -37,7 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Of signals the snapshots.
     ("verdict", &["labels", "signals"]),
     // Reads, never writes.
-    ("admin", &["config", "signals", "exposition", "verdict", "routes", "scrape"]),
+    ("admin", &["config", "signals", "exposition", "verdict", "routes"]),
     // Asks the backend whether it is up.
     ("readiness", &["config"]),
     ("telemetry", &["labels", "config"]),

@@ -35,7 +35,11 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What there is, in the order that the page shows it: path, endpoint, one sentence.
 const ENDPOINTS: [(&str, Endpoint, &str); 5] = [
     ("/", Endpoint::Page, "This page."),
-    ("/metrics", Endpoint::Metrics, "All numbers, for Prometheus: text 0.0.4 or OpenMetrics 1.0.0, gzip when asked."),
+    (
+        "/metrics",
+        Endpoint::Metrics,
+        "All numbers, for Prometheus: text 0.0.4 or OpenMetrics 1.0.0, gzip when asked; ?include=backend adds the backend's.",
+    ),
     ("/livez", Endpoint::Live, "200 while this process can answer at all."),
     ("/readyz", Endpoint::Ready, "200 when traffic is welcome, otherwise 503 with one line per reason."),
     ("/api/v1/config", Endpoint::Config, "The effective configuration as JSON, secrets redacted."),

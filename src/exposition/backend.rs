@@ -143,7 +143,12 @@ impl BackendPage {
             return scraped;
         }
         // In a task of its own, so that a scraper that leaves does not take the answer from those who wait behind it.
-        let asking = tokio::spawn(async move { latest.ask(target).await });
+        let kept = Arc::clone(&self.latest);
+        let asking = tokio::spawn(async move {
+            let scraped = latest.ask(target).await;
+            tokio::spawn(forget(kept));
+            scraped
+        });
         asking.await.unwrap_or_else(|stopped| {
             tracing::warn!(event = "backend_metrics_missing", reason = "stopped", detail = %stopped);
             Arc::new(Scraped { duration: Duration::ZERO, size_bytes: 0, page: Err(Trouble::Malformed) })
@@ -171,6 +176,14 @@ impl BackendPage {
     pub fn count(&self, ours: &mut Vec<MetricFamily>) {
         ours.extend(self.numbers.failures.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
     }
+}
+
+/// Gives the memory of a page back once it is not shared any more: a large one takes megabytes, and the next scrape may be
+/// a minute away.
+async fn forget(latest: Arc<Mutex<Latest>>) {
+    tokio::time::sleep(SHARED_FOR).await;
+    let mut latest = latest.lock().await;
+    latest.scraped.take_if(|(at, _)| at.elapsed() >= SHARED_FOR);
 }
 
 // === impl Latest ===
