@@ -19,10 +19,10 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{Config, Loaded, Restart, Upstream};
+use crate::config::{BackendMetrics, Config, Loaded, Restart, Upstream};
 use crate::demo;
 use crate::doctor;
-use crate::exposition::Exporter;
+use crate::exposition::{Exporter, Target};
 use crate::proxy::listener;
 use crate::proxy::upstream::Budget;
 use crate::proxy::worker::{self, Order, Settings, Shared};
@@ -328,6 +328,7 @@ struct Sidecar {
     admin_room: Arc<Admin>,
     config_json: watch::Sender<Bytes>,
     about: watch::Sender<About>,
+    backend_page: watch::Sender<Target>,
     probe: Option<tokio::task::JoinHandle<()>>,
     sampling: watch::Sender<saturation::Settings>,
     changes: Option<mpsc::UnboundedReceiver<saturation::Change>>,
@@ -367,7 +368,9 @@ impl Sidecar {
         let own = Own::register(&registry, log_dropped);
         let shards = ShardCollector::new(Arc::clone(&signals));
         registry.register(Box::new(shards)).expect("each family is registered once");
-        let exporter = Exporter::new(&registry).expect("each family is registered once");
+        let backend_page = watch::Sender::new(backend_page(&config));
+        let exporter =
+            Exporter::with_backend(&registry, backend_page.subscribe()).expect("each family is registered once");
 
         let shared =
             Arc::new(Shared { connections: AtomicUsize::new(0), budget: Budget::new(config.workers, &config.limits) });
@@ -387,6 +390,7 @@ impl Sidecar {
                 admin_room,
                 config_json: config_sender,
                 about,
+                backend_page,
                 probe: None,
                 sampling: watch::Sender::new(sampling),
                 changes,
@@ -536,6 +540,7 @@ impl Sidecar {
         self.config_json.send_replace(Bytes::from(new.to_json()));
         let old = std::mem::replace(&mut self.config, new.config.clone());
         self.show_bounds();
+        self.backend_page.send_replace(backend_page(&self.config));
         self.sampling.send_modify(|sampling| {
             sampling.saturation = self.config.saturation.clone();
             sampling.upstream = sampled;
@@ -650,6 +655,13 @@ fn about(config: &Config, proxy: SocketAddr) -> About {
         proxy: reachable(proxy),
         upstream: config.upstream.to_string(),
     }
+}
+
+/// Where the backend's own metrics are.
+fn backend_page(config: &Config) -> Target {
+    let BackendMetrics { url, include, size_max, timeout } = config.backend_metrics.clone();
+    let url = url.unwrap_or_else(|| format!("{}/metrics", config.upstream));
+    Target { url, size_max, timeout, always: include }
 }
 
 /// Keeps what only a restart can change as it is in force, and names the keys that were asked to differ.

@@ -33,7 +33,8 @@
 //! # Who may import whom
 //!
 //! The table is data in `tests/tidy.rs`, which keeps it true. As absences: `config` names no type of another room but
-//! labels. `proxy` never sees a metric; it tells an observation what happened. `measure` does no I/O. `admin` cannot
+//! labels. `scrape`, which reads somebody else's page, names nobody. `proxy` never sees a metric; it tells an observation
+//! what happened. `measure` does no I/O. `admin` cannot
 //! change a number. `proxy`, `saturation` and `admin` do not know each other. No global registry, no global config.
 //!
 //! # Where to add things
@@ -61,6 +62,7 @@ pub mod proxy;
 pub mod readiness;
 pub mod routes;
 pub mod saturation;
+pub mod scrape;
 pub mod shutdown;
 pub mod signals;
 pub mod telemetry;

@@ -30,9 +30,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("routes", &["labels", "config"]),
     // Of telemetry the trace context.
     ("proxy", &["labels", "config", "routes", "measure", "memory", "telemetry"]),
-    // Of measure the sidecar's own connection counts.
-    ("saturation", &["labels", "config", "signals", "measure"]),
-    ("exposition", &["signals", "labels"]),
+    // Somebody else's metrics page.
+    ("scrape", &[]),
+    // Of measure the sidecar's own connection counts, of scrape the pools that the backend reports.
+    ("saturation", &["labels", "config", "signals", "measure", "scrape"]),
+    // Of scrape the backend's own page, to append it to ours.
+    ("exposition", &["signals", "labels", "scrape"]),
     // Of signals the snapshots.
     ("verdict", &["labels", "signals"]),
     // Reads, never writes.

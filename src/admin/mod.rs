@@ -25,7 +25,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use tokio::sync::watch;
 
-use crate::exposition::{self, Exporter};
+use crate::exposition::{self, Exporter, Scraped};
 
 pub use health::{Backend, Readiness, ReadinessReader};
 pub use server::{Limits, serve, serve_with};
@@ -35,7 +35,11 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What there is, in the order that the page shows it: path, endpoint, one sentence.
 const ENDPOINTS: [(&str, Endpoint, &str); 5] = [
     ("/", Endpoint::Page, "This page."),
-    ("/metrics", Endpoint::Metrics, "All numbers, for Prometheus: text 0.0.4 or OpenMetrics 1.0.0, gzip when asked."),
+    (
+        "/metrics",
+        Endpoint::Metrics,
+        "All numbers, for Prometheus: text 0.0.4 or OpenMetrics 1.0.0, gzip when asked; ?include=backend adds the backend's.",
+    ),
     ("/livez", Endpoint::Live, "200 while this process can answer at all."),
     ("/readyz", Endpoint::Ready, "200 when traffic is welcome, otherwise 503 with one line per reason."),
     ("/api/v1/config", Endpoint::Config, "The effective configuration as JSON, secrets redacted."),
@@ -102,9 +106,16 @@ impl Admin {
         }
     }
 
+    /// Whether the answer needs the backend's page: `/metrics?include=backend`, or each `/metrics` if so configured.
+    fn needs_backend(&self, request: &Parts) -> bool {
+        let asks = |query: &str| query.split('&').any(|pair| pair == "include=backend");
+        request.uri.path() == "/metrics"
+            && (request.method == Method::GET || request.method == Method::HEAD)
+            && (self.exporter.always_with_backend() || request.uri.query().is_some_and(asks))
+    }
+
     /// The answer to a request. For HEAD the body is given too: the server sends its length and leaves it out.
-    #[must_use]
-    pub fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
+    fn respond(&self, request: &Parts, scraped: Option<&Scraped>) -> Response<Full<Bytes>> {
         let path = request.uri.path();
         let Some((_, endpoint, _)) = ENDPOINTS.iter().find(|(known, _, _)| *known == path) else {
             return answer(StatusCode::NOT_FOUND, TEXT, "there is nothing here; / lists what there is\n");
@@ -128,12 +139,13 @@ impl Admin {
                 response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
                 response
             }
-            Endpoint::Metrics => self.metrics(request),
+            Endpoint::Metrics => self.metrics(request, scraped),
         }
     }
 
-    fn metrics(&self, request: &Parts) -> Response<Full<Bytes>> {
-        let page = self.exporter.render(exposition::format(&request.headers), exposition::encoding(&request.headers));
+    fn metrics(&self, request: &Parts, scraped: Option<&Scraped>) -> Response<Full<Bytes>> {
+        let (format, encoding) = (exposition::format(&request.headers), exposition::encoding(&request.headers));
+        let page = self.exporter.render(format, encoding, scraped);
         let mut response = answer(StatusCode::OK, page.content_type, page.body);
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
         if let Some(encoding) = page.content_encoding {

@@ -1,12 +1,13 @@
 //! The connections of the admin port: HTTP/1.1, few, and none of them slow for long.
 //!
 //! A connection is always in one of three phases, and each has one deadline: waiting for a request, receiving its head,
-//! sending the answer. [`Paced`] sees the phases go by in the bytes, so a peer that lets one byte through now and then
+//! sending the answer. (Between the last two a page may wait for the backend; that time is not the peer's.) [`Paced`] sees the phases go by in the bytes, so a peer that lets one byte through now and then
 //! wins no time.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -121,16 +122,27 @@ async fn refuse(stream: TcpStream) {
 async fn connection(stream: TcpStream, admin: Arc<Admin>, mut shutdown: watch::Receiver<bool>, limits: Limits) {
     // A page is written in few large pieces; waiting to fill packets would only delay its last one.
     let _ = stream.set_nodelay(true);
+    let waiting = Arc::new(AtomicBool::new(false));
+    let paced = Paced::new(stream, limits, Arc::clone(&waiting));
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        // The request's body, if there is one, is not read: no endpoint takes one.
-        let response = admin.respond(&request.into_parts().0);
-        std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        let (admin, waiting) = (Arc::clone(&admin), Arc::clone(&waiting));
+        async move {
+            // The request's body, if there is one, is not read: no endpoint takes one.
+            let request = request.into_parts().0;
+            let mut scraped = None;
+            if admin.needs_backend(&request) {
+                waiting.store(true, Relaxed);
+                scraped = admin.exporter.ask_backend().await;
+                waiting.store(false, Relaxed);
+            }
+            Ok::<_, std::convert::Infallible>(admin.respond(&request, scraped.as_deref()))
+        }
     });
     let served = http1::Builder::new()
         // Paced has the deadlines.
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Paced::new(stream, limits)), service);
+        .serve_connection(TokioIo::new(paced), service);
     let mut served = std::pin::pin!(served);
     tokio::select! {
         _ = served.as_mut() => return,
@@ -155,6 +167,8 @@ enum Phase {
 struct Paced<S> {
     stream: S,
     limits: Limits,
+    /// Not the peer is being waited for but the backend, which has a deadline of its own.
+    waiting: Arc<AtomicBool>,
     phase: Phase,
     deadline: Pin<Box<Sleep>>,
 }
@@ -162,9 +176,10 @@ struct Paced<S> {
 // === impl Paced ===
 
 impl<S> Paced<S> {
-    fn new(stream: S, limits: Limits) -> Paced<S> {
+    fn new(stream: S, limits: Limits, waiting: Arc<AtomicBool>) -> Paced<S> {
         // A new connection is expected to ask at once.
-        Paced { stream, limits, phase: Phase::Head, deadline: Box::pin(sleep_until(Instant::now() + limits.head)) }
+        let deadline = Box::pin(sleep_until(Instant::now() + limits.head));
+        Paced { stream, limits, waiting, phase: Phase::Head, deadline }
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -179,6 +194,9 @@ impl<S> Paced<S> {
 
     /// What a pending operation becomes: still pending, or failed because its time is over.
     fn pending<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if self.waiting.load(Relaxed) {
+            return Poll::Pending;
+        }
         ready!(self.deadline.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -176,7 +176,7 @@ impl Page<'_> {
 }
 
 /// Writes a line up to its value: `name_suffix{labels,extra="…"} `. The extra label needs no escapes.
-fn open(out: &mut Vec<u8>, name: &[u8], suffix: &[u8], labels: &[u8], extra: Option<(&[u8], &[u8])>) {
+pub(super) fn open(out: &mut Vec<u8>, name: &[u8], suffix: &[u8], labels: &[u8], extra: Option<(&[u8], &[u8])>) {
     out.extend_from_slice(name);
     out.extend_from_slice(suffix);
     if !labels.is_empty() || extra.is_some() {

@@ -6,11 +6,15 @@
 //! | `text.rs`, `openmetrics.rs` | one profile per text format: headers, names, units, the end |
 //! | `encoder.rs` | the encoder that both profiles share |
 //! | `number.rs` | how numbers are spelled |
+//! | `backend.rs` | the backend's own page: when it is asked for, and what is told about that |
+//! | `foreign.rs` | the same page, made ready to be appended to ours |
 //!
 //! A page is gathered once and encoded once, on the admin thread, never on the request path. This room reads the
 //! registry; the only numbers that it writes are those about the page itself.
 
+mod backend;
 mod encoder;
+mod foreign;
 mod negotiate;
 mod number;
 mod openmetrics;
@@ -19,13 +23,18 @@ mod strict;
 mod text;
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prometheus::{Gauge, GaugeVec, Opts, Registry};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::exposition::backend::BackendPage;
+
+pub use backend::{Scraped, Target};
 pub use negotiate::{Encoding, Format, encoding, format};
 
 /// Compression level of gzip. On the page that `text.rs` measures (1.8 MB), levels 1, 2, 3 and 6 took 1.5, 1.8, 2.4 and
@@ -43,6 +52,7 @@ pub struct Exporter {
     duration_seconds: Gauge,
     identity_bytes: Gauge,
     gzip_bytes: Gauge,
+    backend: Option<BackendPage>,
 }
 
 /// A finished page: the body and the fields that describe it.
@@ -79,20 +89,57 @@ impl Exporter {
         let gzip_bytes = size_bytes.with_label_values(&["gzip"]);
         registry.register(Box::new(duration_seconds.clone()))?;
         registry.register(Box::new(size_bytes))?;
-        Ok(Exporter { registry: registry.clone(), duration_seconds, identity_bytes, gzip_bytes })
+        Ok(Exporter { registry: registry.clone(), duration_seconds, identity_bytes, gzip_bytes, backend: None })
     }
 
-    /// Gathers and encodes one page. Blocks for as long as that takes, a few milliseconds for a large page.
+    /// The same, able to append the backend's own page to ours.
+    ///
+    /// # Errors
+    /// As [`Exporter::new`].
+    pub fn with_backend(registry: &Registry, target: watch::Receiver<Target>) -> prometheus::Result<Exporter> {
+        Ok(Exporter { backend: Some(BackendPage::new(target)?), ..Exporter::new(registry)? })
+    }
+
+    /// Whether the backend's page is part of every page of ours.
+    #[must_use]
+    pub fn always_with_backend(&self) -> bool {
+        self.backend.as_ref().is_some_and(BackendPage::always)
+    }
+
+    /// Asks for the backend's page, to be given to [`Exporter::render`]. Waits for the backend, but not longer than its
+    /// target's timeout; `None`: there is no backend to ask.
+    pub async fn ask_backend(&self) -> Option<Arc<Scraped>> {
+        match &self.backend {
+            Some(backend) => Some(backend.get().await),
+            None => None,
+        }
+    }
+
+    /// Gathers and encodes one page, with the backend's if it was asked for. Blocks for as long as that takes, a few
+    /// milliseconds for a large page.
     #[must_use]
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub fn render(&self, format: Format, encoding: Encoding) -> Rendered {
+    pub fn render(&self, format: Format, encoding: Encoding, scraped: Option<&Scraped>) -> Rendered {
         let begun = Instant::now();
-        let families = self.registry.gather();
+        let mut families = self.registry.gather();
+        let mut theirs = Vec::new();
+        if let Some(backend) = &self.backend {
+            if let Some(scraped) = scraped {
+                theirs = backend.join(scraped, &mut families, format);
+            }
+            backend.count(&mut families);
+        }
         let (content_type, profile) = match format {
             Format::Text => (text::CONTENT_TYPE, &text::PROFILE),
             Format::OpenMetrics => (openmetrics::CONTENT_TYPE, &openmetrics::PROFILE),
         };
-        let plain = encoder::encode(&families, profile, self.identity_bytes.get() as usize);
+        let mut plain = encoder::encode(&families, profile, self.identity_bytes.get() as usize);
+        if !theirs.is_empty() {
+            // Before the end of the page.
+            plain.truncate(plain.len() - profile.end.len());
+            theirs.iter().for_each(|family| plain.extend_from_slice(family));
+            plain.extend_from_slice(profile.end);
+        }
         self.identity_bytes.set(plain.len() as f64);
         let (content_encoding, body) = match encoding {
             Encoding::Identity => (None, plain),
@@ -129,19 +176,19 @@ mod tests {
     #[test]
     fn a_page_tells_the_size_and_duration_of_the_page_before() {
         let exporter = Exporter::new(&Registry::new()).unwrap();
-        let first = exporter.render(Format::Text, Encoding::Identity);
+        let first = exporter.render(Format::Text, Encoding::Identity, None);
         let first_text = String::from_utf8(first.body.to_vec()).unwrap();
         assert_eq!(value(&first_text, "golden_scrape_duration_seconds"), 0.0);
         assert_eq!(value(&first_text, "golden_scrape_size_bytes{encoding=\"gzip\"}"), 0.0);
 
-        let second = exporter.render(Format::OpenMetrics, Encoding::Gzip);
+        let second = exporter.render(Format::OpenMetrics, Encoding::Gzip, None);
         assert_eq!((second.content_type, second.content_encoding), (openmetrics::CONTENT_TYPE, Some("gzip")));
         let mut second_text = String::new();
         flate2::read::GzDecoder::new(&second.body[..]).read_to_string(&mut second_text).unwrap();
         assert_eq!(value(&second_text, "golden_scrape_size_bytes{encoding=\"identity\"}"), first_text.len() as f64);
         assert!(value(&second_text, "golden_scrape_duration_seconds") > 0.0);
 
-        let third = exporter.render(Format::Text, Encoding::Identity);
+        let third = exporter.render(Format::Text, Encoding::Identity, None);
         let third_text = String::from_utf8(third.body.to_vec()).unwrap();
         assert_eq!(value(&third_text, "golden_scrape_size_bytes{encoding=\"gzip\"}"), second.body.len() as f64);
         assert_eq!(value(&third_text, "golden_scrape_size_bytes{encoding=\"identity\"}"), second_text.len() as f64);

@@ -340,7 +340,7 @@ fn probes(settings: &Settings) -> Vec<Box<dyn Probe>> {
         Box::new(host::Host::new()),
     ];
     probes.extend(connections::probes(settings));
-    probes.extend(pools::reported(&settings.saturation.pools).map(|pool| Box::new(pool) as Box<dyn Probe>));
+    probes.extend(pools::reported(&settings.saturation).into_iter().map(|pool| Box::new(pool) as Box<dyn Probe>));
     probes
 }
 

@@ -1,0 +1,564 @@
+//! The backend's own page, made ready to be appended to ours in either format.
+//!
+//! Text 0.0.4 takes it as it is, family after family. OpenMetrics allows less, so there
+//!
+//! - a counter without `_total`, and whatever has no type, is `unknown`;
+//! - `x_created`, which 0.0.4 knows as a gauge of its own, becomes part of the family `x`;
+//! - the samples of one label set stand together, buckets in the order of their edges, edges in the canonical spelling;
+//! - a family that breaks a rule of its kind (a bucket that sinks, no `+Inf`, a negative count, a name that another
+//!   family of that page has) is passed on with each of its series as an `unknown` family: no number is lost or changed,
+//!   and the page stays valid.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::encoder::{Profile, open, push_quoted};
+use super::number::{Style, push_edge, push_value};
+use super::{Format, openmetrics, text};
+use crate::scrape::text::{Family, Kind, Malformed, Page, Sample, parse};
+
+/// A page of somebody else, written out family by family.
+#[derive(Debug, Default)]
+pub(super) struct Foreign {
+    chunks: Vec<Chunk>,
+    text: Vec<u8>,
+    open: Vec<u8>,
+    /// Families that could not be kept: announced twice, or with a name that another one has.
+    dropped: usize,
+}
+
+/// A family in both formats.
+#[derive(Debug)]
+struct Chunk {
+    /// Every name that it takes.
+    names: Vec<String>,
+    text: Range<usize>,
+    open: Range<usize>,
+}
+
+/// The names that one of our families takes: its own, those of its series, and those that OpenMetrics keeps free for it.
+pub(super) fn names_of(name: &str, kind: MetricType) -> Vec<String> {
+    let kind = match kind {
+        MetricType::COUNTER => Kind::Counter,
+        MetricType::GAUGE => Kind::Gauge,
+        MetricType::HISTOGRAM => Kind::Histogram,
+        MetricType::SUMMARY => Kind::Summary,
+        MetricType::UNTYPED => Kind::Untyped,
+    };
+    names(name, kind)
+}
+
+fn names(name: &str, kind: Kind) -> Vec<String> {
+    let (base, suffixes): (&str, &[&str]) = match (kind, name.strip_suffix("_total")) {
+        (Kind::Counter, Some(base)) => (base, &["", "_total", "_created"]),
+        (Kind::Histogram, _) => (name, &["", "_bucket", "_sum", "_count", "_created"]),
+        (Kind::Summary, _) => (name, &["", "_sum", "_count", "_created"]),
+        (Kind::Counter | Kind::Gauge | Kind::Untyped, _) => (name, &[""]),
+    };
+    suffixes.iter().map(|suffix| format!("{base}{suffix}")).collect()
+}
+
+// === impl Foreign ===
+
+impl Foreign {
+    /// Reads a page and writes it out in both formats. Takes some milliseconds for a large one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(bytes: &[u8]) -> Result<Foreign, Malformed> {
+        let page = parse(bytes)?;
+        let mut foreign = Foreign { dropped: page.repeated, ..Foreign::default() };
+        let (kept, owners) = foreign.keep(&page);
+        let parts = created_parts(&page, &kept, &owners);
+        let mut typed: HashMap<usize, Typed<'_, '_>> = HashMap::new();
+        let mut taken: HashSet<String> = HashSet::new();
+        for place in kept.iter().filter(|place| !parts.contains_key(place)) {
+            let family = &page.families[*place];
+            let names = names(family.name, family.kind);
+            let free = names.iter().all(|name| {
+                let owner = owners.get(name.as_str());
+                !taken.contains(name) && owner.is_none_or(|owner| owner == place || parts.get(owner) == Some(place))
+            });
+            if let Some(found) = Typed::of(&page, family).filter(|_| free) {
+                taken.extend(names);
+                typed.insert(*place, found);
+            }
+        }
+        let part_of: HashMap<usize, usize> = parts.iter().map(|(part, of)| (*of, *part)).collect();
+        for place in &kept {
+            let family = &page.families[*place];
+            let (text, open) = (foreign.text.len(), foreign.open.len());
+            write_as_it_is(&mut foreign.text, &page, family);
+            match (typed.get(place), parts.get(place)) {
+                (Some(typed), _) => {
+                    let part = part_of.get(place).map(|part| &page.families[*part]);
+                    typed.write(&mut foreign.open, &page, family, part);
+                }
+                // The family that it is a part of has it.
+                (None, Some(of)) if typed.contains_key(of) => {}
+                (None, _) => write_unknown(&mut foreign.open, &page, family),
+            }
+            let mut names = names(family.name, family.kind);
+            names.extend(family.samples.iter().map(|sample| sample.name.to_owned()));
+            names.sort_unstable();
+            names.dedup();
+            let (text, open) = (text..foreign.text.len(), open..foreign.open.len());
+            foreign.chunks.push(Chunk { names, text, open });
+        }
+        Ok(foreign)
+    }
+
+    /// The families that fit beside these names, written out, and how many were left out, now or before.
+    pub fn beside(&self, taken: &HashSet<String>, format: Format) -> (Vec<&[u8]>, usize) {
+        let fits = |chunk: &&Chunk| !chunk.names.iter().any(|name| taken.contains(name));
+        let fitting = self.chunks.iter().filter(fits).map(|chunk| match format {
+            Format::Text => &self.text[chunk.text.clone()],
+            Format::OpenMetrics => &self.open[chunk.open.clone()],
+        });
+        let fitting: Vec<_> = fitting.collect();
+        let dropped = self.dropped + self.chunks.len() - fitting.len();
+        (fitting, dropped)
+    }
+
+    /// Which families are kept, and to which of them each name belongs: a name is the first one's.
+    fn keep<'a>(&mut self, page: &Page<'a>) -> (Vec<usize>, HashMap<&'a str, usize>) {
+        let (mut kept, mut owners) = (Vec::new(), HashMap::new());
+        for (place, family) in page.families.iter().enumerate().filter(|(_, family)| !family.samples.is_empty()) {
+            let series = || family.samples.iter().map(|sample| sample.name).chain([family.name]);
+            if series().any(|name| owners.get(name).is_some_and(|owner| *owner != place)) {
+                self.dropped += 1;
+                continue;
+            }
+            owners.extend(series().map(|name| (name, place)));
+            kept.push(place);
+        }
+        (kept, owners)
+    }
+}
+
+/// Families `x_created`, and the family that each of them is a part of.
+fn created_parts(page: &Page<'_>, kept: &[usize], owners: &HashMap<&str, usize>) -> HashMap<usize, usize> {
+    let parts = kept.iter().filter_map(|place| {
+        let family = &page.families[*place];
+        let base = family.name.strip_suffix("_created")?;
+        let of = |name: &str, kinds: &[Kind]| {
+            let owner = *owners.get(name)?;
+            let known = &page.families[owner];
+            (known.name == name && kinds.contains(&known.kind)).then_some(owner)
+        };
+        let of = of(&format!("{base}_total"), &[Kind::Counter])
+            .or_else(|| of(base, &[Kind::Histogram, Kind::Summary]))
+            .filter(|_| matches!(family.kind, Kind::Gauge | Kind::Untyped))?;
+        Some((*place, of))
+    });
+    parts.collect()
+}
+
+/// Labels sorted by name.
+type Key<'p> = Vec<(&'p str, &'p str)>;
+
+/// A family that fulfils the rules of its kind: its samples by label set.
+struct Typed<'p, 'a> {
+    groups: Vec<(Key<'p>, Vec<&'p Sample<'a>>)>,
+}
+
+// === impl Typed ===
+
+impl<'p, 'a> Typed<'p, 'a> {
+    /// `None`: a rule is broken.
+    fn of(page: &'p Page<'a>, family: &'p Family<'a>) -> Option<Typed<'p, 'a>> {
+        let mut typed = Typed { groups: Vec::new() };
+        let edge = edge_label(family.kind);
+        let mut places: HashMap<Key<'p>, usize> = HashMap::new();
+        for sample in &family.samples {
+            let key = key(page, sample, edge);
+            let place = *places.entry(key).or_insert_with_key(|key| {
+                typed.groups.push((key.clone(), Vec::new()));
+                typed.groups.len() - 1
+            });
+            typed.groups[place].1.push(sample);
+        }
+        let valid = |group: &mut Vec<&Sample<'a>>| match family.kind {
+            Kind::Counter => group.iter().all(|sample| sample.name == family.name && sample.value >= 0.0),
+            Kind::Gauge | Kind::Untyped => true,
+            Kind::Histogram => histogram_is_valid(page, family.name, group),
+            Kind::Summary => summary_is_valid(page, family.name, group),
+        };
+        let one_time = |group: &[&Sample<'a>]| group.iter().all(|sample| sample.timestamp == group[0].timestamp);
+        typed.groups.iter_mut().all(|(_, group)| valid(group) && one_time(group)).then_some(typed)
+    }
+
+    fn write(&self, out: &mut Vec<u8>, page: &Page<'a>, family: &Family<'a>, created: Option<&Family<'a>>) {
+        header(out, &openmetrics::PROFILE, family.name, family.kind, family.help.as_deref());
+        let created_at: HashMap<Key<'_>, &Sample<'a>> = created.map_or_else(HashMap::new, |created| {
+            created.samples.iter().map(|sample| (key(page, sample, None), sample)).collect()
+        });
+        let edge = edge_label(family.kind);
+        for (key, group) in &self.groups {
+            for sample in group {
+                // Buckets and counts are whole numbers and look like it.
+                let whole = matches!(family.kind, Kind::Histogram | Kind::Summary)
+                    && (sample.name.ends_with("_bucket") || sample.name.ends_with("_count"));
+                let style = if whole { Style::Plain } else { Style::Dotted };
+                line(out, page, sample, &openmetrics::PROFILE, style, edge);
+            }
+            if let (Some(created), Some(first)) = (created_at.get(key), group.first()) {
+                let mut created = Sample::clone(created);
+                created.timestamp = first.timestamp;
+                line(out, page, &created, &openmetrics::PROFILE, Style::Dotted, None);
+            }
+        }
+    }
+}
+
+/// The label that is no part of the label set of a group.
+fn edge_label(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Histogram => Some("le"),
+        Kind::Summary => Some("quantile"),
+        Kind::Counter | Kind::Gauge | Kind::Untyped => None,
+    }
+}
+
+fn key<'p>(page: &'p Page<'_>, sample: &Sample<'_>, without: Option<&str>) -> Key<'p> {
+    let labels = page.labels(sample).iter().map(|(name, value)| (*name, &**value));
+    let mut key: Key<'p> = labels.filter(|(name, _)| Some(*name) != without).collect();
+    key.sort_unstable();
+    key
+}
+
+/// The number in the label `le` or `quantile`.
+fn edge_of(page: &Page<'_>, sample: &Sample<'_>, label: &str) -> Option<f64> {
+    let (_, value) = page.labels(sample).iter().find(|(name, _)| *name == label)?;
+    value.parse().ok()
+}
+
+/// Whether a value can be a count.
+fn is_count(value: f64) -> bool {
+    value >= 0.0 && value.is_finite() && value.fract() == 0.0
+}
+
+/// Sorts buckets by edge, and says whether this is a histogram: edges from 0 up to `+Inf`, counts that do not sink and end
+/// in the count, and a sum that is no less than 0 (OpenMetrics 1.0.0, "Histogram").
+fn histogram_is_valid(page: &Page<'_>, name: &str, group: &mut Vec<&Sample<'_>>) -> bool {
+    let (mut buckets, mut rest) = (Vec::new(), Vec::new());
+    let (mut count, mut ordinary) = (None, true);
+    for sample in group.drain(..) {
+        let edge = edge_of(page, sample, "le");
+        match (sample.name.strip_prefix(name), edge) {
+            (Some("_bucket"), Some(edge)) if edge >= 0.0 && is_count(sample.value) => buckets.push((edge, sample)),
+            (Some("_sum"), None) if sample.value >= 0.0 => rest.push(sample),
+            (Some("_count"), None) if is_count(sample.value) => {
+                count = Some(sample.value);
+                rest.push(sample);
+            }
+            _ => ordinary = false,
+        }
+    }
+    buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let rises = buckets.is_sorted_by(|(one, a), (other, b)| one < other && a.value <= b.value);
+    let ends = buckets.last().is_some_and(|(edge, last)| edge.is_infinite() && Some(last.value) == count);
+    group.extend(buckets.into_iter().map(|(_, sample)| sample).chain(rest));
+    ordinary && rises && ends
+}
+
+/// Whether this is a summary: each quantile from 0 to 1 and there once, no negative numbers (OpenMetrics 1.0.0,
+/// "Summary").
+fn summary_is_valid(page: &Page<'_>, name: &str, group: &[&Sample<'_>]) -> bool {
+    let mut quantiles = Vec::new();
+    let ordinary =
+        group.iter().all(|sample| match (sample.name.strip_prefix(name), edge_of(page, sample, "quantile")) {
+            (Some(""), Some(quantile)) if (0.0..=1.0).contains(&quantile) => {
+                quantiles.push(quantile);
+                // One of nothing is not a number.
+                sample.value >= 0.0 || sample.value.is_nan()
+            }
+            (Some("_sum"), None) => sample.value >= 0.0,
+            (Some("_count"), None) => is_count(sample.value),
+            _ => false,
+        });
+    quantiles.sort_by(f64::total_cmp);
+    ordinary && quantiles.is_sorted_by(|one, other| one < other)
+}
+
+/// In text 0.0.4.
+fn write_as_it_is(out: &mut Vec<u8>, page: &Page<'_>, family: &Family<'_>) {
+    header(out, &text::PROFILE, family.name, family.kind, family.help.as_deref());
+    for sample in &family.samples {
+        line(out, page, sample, &text::PROFILE, Style::Plain, None);
+    }
+}
+
+/// In OpenMetrics, each series name as a family of which nothing is known.
+fn write_unknown(out: &mut Vec<u8>, page: &Page<'_>, family: &Family<'_>) {
+    let mut names: Vec<&str> = Vec::new();
+    for sample in &family.samples {
+        if !names.contains(&sample.name) {
+            names.push(sample.name);
+        }
+    }
+    for name in names {
+        header(out, &openmetrics::PROFILE, name, Kind::Untyped, family.help.as_deref());
+        for sample in family.samples.iter().filter(|sample| sample.name == name) {
+            line(out, page, sample, &openmetrics::PROFILE, Style::Dotted, None);
+        }
+    }
+}
+
+/// The same lines that open a family of ours.
+fn header(out: &mut Vec<u8>, profile: &Profile, name: &str, kind: Kind, help: Option<&str>) {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.unwrap_or_default().to_owned());
+    family.set_field_type(match kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge => MetricType::GAUGE,
+        Kind::Histogram => MetricType::HISTOGRAM,
+        Kind::Summary => MetricType::SUMMARY,
+        Kind::Untyped => MetricType::UNTYPED,
+    });
+    (profile.header)(out, &family);
+}
+
+/// A sample; the number in the label `edge` gets its canonical spelling.
+fn line(out: &mut Vec<u8>, page: &Page<'_>, sample: &Sample<'_>, profile: &Profile, style: Style, edge: Option<&str>) {
+    let mut labels = Vec::with_capacity(64);
+    for (name, value) in page.labels(sample) {
+        if !labels.is_empty() {
+            labels.push(b',');
+        }
+        labels.extend_from_slice(name.as_bytes());
+        labels.extend_from_slice(b"=\"");
+        match value.parse() {
+            Ok(number) if Some(*name) == edge => push_edge(&mut labels, number, profile.style),
+            _ => push_quoted(&mut labels, value),
+        }
+        labels.push(b'"');
+    }
+    open(out, sample.name.as_bytes(), b"", &labels, None);
+    push_value(out, sample.value, style);
+    if let Some(milliseconds) = sample.timestamp {
+        out.push(b' ');
+        (profile.timestamp)(out, milliseconds);
+    }
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(page: &str, taken: &[&str], format: Format) -> (String, usize) {
+        let foreign = Foreign::read(page.as_bytes()).unwrap_or_else(|error| panic!("{error} of\n{page}"));
+        let taken = taken.iter().map(|name| (*name).to_owned()).collect();
+        let (families, dropped) = foreign.beside(&taken, format);
+        (String::from_utf8(families.concat()).unwrap(), dropped)
+    }
+
+    fn open(page: &str) -> String {
+        written(page, &[], Format::OpenMetrics).0
+    }
+
+    const PAGE: &str = r#"# HELP a_total Help with \\ and \n.
+# TYPE a_total counter
+a_total{x="q\"\\\n"} 12 1500
+# TYPE a_created gauge
+a_created{x="q\"\\\n"} 13.5
+# TYPE jobs counter
+jobs 14
+# TYPE g_bytes gauge
+g_bytes{y="1",z="2"} -Inf
+# TYPE h_seconds histogram
+h_seconds_sum{x="1"} 15.25
+h_seconds_count{x="1"} 16
+h_seconds_bucket{le="+Inf",x="1"} 16
+h_seconds_bucket{le="1",x="1"} 15
+h_seconds_bucket{le="0.50",x="1"} 0
+# TYPE s summary
+s{quantile="0.990"} NaN
+s{quantile="1"} 17.5
+s_sum 18
+s_count 19
+# TYPE u untyped
+u{} NaN
+bare_total 20
+"#;
+
+    #[test]
+    fn text_takes_it_as_it_is() {
+        let expected = PAGE.replace("u{} NaN\nbare_total", "u NaN\n# TYPE bare_total untyped\nbare_total");
+        assert_eq!(written(PAGE, &[], Format::Text), (expected, 0));
+    }
+
+    #[test]
+    fn openmetrics_gets_what_it_allows() {
+        let expected = r#"# TYPE a counter
+# HELP a Help with \\ and \n.
+a_total{x="q\"\\\n"} 12.0 1.500
+a_created{x="q\"\\\n"} 13.5 1.500
+# TYPE jobs unknown
+jobs 14.0
+# TYPE g_bytes gauge
+# UNIT g_bytes bytes
+g_bytes{y="1",z="2"} -Inf
+# TYPE h_seconds histogram
+# UNIT h_seconds seconds
+h_seconds_bucket{le="0.5",x="1"} 0
+h_seconds_bucket{le="1.0",x="1"} 15
+h_seconds_bucket{le="+Inf",x="1"} 16
+h_seconds_sum{x="1"} 15.25
+h_seconds_count{x="1"} 16
+# TYPE s summary
+s{quantile="0.99"} NaN
+s{quantile="1.0"} 17.5
+s_sum 18.0
+s_count 19
+# TYPE u unknown
+u NaN
+# TYPE bare_total unknown
+bare_total 20.0
+"#;
+        assert_eq!(open(PAGE), expected);
+    }
+
+    #[test]
+    fn what_breaks_a_rule_of_openmetrics_is_passed_on_as_unknown() {
+        let bucket = |edge: &str, count: &str| format!("h_bucket{{le=\"{edge}\"}} {count}\n");
+        let histogram = |lines: &[String]| format!("# TYPE h histogram\n{}", lines.concat());
+        for page in [
+            "# TYPE c_total counter\nc_total -1\n".to_owned(),
+            "# TYPE c_total counter\nc_total NaN\n".to_owned(),
+            histogram(&[bucket("1", "2")]),
+            histogram(&[bucket("+Inf", "2")]),
+            histogram(&[bucket("+Inf", "2"), "h_count 3\n".into()]),
+            histogram(&[bucket("+Inf", "1.5"), "h_count 1.5\n".into()]),
+            histogram(&[bucket("1", "3"), bucket("+Inf", "2"), "h_count 2\n".into()]),
+            histogram(&[bucket("1", "1"), bucket("1.0", "1"), bucket("+Inf", "2"), "h_count 2\n".into()]),
+            histogram(&[bucket("-1", "1"), bucket("+Inf", "2"), "h_count 2\n".into()]),
+            histogram(&[bucket("x", "1"), bucket("+Inf", "2"), "h_count 2\n".into()]),
+            histogram(&[bucket("+Inf", "2"), "h_count 2\nh_sum -1\n".into()]),
+            histogram(&[bucket("+Inf", "2"), "h_count 2 5\n".into()]),
+            histogram(&["h 1\n".into()]),
+            "# TYPE s summary\ns{quantile=\"1.5\"} 1\n".to_owned(),
+            "# TYPE s summary\ns{quantile=\"0.5\"} -1\n".to_owned(),
+            "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.50\"} 1\n".to_owned(),
+            "# TYPE s summary\ns 1\n".to_owned(),
+            "# TYPE s summary\ns_count -1\n".to_owned(),
+        ] {
+            let out = open(&page);
+            let kinds: Vec<_> = out.lines().filter(|line| line.starts_with("# TYPE")).collect();
+            assert!(!kinds.is_empty() && kinds.iter().all(|line| line.ends_with(" unknown")), "{page}{out}");
+            let lines = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+            assert_eq!(lines(&out), lines(&page), "{page}{out}");
+        }
+        let two = "# TYPE c_total counter\nc_total 1\n# TYPE c gauge\nc 2\n# TYPE c_created gauge\nc_created 3\n";
+        let expected =
+            "# TYPE c_total unknown\nc_total 1.0\n# TYPE c unknown\nc 2.0\n# TYPE c_created unknown\nc_created 3.0\n";
+        assert_eq!(open(two).replace(" gauge", " unknown"), expected, "a counter that has no room for its short name");
+    }
+
+    #[test]
+    fn a_family_with_a_name_that_is_taken_is_left_out_of_both_formats() {
+        for taken in ["a", "a_total", "a_created"] {
+            for format in [Format::Text, Format::OpenMetrics] {
+                let (page, dropped) = written("# TYPE a_total counter\na_total 1\nb 2\n", &[taken], format);
+                assert!(!page.contains("a_total") && page.contains("b 2") && dropped == 1, "{taken}: {page}");
+            }
+        }
+        assert_eq!(names_of("x", MetricType::HISTOGRAM), ["x", "x_bucket", "x_sum", "x_count", "x_created"]);
+        assert_eq!(names_of("x_total", MetricType::COUNTER), ["x", "x_total", "x_created"]);
+        let repeated = "# TYPE a gauge\na 1\n# TYPE b gauge\nb 1\n# TYPE a gauge\na 2\n";
+        assert_eq!(written(repeated, &["b"], Format::Text), ("# TYPE a gauge\na 1\n".to_owned(), 2));
+        let shared = "# TYPE s summary\ns_count 1\n# TYPE s_count gauge\ns_count{x=\"1\"} 2\n";
+        assert_eq!(written(shared, &[], Format::Text), ("# TYPE s summary\ns_count 1\n".to_owned(), 1));
+    }
+
+    /// Lines as exporters of all qualities may write them.
+    fn pages() -> impl Strategy<Value = String> {
+        let name = "[abc](_total|_created|_bucket|_sum|_count)?";
+        let labels = "(\\{(x=\"[12]?\",?)?(y=\"(\\\\[\\\\n\"]|[a-b#{} é]){0,2}\",?)?\\}|\\{(le|quantile)=\"(0|0\\.5|0\\.50|1|1\\.0|\\+Inf|1e9)\"\\})?";
+        let value = "([0-3]|0|1|2\\.0|1\\.5|-1|NaN|\\+Inf|1e300|123456789012345678)( (17|-5|1700000000123))?";
+        let sample = format!("{name}{labels} {value}");
+        let line = prop_oneof![
+            4 => proptest::string::string_regex(&sample).unwrap(),
+            2 => "# TYPE [abc](_total|_created|_count)? (counter|gauge|histogram|summary|untyped)",
+            1 => "# HELP [abc](_total)? [a\\\\\"n]{0,4}",
+            1 => "# UNIT [abc] seconds",
+        ];
+        let lines = proptest::collection::vec(line, 0..12);
+        // Whole families as well, because lines by chance seldom make one.
+        let whole = ("[a-d]", "[12]?", "( 17)?", 0..3_u8, 0..4_u8).prop_map(|(name, value, time, kind, label)| {
+            let (one, labels) = (format!("x=\"{value}\""), format!("{{x=\"{value}\"}}"));
+            match kind {
+                0 => format!(
+                    "# TYPE {name}_total counter\n{name}_total{labels} 1{time}\n{name}_total{{y=\"{label}\"}} 2\n\
+                     # TYPE {name}_created gauge\n{name}_created{{y=\"{label}\"}} 1.5e9\n{name}_created{labels} 3"
+                ),
+                1 => format!(
+                    "# TYPE {name} histogram\n{name}_bucket{{le=\"+Inf\",{one}}} 3{time}\n\
+                     {name}_bucket{{{one},le=\"{label}\"}} 1{time}\n{name}_sum{labels} 2.5{time}\n\
+                     {name}_count{labels} 3{time}\n{name}_created{labels} 4"
+                ),
+                _ => format!(
+                    "# TYPE {name} summary\n{name}{{{one},quantile=\"0.{label}\"}} NaN\n{name}_count{labels} 5\n\
+                     {name}_sum{labels} 6\n{name}_created{labels} 7"
+                ),
+            }
+        });
+        let whole = proptest::collection::vec(whole, 0..4);
+        let end = any::<bool>().prop_map(|open| if open { "# EOF".to_owned() } else { String::new() });
+        (whole, lines, end).prop_map(|(whole, lines, end)| {
+            whole.into_iter().chain(lines).chain([end]).map(|line| line + "\n").collect::<String>()
+        })
+    }
+
+    fn told(page: &str) -> Vec<String> {
+        let page = parse(page.as_bytes()).unwrap_or_else(|error| panic!("{error} of\n{page}"));
+        let families = page.families.iter().filter(|family| !family.samples.is_empty());
+        let families = families.map(|family| {
+            let samples = family
+                .samples
+                .iter()
+                .map(|sample| (sample.name, page.labels(sample).to_vec(), sample.value.to_string(), sample.timestamp));
+            let help = family.help.as_deref().filter(|help| !help.is_empty());
+            format!("{} {:?} {:?} {:?}", family.name, family.kind, help, samples.collect::<Vec<_>>())
+        });
+        families.collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_from_a_page_reads_as_the_same_page(page in pages()) {
+            let Ok(foreign) = Foreign::read(page.as_bytes()) else { return Ok(()) };
+            let (families, dropped) = foreign.beside(&HashSet::new(), Format::Text);
+            let text = String::from_utf8(families.concat()).unwrap();
+            if dropped == 0 {
+                prop_assert_eq!(told(&text), told(&page), "{}\n{}", page, text);
+            } else {
+                let told_before = told(&page);
+                prop_assert!(told(&text).iter().all(|family| told_before.contains(family)), "{}\n{}", page, text);
+            }
+        }
+
+        #[test]
+        fn no_page_makes_it_fail_and_openmetrics_loses_no_sample(
+            page in pages(), bytes in proptest::collection::vec(any::<u8>(), 0..99),
+        ) {
+            let _ = Foreign::read(&bytes);
+            let Ok(foreign) = Foreign::read(page.as_bytes()) else { return Ok(()) };
+            let samples = |format: Format| {
+                let (families, _) = foreign.beside(&HashSet::new(), format);
+                let text = String::from_utf8(families.concat()).unwrap();
+                text.lines().filter(|line| !line.starts_with('#')).count()
+            };
+            // A creation time without its counter is the one thing that has no place.
+            let orphans = page.lines().filter(|line| line.contains("_created")).count();
+            let (text, open) = (samples(Format::Text), samples(Format::OpenMetrics));
+            prop_assert!(open <= text && text - open <= orphans, "{} {}", text, open);
+        }
+    }
+}
