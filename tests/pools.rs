@@ -103,18 +103,20 @@ fn whatever_becomes_of_a_page_nothing_false_is_told_and_the_sampler_stays_on_tim
         move |peer: &mut common::Peer| {
             while peer.read_request().is_some() {
                 let now = *mood.lock().unwrap();
-                match now {
-                    Mood::Well => drop(peer.send(ok(HIKARI))),
-                    Mood::Hangs => drop(peer.wire.wait_end()),
-                    Mood::Garbage => drop(peer.send(ok("<!doctype html>"))),
-                    Mood::Refuses => drop(peer.send(response(503, "", "no"))),
-                    Mood::LacksIt => drop(peer.send(ok("up 1\n"))),
+                let answer = match now {
+                    Mood::Well => ok(HIKARI),
+                    Mood::Garbage => ok("<!doctype html>"),
+                    Mood::Refuses => response(503, "", "no"),
+                    Mood::LacksIt => ok("up 1\n"),
+                    Mood::Hangs => return drop(peer.wire.wait_end()),
                     Mood::Endless => {
                         peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
                         let piece = format!("10000\r\n{}\r\n", "a".repeat(0x10000));
                         while peer.send(&piece) {}
+                        return;
                     }
-                }
+                };
+                peer.send(answer);
             }
         }
     };

@@ -159,9 +159,10 @@ fn created_parts(page: &Page<'_>, kept: &[usize], owners: &HashMap<&str, usize>)
 /// Labels sorted by name.
 type Key<'p> = Vec<(&'p str, &'p str)>;
 
-/// A family that fulfils the rules of its kind: its samples by label set.
+/// A family that fulfils the rules of its kind: its samples by label set. Only histograms and summaries have several in
+/// one.
 struct Typed<'p, 'a> {
-    groups: Vec<(Key<'p>, Vec<&'p Sample<'a>>)>,
+    groups: Vec<Vec<&'p Sample<'a>>>,
 }
 
 // === impl Typed ===
@@ -169,46 +170,53 @@ struct Typed<'p, 'a> {
 impl<'p, 'a> Typed<'p, 'a> {
     /// `None`: a rule is broken.
     fn of(page: &'p Page<'a>, family: &'p Family<'a>) -> Option<Typed<'p, 'a>> {
-        let mut typed = Typed { groups: Vec::new() };
+        let counts = |sample: &Sample<'_>| sample.name == family.name && sample.value >= 0.0;
+        match family.kind {
+            Kind::Counter if !family.samples.iter().all(counts) => return None,
+            Kind::Counter | Kind::Gauge | Kind::Untyped => return Some(Typed { groups: Vec::new() }),
+            Kind::Histogram | Kind::Summary => {}
+        }
         let edge = edge_label(family.kind);
+        let mut groups: Vec<Vec<&Sample<'a>>> = Vec::new();
         let mut places: HashMap<Key<'p>, usize> = HashMap::new();
         for sample in &family.samples {
-            let key = key(page, sample, edge);
-            let place = *places.entry(key).or_insert_with_key(|key| {
-                typed.groups.push((key.clone(), Vec::new()));
-                typed.groups.len() - 1
-            });
-            typed.groups[place].1.push(sample);
+            let place = *places.entry(key(page, sample, edge)).or_insert(groups.len());
+            if place == groups.len() {
+                groups.push(Vec::new());
+            }
+            groups[place].push(sample);
         }
         let valid = |group: &mut Vec<&Sample<'a>>| match family.kind {
-            Kind::Counter => group.iter().all(|sample| sample.name == family.name && sample.value >= 0.0),
-            Kind::Gauge | Kind::Untyped => true,
             Kind::Histogram => histogram_is_valid(page, family.name, group),
-            Kind::Summary => summary_is_valid(page, family.name, group),
+            _ => summary_is_valid(page, family.name, group),
         };
         let one_time = |group: &[&Sample<'a>]| group.iter().all(|sample| sample.timestamp == group[0].timestamp);
-        typed.groups.iter_mut().all(|(_, group)| valid(group) && one_time(group)).then_some(typed)
+        groups.iter_mut().all(|group| valid(group) && one_time(group)).then_some(Typed { groups })
     }
 
     fn write(&self, out: &mut Vec<u8>, page: &Page<'a>, family: &Family<'a>, created: Option<&Family<'a>>) {
         header(out, &openmetrics::PROFILE, family.name, family.kind, family.help.as_deref());
-        let created_at: HashMap<Key<'_>, &Sample<'a>> = created.map_or_else(HashMap::new, |created| {
+        let created: HashMap<Key<'_>, &Sample<'a>> = created.map_or_else(HashMap::new, |created| {
             created.samples.iter().map(|sample| (key(page, sample, None), sample)).collect()
         });
         let edge = edge_label(family.kind);
-        for (key, group) in &self.groups {
+        let mut write = |group: &[&Sample<'a>]| {
             for sample in group {
                 // Buckets and counts are whole numbers and look like it.
-                let whole = matches!(family.kind, Kind::Histogram | Kind::Summary)
-                    && (sample.name.ends_with("_bucket") || sample.name.ends_with("_count"));
+                let whole = edge.is_some() && (sample.name.ends_with("_bucket") || sample.name.ends_with("_count"));
                 let style = if whole { Style::Plain } else { Style::Dotted };
                 line(out, page, sample, &openmetrics::PROFILE, style, edge);
             }
-            if let (Some(created), Some(first)) = (created_at.get(key), group.first()) {
+            let Some(first) = group.first().filter(|_| !created.is_empty()) else { return };
+            if let Some(created) = created.get(&key(page, first, edge)) {
                 let mut created = Sample::clone(created);
                 created.timestamp = first.timestamp;
                 line(out, page, &created, &openmetrics::PROFILE, Style::Dotted, None);
             }
+        };
+        match edge {
+            Some(_) => self.groups.iter().for_each(|group| write(group)),
+            None => family.samples.iter().for_each(|sample| write(&[sample])),
         }
     }
 }
@@ -241,15 +249,18 @@ fn is_count(value: f64) -> bool {
 }
 
 /// Sorts buckets by edge, and says whether this is a histogram: edges from 0 up to `+Inf`, counts that do not sink and end
-/// in the count, and a sum that is no less than 0 (OpenMetrics 1.0.0, "Histogram").
+/// in the count, and a sum, which is no less than 0 (OpenMetrics 1.0.0, "Histogram").
 fn histogram_is_valid(page: &Page<'_>, name: &str, group: &mut Vec<&Sample<'_>>) -> bool {
     let (mut buckets, mut rest) = (Vec::new(), Vec::new());
-    let (mut count, mut ordinary) = (None, true);
+    let (mut count, mut sum, mut ordinary) = (None, false, true);
     for sample in group.drain(..) {
         let edge = edge_of(page, sample, "le");
         match (sample.name.strip_prefix(name), edge) {
             (Some("_bucket"), Some(edge)) if edge >= 0.0 && is_count(sample.value) => buckets.push((edge, sample)),
-            (Some("_sum"), None) if sample.value >= 0.0 => rest.push(sample),
+            (Some("_sum"), None) if sample.value >= 0.0 => {
+                sum = true;
+                rest.push(sample);
+            }
             (Some("_count"), None) if is_count(sample.value) => {
                 count = Some(sample.value);
                 rest.push(sample);
@@ -261,7 +272,7 @@ fn histogram_is_valid(page: &Page<'_>, name: &str, group: &mut Vec<&Sample<'_>>)
     let rises = buckets.is_sorted_by(|(one, a), (other, b)| one < other && a.value <= b.value);
     let ends = buckets.last().is_some_and(|(edge, last)| edge.is_infinite() && Some(last.value) == count);
     group.extend(buckets.into_iter().map(|(_, sample)| sample).chain(rest));
-    ordinary && rises && ends
+    ordinary && sum && rises && ends
 }
 
 /// Whether this is a summary: each quantile from 0 to 1 and there once, no negative numbers (OpenMetrics 1.0.0,
@@ -434,14 +445,15 @@ bare_total 20.0
             "# TYPE c_total counter\nc_total NaN\n".to_owned(),
             histogram(&[bucket("1", "2")]),
             histogram(&[bucket("+Inf", "2")]),
-            histogram(&[bucket("+Inf", "2"), "h_count 3\n".into()]),
-            histogram(&[bucket("+Inf", "1.5"), "h_count 1.5\n".into()]),
-            histogram(&[bucket("1", "3"), bucket("+Inf", "2"), "h_count 2\n".into()]),
-            histogram(&[bucket("1", "1"), bucket("1.0", "1"), bucket("+Inf", "2"), "h_count 2\n".into()]),
-            histogram(&[bucket("-1", "1"), bucket("+Inf", "2"), "h_count 2\n".into()]),
-            histogram(&[bucket("x", "1"), bucket("+Inf", "2"), "h_count 2\n".into()]),
+            histogram(&[bucket("+Inf", "2"), "h_count 2\n".into()]),
+            histogram(&[bucket("+Inf", "2"), "h_count 3\nh_sum 1\n".into()]),
+            histogram(&[bucket("+Inf", "1.5"), "h_count 1.5\nh_sum 1\n".into()]),
+            histogram(&[bucket("1", "3"), bucket("+Inf", "2"), "h_count 2\nh_sum 1\n".into()]),
+            histogram(&[bucket("1", "1"), bucket("1.0", "1"), bucket("+Inf", "2"), "h_count 2\nh_sum 1\n".into()]),
+            histogram(&[bucket("-1", "1"), bucket("+Inf", "2"), "h_count 2\nh_sum 1\n".into()]),
+            histogram(&[bucket("x", "1"), bucket("+Inf", "2"), "h_count 2\nh_sum 1\n".into()]),
             histogram(&[bucket("+Inf", "2"), "h_count 2\nh_sum -1\n".into()]),
-            histogram(&[bucket("+Inf", "2"), "h_count 2 5\n".into()]),
+            histogram(&[bucket("+Inf", "2"), "h_count 2 5\nh_sum 1\n".into()]),
             histogram(&["h 1\n".into()]),
             "# TYPE s summary\ns{quantile=\"1.5\"} 1\n".to_owned(),
             "# TYPE s summary\ns{quantile=\"0.5\"} -1\n".to_owned(),
@@ -510,10 +522,18 @@ bare_total 20.0
             }
         });
         let whole = proptest::collection::vec(whole, 0..4);
-        let end = any::<bool>().prop_map(|open| if open { "# EOF".to_owned() } else { String::new() });
-        (whole, lines, end).prop_map(|(whole, lines, end)| {
-            whole.into_iter().chain(lines).chain([end]).map(|line| line + "\n").collect::<String>()
-        })
+        // And one line of the page may be missing.
+        (whole, lines, any::<bool>(), any::<proptest::sample::Index>(), any::<bool>()).prop_map(
+            |(whole, lines, open, index, cut)| {
+                let all = whole.into_iter().chain(lines).collect::<Vec<_>>().join("\n");
+                let mut all: Vec<&str> = all.lines().collect();
+                if cut && !all.is_empty() {
+                    all.remove(index.index(all.len()));
+                }
+                let end = if open { "# EOF\n" } else { "" };
+                all.into_iter().flat_map(|line| [line, "\n"]).chain([end]).collect::<String>()
+            },
+        )
     }
 
     fn told(page: &str) -> Vec<String> {

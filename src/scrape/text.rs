@@ -23,8 +23,9 @@ use std::ops::Range;
 /// Samples that are taken from one page. A large Java service has five thousand; 100,000 need some 6 MB, and 40 bytes per
 /// label, for as long as they are looked at.
 const SAMPLES_MAX: usize = 100_000;
-/// Families: each has a name and at least one sample as a rule, so the same bound holds.
-const FAMILIES_MAX: usize = SAMPLES_MAX;
+/// Families. Large services have some hundred; each costs more than a sample, so ten thousand keep a page that nobody meant
+/// from taking a hundred megabytes.
+const FAMILIES_MAX: usize = 10_000;
 /// Labels of one sample. kube-state-metrics turns the labels of a pod into as many; 64 are twice what is seen there, and
 /// few enough to look for one that comes twice by comparing all.
 const LABELS_MAX: usize = 64;
