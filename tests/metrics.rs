@@ -1162,7 +1162,7 @@ fn the_page_is_the_catalogue() {
 fn the_process_numbers_are_those_of_the_kernel() {
     let backend = Backend::always("ok");
     let sidecar = Sidecar::start(&backend);
-    let page = sidecar.scrape();
+    let page = sidecar.page_when("a first sample", |page| page.has("golden_worker_busy_ratio", &[]));
     let resident = page.value("process_resident_memory_bytes", &[]);
     let kernel = sidecar.resident() as f64;
     assert!((resident - kernel).abs() < 8e6, "{resident} {kernel}");

@@ -215,8 +215,9 @@ impl Finder {
         }
         let alive = !backend.roots.is_empty() && backend.roots.iter().all(|root| is_alive(*root));
         let roots = self.roots(backend, alive, now, deadline)?;
-        if roots != backend.roots {
-            self.become_other(backend, roots, notes);
+        let another = self.is_another(&roots);
+        if roots != backend.roots || another {
+            self.take(backend, roots, another, notes);
         }
         if let Some((place, kills)) = &mut self.oom_kills {
             *kills = place.oom_kills().unwrap_or(*kills);
@@ -305,22 +306,25 @@ impl Finder {
         };
         let done = search.holders.go_on(begun + SEARCH_STEP);
         search.spent += begun.elapsed();
+        let found = search.holders.found();
+        let refused = found.refused;
+        let roots = tree::topmost(&search.rows, &without_init(&found.pids));
         if !done {
             self.search = Some(search);
             // The next look goes on with it, even if the known ones live.
             self.next_listeners = None;
-            if alive {
-                return Ok(backend.roots.clone());
-            }
-            return Err(Fault::new(Trouble::Timeout, "the search among all descriptors of this machine goes on"));
+            return match (alive, roots.is_empty()) {
+                (true, _) => Ok(backend.roots.clone()),
+                // A worker at first, perhaps; its master is known when the search is over.
+                (false, false) => Ok(roots),
+                (false, true) => {
+                    Err(Fault::new(Trouble::Timeout, "the search among all descriptors of this machine goes on"))
+                }
+            };
         }
-        let OwnerSearch { holders, rows, spent } = search;
-        let found = holders.found();
-        self.next_owners = Some(now + LISTENER_INTERVAL.max(spent * SEARCH_COST_DIVISOR));
+        self.next_owners = Some(now + LISTENER_INTERVAL.max(search.spent * SEARCH_COST_DIVISOR));
         self.listening = inodes;
-        let holders = without_init(found.pids);
-        let roots = tree::topmost(&rows, &holders);
-        self.unfound = match (roots.is_empty(), found.refused) {
+        self.unfound = match (roots.is_empty(), refused) {
             (false, _) => None,
             // The first process is always there, unless it is hidden from this user like all others.
             (true, 0) if !matches!(tree::one(1), Ok(Some(_))) => Some(Fault::new(
@@ -354,11 +358,18 @@ impl Finder {
         }
     }
 
-    /// The backend is another one.
-    fn become_other(&mut self, backend: &mut Backend, roots: Vec<Identity>, notes: &mut Notes) {
+    /// Whether the backend is another one than before. Whom somebody names is the backend. Of those that share a socket it
+    /// is the same one while the process lives by which it was told, whoever else turns out to belong to it.
+    fn is_another(&self, roots: &[Identity]) -> bool {
+        let BackendHints { pid, pid_file, .. } = &self.hints;
+        let named = self.wrapped || pid.is_some() || pid_file.is_some();
+        self.primary.is_none_or(|primary| !roots.contains(&primary) && (named || !is_alive(primary)))
+    }
+
+    /// Takes these processes for the backend from now on.
+    fn take(&mut self, backend: &mut Backend, roots: Vec<Identity>, another: bool, notes: &mut Notes) {
         self.next_tree = None;
-        let same = self.primary.is_some_and(|primary| roots.contains(&primary));
-        if !same {
+        if another {
             // A command of ours is counted when it is started again: then it is known how it ended.
             if self.primary.is_some() && !self.wrapped {
                 notes.count(&f::BACKEND_RESTARTS, [self.reason(Change::Exited).as_str()], 1.0);
@@ -465,13 +476,13 @@ fn read_pid_file(file: &Path) -> Result<i32, Fault> {
 
 /// Without the process that hands sockets to services before they start (systemd's socket activation), if there is
 /// another one.
-fn without_init(pids: Vec<i32>) -> Vec<i32> {
+fn without_init(pids: &[i32]) -> Vec<i32> {
     let is_init = |pid: i32| {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
         pid == 1 && comm.is_ok_and(|comm| matches!(comm.trim_end(), "systemd" | "init"))
     };
     let without: Vec<i32> = pids.iter().copied().filter(|pid| !is_init(*pid)).collect();
-    if without.is_empty() { pids } else { without }
+    if without.is_empty() { pids.to_vec() } else { without }
 }
 
 /// Whether connections to one of the upstream's addresses arrive at a socket that listens there.

@@ -76,9 +76,9 @@ impl Search {
         self.left.is_empty()
     }
 
-    /// What was found.
-    pub fn found(self) -> Holders {
-        self.found
+    /// What was found so far.
+    pub fn found(&self) -> &Holders {
+        &self.found
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
             // Each step asks one process, as if the time were always over.
             let steps = (1..=pids.len()).find(|_| search.go_on(Instant::now() - Duration::from_secs(1)));
             assert_eq!(steps, Some(pids.len()));
-            search.found()
+            search.found
         };
         assert_eq!(found(&[inode], &[i32::MAX, own]), Holders { pids: vec![own], refused: 0 });
         assert_eq!(found(&[u64::MAX], &[own, i32::MAX]), Holders::default());

@@ -1,5 +1,6 @@
 """Programs with a known load, for the tests of saturation. Each prints one line when it is what it should be, and stays so
 until it is ended. Usage: load.py ROLE [ARGUMENTS]"""
+import ctypes
 import os
 import resource
 import signal
@@ -7,6 +8,11 @@ import socket
 import sys
 import threading
 import time
+
+
+def die_with_parent():
+    """Ends with the one who started it. A forked child has to say so for itself."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def ready(*words):
@@ -159,6 +165,7 @@ def prefork(workers, share):
     server, port = listen()
     for _ in range(int(workers)):
         if os.fork() == 0:
+            die_with_parent()
             busy(float(share))
     accept_for_ever(server)
     ready(port)
@@ -196,6 +203,7 @@ def crowd(workers, sockets):
     pipe, done = os.pipe()
     for index in range(workers):
         if os.fork() == 0:
+            die_with_parent()
             kept, count = [], sockets // workers + (1 if index < sockets % workers else 0)
             while len(kept) < count:
                 try:
@@ -214,18 +222,26 @@ def crowd(workers, sockets):
 def clients(port, count):
     """So many connections to a port, from more addresses than one has ports for."""
     more_files()
-    kept = []
-    while len(kept) < int(count):
-        one = socket.socket()
-        one.bind((f"127.0.0.{2 + len(kept) // 20000}", 0))
-        one.connect(("127.0.0.1", int(port)))
-        kept.append(one)
+    count, pipe, done = int(count), *os.pipe()
+    # A process may have fewer descriptors than this.
+    share = 5_000
+    for first in range(0, count, share):
+        if os.fork() == 0:
+            die_with_parent()
+            kept = []
+            while len(kept) < min(share, count - first):
+                one = socket.socket()
+                one.bind((f"127.0.0.{2 + first // 20_000}", 0))
+                one.connect(("127.0.0.1", int(port)))
+                kept.append(one)
+            os.write(done, b"x")
+            wait()
+    for _ in range(0, count, share):
+        os.read(pipe, 1)
     ready(port)
     wait()
 
 
 if __name__ == "__main__":
-    # Ends with the one who started it.
-    import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    die_with_parent()
     globals()[sys.argv[1]](*sys.argv[2:])
