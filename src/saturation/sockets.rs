@@ -334,7 +334,7 @@ fn is_last(mut datagram: &[u8], each: &mut impl FnMut(&[u8]) -> Result<(), Fault
         }
         match message.message_type() {
             SOCK_DIAG_BY_FAMILY => each(message.payload())?,
-            NLMSG_ERROR => refusal(message.payload()).map_or_else(|| Err(Fault::malformed(WHAT)), |refusal| refusal)?,
+            NLMSG_ERROR => refusal(message.payload()).unwrap_or_else(|| Err(Fault::malformed(WHAT)))?,
             // Old kernels end without a word.
             NLMSG_DONE => return refusal(message.payload()).unwrap_or(Ok(())).map(|()| true),
             NLMSG_OVERRUN => return Err(Fault::new(Trouble::TooLarge, format!("{WHAT}: an answer was lost"))),
