@@ -16,12 +16,18 @@
 //! is worked on by the backend, it seems to be idle, so a pool is at least as full as it reads. A pool that nobody uses
 //! reads 0, it is not absent.
 //!
+//! Often both happened within one tick of the kernel's clock: `BEGIN`, its answer, and then a query that takes long. Then
+//! the acknowledgement tells. The other end acknowledges a query by itself when it has no answer to send along within
+//! some 40 ms, 200 at most (`TCP_DELACK_MAX`); after an answer nothing is left to acknowledge. What was told so is
+//! remembered while nothing is said on the connection, as keep-alive probes are acknowledged, too, seconds later.
+//!
 //! # What it costs
 //!
 //! Each question waits until its price is one per cent of the time ([`Pace`]); meanwhile its last answer stands.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,10 +38,13 @@ use crate::labels::{PoolSource, PoolState, Resource, Source, Trouble, UnreadStat
 use crate::saturation::backend::Identity;
 use crate::saturation::fault::Fault;
 use crate::saturation::ownership::{self, Owned};
-use crate::saturation::sockets::{self, Connection, Family, Listener, Pace, Question};
+use crate::saturation::sockets::{self, Connection, Family, Listener, Pace, Question, Silence};
 use crate::saturation::{Probe, Round, Settings};
 use crate::signals::families as f;
 
+/// An acknowledgement that comes up to so much later than the last data is that of a query without an answer: the longest
+/// delay of one, and a way there and back. Keep-alive probes are a second apart at the least.
+const ACKNOWLEDGEMENT_DELAY_MAX_MS: u32 = 400;
 /// Ports of the backend that are shown. Most have one or two; who listens on hundreds would get as many series.
 const PORTS_MAX: usize = 64;
 
@@ -60,6 +69,8 @@ pub(super) struct Connections {
     /// The remote ports of `pools`.
     ports: Vec<u16>,
     members: [Asked<Vec<Member>>; 2],
+    /// What was last told of the connections to where the pools lead.
+    told: HashMap<u64, Told>,
 }
 
 /// What the three of them know together. They run one after the other, so nobody waits.
@@ -101,7 +112,14 @@ struct Member {
     pool: usize,
     inode: u64,
     uid: u32,
+    told: Told,
+}
+
+/// Whether a connection waits for an answer, and what had been said on it then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
     in_use: bool,
+    said: Option<(u32, u32)>,
 }
 
 /// The probes of this file, in the order in which they have to run.
@@ -120,6 +138,7 @@ pub(super) fn probes(settings: &Settings) -> [Box<dyn Probe>; 3] {
         pools,
         ports,
         members: Default::default(),
+        told: HashMap::new(),
     };
     let listeners = Listeners { shared: Arc::clone(&shared), upstream: Arc::clone(&settings.upstream) };
     [Box::new(Descriptors { shared }), Box::new(listeners), Box::new(connections)]
@@ -270,23 +289,26 @@ impl Connections {
 
     /// How many connections of each pool are in use, and how many are not.
     fn pools(&mut self, known: &mut Known, round: &Round<'_>) -> Result<Vec<[u64; 2]>, Fault> {
-        let mut members = Vec::new();
+        let mut members: Vec<Member> = Vec::new();
         for (family, asked) in Family::ALL.into_iter().zip(&mut self.members) {
-            let pools = &self.pools;
+            let (pools, told) = (&self.pools, &self.told);
             let answer = asked.ask(round.now, |members: &mut Vec<Member>| {
                 let mut unsaid = false;
                 sockets::connections(Question::From(&self.ports), family, round.deadline, |connection| {
                     unsaid |= connection.silence.is_none();
-                    members.extend(pools.iter().enumerate().filter_map(|(index, pool)| pool.member(index, connection)));
+                    members.extend(
+                        pools.iter().enumerate().filter_map(|(index, pool)| pool.member(index, connection, told)),
+                    );
                 })?;
                 if unsaid { Err(Fault::malformed("TCP_INFO of a socket")) } else { Ok(members.is_empty()) }
             })?;
             members.extend(answer);
         }
+        self.told = members.iter().map(|member| (member.inode, member.told)).collect();
         let mut counts = vec![[0; 2]; self.pools.len()];
         let is_own = known.ownership(&members, round);
         for member in members.iter().filter(|member| is_own(member)) {
-            counts[member.pool][usize::from(!member.in_use)] += 1;
+            counts[member.pool][usize::from(!member.told.in_use)] += 1;
         }
         Ok(counts)
     }
@@ -384,12 +406,27 @@ impl Inferred {
     }
 
     /// The connection as one of this pool, if it leads there.
-    fn member(&self, pool: usize, connection: &Connection) -> Option<Member> {
+    fn member(&self, pool: usize, connection: &Connection, told: &HashMap<u64, Told>) -> Option<Member> {
         let Connection { remote, inode, uid, silence, .. } = connection;
         let leads_there = remote.port() == self.port && self.address.is_none_or(|address| address == remote.ip());
-        // The kernel's clock ticks every few milliseconds: an answer within one tick, as a new connection, is no wait.
-        let in_use = silence.is_some_and(|silence| silence.sent_ms < silence.received_ms);
-        leads_there.then_some(Member { pool, inode: *inode, uid: *uid, in_use })
+        let silence = silence.filter(|_| leads_there)?;
+        let told = Told { in_use: is_waiting(&silence, told.get(inode)), said: silence.said };
+        Some(Member { pool, inode: *inode, uid: *uid, told })
+    }
+}
+
+/// Whether data was sent later than received. `before`: what was told of this connection last.
+fn is_waiting(silence: &Silence, before: Option<&Told>) -> bool {
+    let Silence { sent_ms, received_ms, acknowledged_ms, unacknowledged, said } = *silence;
+    match sent_ms.cmp(&received_ms) {
+        Ordering::Less => true,
+        Ordering::Greater => false,
+        Ordering::Equal => {
+            let acknowledged_alone =
+                acknowledged_ms < received_ms && received_ms - acknowledged_ms <= ACKNOWLEDGEMENT_DELAY_MAX_MS;
+            let still = before.is_some_and(|before| before.in_use && said.is_some() && before.said == said);
+            unacknowledged > 0 || acknowledged_alone || still
+        }
     }
 }
 
@@ -525,6 +562,27 @@ mod tests {
         }
         let (notes, _) = bench.round();
         assert_eq!((sum(&notes), value(&notes, &f::BACKEND_UNREAD, &["max"])), (Some(0.0), Some(0.0)));
+    }
+
+    #[test]
+    fn within_one_tick_the_acknowledgement_tells_who_spoke_last() {
+        let silence = |sent_ms, received_ms, acknowledged_ms, unacknowledged| Silence {
+            sent_ms,
+            received_ms,
+            acknowledged_ms,
+            unacknowledged,
+            said: Some((1, 1)),
+        };
+        assert!(is_waiting(&silence(348, 356, 304, 0), None), "sent later");
+        assert!(!is_waiting(&silence(356, 348, 348, 0), None), "received later");
+        assert!(!is_waiting(&silence(348, 348, 348, 0), None), "the answer came with the acknowledgement");
+        assert!(is_waiting(&silence(348, 348, 304, 0), None), "acknowledged by itself, 44 ms later");
+        assert!(is_waiting(&silence(4, 4, 4, 1), None), "not acknowledged yet");
+        assert!(!is_waiting(&silence(90_000, 90_000, 30_000, 0), None), "a keep-alive probe, a minute later");
+        let waiting = Told { in_use: true, said: Some((1, 1)) };
+        assert!(is_waiting(&silence(90_000, 90_000, 30_000, 0), Some(&waiting)), "the same while a query takes long");
+        let other = Told { in_use: true, said: Some((1, 2)) };
+        assert!(!is_waiting(&silence(90_000, 90_000, 30_000, 0), Some(&other)), "something was said since");
     }
 
     #[test]

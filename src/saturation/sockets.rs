@@ -111,11 +111,19 @@ pub(super) struct Connection {
     pub silence: Option<Silence>,
 }
 
-/// How long ago data went each way; connecting counts as both.
+/// How long ago data went each way; connecting counts as both. In milliseconds, but by the kernel's clock, which ticks
+/// every 1, 4 or 10 of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Silence {
     pub sent_ms: u32,
     pub received_ms: u32,
+    /// An acknowledgement was received, with data or without.
+    pub acknowledged_ms: u32,
+    /// Segments that were sent and not acknowledged.
+    pub unacknowledged: u32,
+    /// Bytes received and segments of data sent so far, the lower halves: while they stay the same, nothing was said.
+    /// Kernels before 4.6 do not tell.
+    pub said: Option<(u32, u32)>,
 }
 
 /// The kernel keeps the two apart. A socket of IPv6 may well speak IPv4.
@@ -378,9 +386,15 @@ fn connection(socket: &[u8]) -> Result<Connection, Fault> {
 
 fn silence_of(tcp_info: &[u8]) -> Option<Silence> {
     let number = |at: usize| Some(u32::from_ne_bytes(*tcp_info.get(at..)?.first_chunk()?));
+    // The C library's struct ends before these two; their places in the kernel's are part of its interface.
+    const BYTES_RECEIVED: usize = 128;
+    const DATA_SEGMENTS_OUT: usize = 156;
     Some(Silence {
         sent_ms: number(offset_of!(libc::tcp_info, tcpi_last_data_sent))?,
         received_ms: number(offset_of!(libc::tcp_info, tcpi_last_data_recv))?,
+        acknowledged_ms: number(offset_of!(libc::tcp_info, tcpi_last_ack_recv))?,
+        unacknowledged: number(offset_of!(libc::tcp_info, tcpi_unacked))?,
+        said: number(BYTES_RECEIVED).zip(number(DATA_SEGMENTS_OUT)),
     })
 }
 
@@ -455,7 +469,13 @@ mod tests {
             inode: 28,
             uid: 27,
             unread: 25,
-            silence: Some(Silence { sent_ms: 44, received_ms: 52 }),
+            silence: Some(Silence {
+                sent_ms: 44,
+                received_ms: 52,
+                acknowledged_ms: 56,
+                unacknowledged: 24,
+                said: Some((128, 156)),
+            }),
         };
         assert_eq!(connection(&bytes), Ok(expected));
         assert_eq!(header(&bytes).unwrap().send_queue, 26);
