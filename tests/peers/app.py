@@ -52,6 +52,7 @@ def pool(port, dsn):
         def log_message(self, *_):
             pass
 
+    http.server.ThreadingHTTPServer.request_queue_size = 128
     server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
     print("ready", server.server_address[1], flush=True)
     server.serve_forever()
