@@ -135,9 +135,10 @@ mod tests {
     use std::os::fd::AsRawFd as _;
 
     use super::*;
+    use crate::saturation::sockets::Family;
 
     fn listener(address: &str) -> Listener {
-        Listener { address: address.parse().unwrap(), inode: 1, uid: 2, waiting: 3, backlog: 4 }
+        Listener { address: address.parse().unwrap(), family: Family::V4, inode: 1, uid: 2, waiting: 3, backlog: 4 }
     }
 
     fn itself() -> Vec<Identity> {
