@@ -5,16 +5,16 @@
 //!
 //! # Whose sockets
 //!
-//! Listeners are the backend's if one of its processes has them open. If that cannot be read, or if it is not known which
-//! processes the backend is, they are those at the upstream's address, provided that it is one of this machine.
-//! Connections of a pool are likewise those that its processes have open; else those of the user that its listener belongs
-//! to; else all in the network namespace. In the latter two cases never those of this process.
+//! Listeners are the backend's if one of its processes has them open. If that cannot be read, or if it is not known
+//! which processes the backend is, they are those at the upstream's address, provided that it is one of this machine.
+//! Connections of a pool are likewise those that its processes have open; else those of the user that its listener
+//! belongs to; else all in the network namespace. In the latter two cases never those of this process.
 //!
 //! # A pool from outside
 //!
-//! A connection is in use when data was sent later than received: it waits for an answer. While an answer is arriving, or
-//! is worked on by the backend, it seems to be idle, so a pool is at least as full as it reads. A pool that nobody uses
-//! reads 0, it is not absent.
+//! A connection is in use when data was sent later than received: it waits for an answer. While an answer is
+//! arriving, or is worked on by the backend, it seems to be idle; where the backend has the last word, as with a MySQL
+//! statement that it closes, it seems to be in use. A pool that nobody uses reads 0, it is not absent.
 //!
 //! Often both happened within one tick of the kernel's clock: `BEGIN`, its answer, and then a query that takes long. Then
 //! the acknowledgement tells. The other end acknowledges a query by itself when it has no answer to send along within

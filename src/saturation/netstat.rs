@@ -1,7 +1,7 @@
 //! Overflows of accept queues, over all listeners of the network namespace.
 //! Source: /proc/net/netstat; Linux documentation, networking/snmp_counter, "TcpExtListenOverflows".
-//! Shape:  pairs of lines, `TcpExt: NAME NAME ...` and `TcpExt: NUMBER NUMBER ...`; which names there are and where is the
-//!         kernel's business.
+//! Shape:  pairs of lines, `TcpExt: NAME NAME ...` and `TcpExt: NUMBER NUMBER ...`; which names there are and where
+//!         is the kernel's business.
 //! Units:  connections. What overflows is dropped too, so drops are never fewer.
 //! Absent: both, where the kernel does not name them.
 

@@ -17,8 +17,8 @@ use crate::saturation::sockets::{Listener, Pace};
 
 /// Descriptors are not read more often, whatever turns up: that is how late a new socket may be noticed.
 const READ_INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// Sockets of others that are remembered: twice that at most, a megabyte. One who opens connections all the time fills it; then all are
-/// forgotten, and the only harm is that descriptors are read once more.
+/// Sockets of others that are remembered: twice that at most, a megabyte. One who opens connections all the time
+/// fills it; then all are forgotten, and the only harm is that descriptors are read once more.
 const FOREIGN_MAX: usize = 32 * 1024;
 
 /// The sockets of some processes.

@@ -2,17 +2,18 @@
 //!
 //! Source: sock_diag(7); the kernel's net/ipv4/inet_diag.c, net/ipv4/tcp_diag.c and linux/inet_diag.h.
 //! Shape:  a request (`inet_diag_req_v2`, then attributes), answered by datagrams of messages up to NLMSG_DONE; each
-//!         message is one socket: 72 bytes (`inet_diag_msg`), then attributes. Native byte order, ports in network order.
+//!         message is one socket: 72 bytes (`inet_diag_msg`), then attributes. Native byte order, ports in network
+//!         order.
 //! Units:  bytes and connections in the queues, milliseconds in TCP_INFO with the kernel's tick as resolution.
 //! Absent: a kernel without tcp_diag, or one without IPv6, says ENOENT; without IPv6 there are just no such sockets.
 //!
 //! # The filter
 //!
-//! INET_DIAG_REQ_BYTECODE is a little program that the kernel runs on each socket (`inet_diag_bc_run`): instructions of
-//! four bytes, `code: u8, yes: u8, no: u16`, where `yes` and `no` say how many bytes to go on by. A socket is taken by a
-//! program that ends exactly at its end, and left by one that jumps four bytes past it. A comparison of ports is followed
-//! by four bytes with the port in the last two. Comparing for equality came with Linux 4.16; a pair of at-least and
-//! at-most says the same to every kernel, and measured no slower.
+//! INET_DIAG_REQ_BYTECODE is a little program that the kernel runs on each socket (`inet_diag_bc_run`): instructions
+//! of four bytes, `code: u8, yes: u8, no: u16`, where `yes` and `no` say how many bytes to go on by. A socket is
+//! taken by a program that ends exactly at its end, and left by one that jumps four bytes past it. A comparison of
+//! ports is followed by four bytes with the port in the last two. Comparing for equality came later; a pair
+//! of at-least and at-most says the same to every kernel, and measured no slower.
 //!
 //! # What it costs
 //!
@@ -27,12 +28,13 @@
 //!
 //! The walk passes the sockets of all network namespaces of the host: 34,000 of others made it 2 ms for us too. So a
 //! question is asked no more often than its price allows ([`Pace`]), and of a family only if there can be an answer.
-//! TCP_INFO is asked for pools only, and pools are a question of their own: few sockets are in its answer, so that it can
-//! be asked in each round while that about 20,000 clients cannot.
+//! TCP_INFO is asked for pools only, and pools are a question of their own: few sockets are in its answer, so that it
+//! can be asked in each round while that about 20,000 clients cannot.
 //!
-//! Reading the answer about 20,000 sockets takes 4.0 ms by the crate's `SockDiagMessage`, which allocates for each message
-//! and attribute, 0.5 ms by the crate's parts that do not (frame, header, iterator over attributes), and 0.15 ms by hand.
-//! Beside 17 ms in the kernel the second is good enough, and has no offsets of its own to be wrong about.
+//! Reading the answer about 20,000 sockets takes 4.0 ms by the crate's `SockDiagMessage`, which allocates for each
+//! message and attribute, 0.5 ms by the crate's parts that do not (frame, header, iterator over attributes), and 0.15
+//! ms by hand (as released; without link-time optimisation 13, 4 and 0.2 ms). Beside 17 ms in the kernel the second
+//! is good enough, and has no offsets of its own to be wrong about.
 
 use std::io::{self, ErrorKind, Read as _};
 use std::mem::offset_of;
@@ -62,8 +64,8 @@ const DATAGRAM_MAX: usize = 32 * 1024;
 const RECEIVE_BUFFER_BYTES: usize = 4 * DATAGRAM_MAX;
 /// Numbers the one request of a socket.
 const SEQUENCE: u32 = 1;
-/// Most ports of a question. Each costs the kernel a few nanoseconds per socket and 20 bytes of a program whose jumps have
-/// 16 bits.
+/// Most ports of a question. Each costs the kernel a few nanoseconds per socket and 20 bytes of a program whose jumps
+/// have 16 bits.
 const PORTS_MAX: usize = 1024;
 
 /// `INET_DIAG_REQ_BYTECODE` and the instructions, linux/inet_diag.h.
@@ -176,8 +178,8 @@ pub(super) fn listeners(deadline: Instant) -> Result<Vec<Listener>, Fault> {
     Ok(listeners)
 }
 
-/// Tells `each` about the established connections that are asked for. They may be some hundred thousand: the deadline is
-/// what bounds them.
+/// Tells `each` about the established connections that are asked for. They may be some hundred thousand: the deadline
+/// is what bounds them.
 ///
 /// # Errors
 /// When the kernel does not answer, or not in time; then `each` has not been told of all.
@@ -197,9 +199,9 @@ pub(super) fn connections(
     if ports.len() > PORTS_MAX {
         return Err(Fault::new(Trouble::TooLarge, format!("{} ports are more than one can ask for", ports.len())));
     }
-    let request = request(family, StateFlags::ESTABLISHED, extensions, bytecode(question));
+    let request = request(family, StateFlags::ESTABLISHED, extensions.clone(), bytecode(question));
     family.or_nothing(ask(&request, deadline, |socket| {
-        each(&connection(socket)?);
+        each(&connection(socket, extensions.contains(ExtensionFlags::INFO))?);
         Ok(())
     }))
 }
@@ -302,8 +304,8 @@ fn bytecode(question: Question<'_>) -> Vec<u8> {
     program
 }
 
-/// One request, and each socket of its answer. A socket of its own for each request: 10 µs, and nothing left over from an
-/// answer that was given up.
+/// One request, and each socket of its answer. A socket of its own for each request: 10 µs, and nothing left over
+/// from an answer that was given up.
 fn ask(request: &[u8], deadline: Instant, mut each: impl FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
     let failed = |error: io::Error| match error.raw_os_error() {
         Some(libc::ENOBUFS) => Fault::new(Trouble::TooLarge, format!("{WHAT}: an answer was lost: {error}")),
@@ -368,10 +370,12 @@ fn header(socket: &[u8]) -> Result<InetResponseHeader, Fault> {
     InetResponseHeader::parse(socket).map_err(|error| malformed(&error))
 }
 
-fn connection(socket: &[u8]) -> Result<Connection, Fault> {
+fn connection(socket: &[u8], with_silence: bool) -> Result<Connection, Fault> {
     let header = header(socket)?;
     let mut silence = None;
-    for attribute in NlasIterator::new(socket.get(header.buffer_len()..).unwrap_or_default()) {
+    // There are others too, which nobody has asked for.
+    let attributes = if with_silence { socket.get(header.buffer_len()..).unwrap_or_default() } else { &[] };
+    for attribute in NlasIterator::new(attributes) {
         let attribute = attribute.map_err(|error| malformed(&error))?;
         if attribute.kind() == ATTRIBUTE_TCP_INFO {
             silence = silence_of(attribute.value());
@@ -481,7 +485,8 @@ mod tests {
                 said: Some((128, 156)),
             }),
         };
-        assert_eq!(connection(&bytes), Ok(expected));
+        assert_eq!(connection(&bytes, true), Ok(expected));
+        assert_eq!(connection(&bytes, false), Ok(Connection { silence: None, ..expected }));
         assert_eq!(header(&bytes).unwrap().send_queue, 26);
     }
 
@@ -489,7 +494,7 @@ mod tests {
     fn ipv4_in_the_clothes_of_ipv6_is_ipv4() {
         let mapped = "::ffff:10.0.0.1".parse::<std::net::Ipv6Addr>().unwrap().octets();
         let other = "2001:db8::2".parse::<std::net::Ipv6Addr>().unwrap().octets();
-        let connection = connection(&socket(10, &mapped, &other)).unwrap();
+        let connection = connection(&socket(10, &mapped, &other), true).unwrap();
         assert_eq!(connection.local, "10.0.0.1:8080".parse().unwrap());
         assert_eq!(connection.remote, "[2001:db8::2]:40404".parse().unwrap());
         assert_eq!(connection.silence, None);
@@ -500,7 +505,7 @@ mod tests {
     #[test]
     fn a_message_that_was_cut_is_an_error() {
         let bytes = socket(2, &[10, 0, 0, 1], &[10, 0, 0, 2]);
-        assert_eq!(connection(&bytes[..71]).unwrap_err().trouble, Trouble::Malformed);
+        assert_eq!(connection(&bytes[..71], true).unwrap_err().trouble, Trouble::Malformed);
         let whole = message(SOCK_DIAG_BY_FAMILY, 2, SEQUENCE, &bytes);
         let result = is_last(&whole[..whole.len() - 4], &mut |_| Ok(()));
         assert_eq!(result.unwrap_err().trouble, Trouble::Malformed);
@@ -634,7 +639,7 @@ mod tests {
             noise in proptest::collection::vec(any::<u8>(), 0..200),
             kind in prop_oneof![Just(SOCK_DIAG_BY_FAMILY), Just(NLMSG_ERROR), Just(NLMSG_DONE), any::<u16>()],
         ) {
-            let mut each = |payload: &[u8]| connection(payload).map(drop);
+            let mut each = |payload: &[u8]| connection(payload, true).map(drop);
             let _ = is_last(&noise, &mut each);
             let _ = is_last(&message(kind, 2, SEQUENCE, &noise), &mut each);
             let mut socket = socket(2, &[1; 4], &[2; 4]);
