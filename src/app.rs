@@ -1,7 +1,7 @@
 //! Wiring: builds the parts in order, binds, spawns, waits. The only room that knows everyone.
 //!
-//! Threads: one per worker, each with a runtime of its own, and this one, whose runtime does admin, sampling, probing,
-//! reloads and the end.
+//! Threads: one per worker, each with a runtime of its own, one that samples, and this one, whose runtime does admin,
+//! probing, reloads, the command that is the backend if there is one, and the end.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};

@@ -10,6 +10,8 @@
 //!   (plain data)  (wiring)                    │                      ▲
 //!                    │                      routes                   │
 //!                    └──► saturation, readiness ─────────────────────┘
+//!                          ▲
+//!                     the kernel, the backend's own metrics (scrape)
 //! ```
 //!
 //! # The life of a request
@@ -27,8 +29,9 @@
 //!
 //! # Threads
 //!
-//! One per worker, each with a current-thread runtime, its own `SO_REUSEPORT` listener, pool and shard. One more for
-//! admin, sampling, probing and reloads.
+//! One per worker, each with a current-thread runtime, its own `SO_REUSEPORT` listener, pool and shard. One for sampling,
+//! which blocks for milliseconds. One more for admin, probing, reloads and the command that is the backend, if there is
+//! one ([`command`]).
 //!
 //! # Who may import whom
 //!
@@ -43,7 +46,8 @@
 //!    [`signals::collect`], one call in [`measure`], a row in the README's table and in the golden page of
 //!    `tests/metrics.rs`.
 //! 2. *A probe*: one file in [`saturation`] with a pure parser and a fixture whose every field has a different number;
-//!    one line in the sampler's table; a variant in [`labels::Resource`].
+//!    one line in the sampler's table; a variant in [`labels::Source`], and in [`labels::Resource`] for what can be
+//!    full; its families among those that are sampled in [`signals::families`]; a row in [`doctor`].
 //! 3. *An option*: one field in [`config`] with unit, default and reason; it does not compile until it is used; one
 //!    bad value with its exact message in `tests/configuration.rs`.
 //! 4. *A panel or alert*: the room `pack` comes with the dashboards.

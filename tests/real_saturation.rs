@@ -113,7 +113,8 @@ fn a_pool_of_five_that_is_all_busy_reads_five_of_five_both_ways() {
     assert_eq!(of(&page, "seen", "waiting"), None, "sockets do not tell who waits");
 
     // The server would only notice at the end of its sleep that its client is gone.
-    let release = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock'";
+    let release =
+        "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock'";
     assert!(database.psql().args(["-c", release]).status().expect("psql").success());
     drop(holder);
     for mut client in clients {

@@ -30,13 +30,14 @@ use crate::signals::families as f;
 
 /// Processes that count as one backend. More than any pre-forking server has; each costs 20 µs a round.
 const PROCESSES_MAX: usize = 1024;
-/// Repeating a search must not cost more than this part of one core: a search that took 2 ms waits a second.
-const SEARCH_COST_DIVISOR: u32 = 500;
+/// Repeating a search while all is well must not cost more than this part of one core: one that took 5 ms waits for ten
+/// seconds.
+const SEARCH_COST_DIVISOR: u32 = 2000;
 /// The search among the descriptors of all processes goes on for so long at a time: 50,000 descriptors, and a tenth of a
 /// core while it lasts.
 const SEARCH_STEP: Duration = Duration::from_millis(100);
 /// The youngest child that is not known yet is at most this old on a machine of some hundred processes.
-const TREE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const TREE_INTERVAL_MIN: Duration = Duration::from_secs(2);
 /// How often it is checked whether others listen on the port now, while the known ones still live: after a handover to a
 /// new process (nginx's upgrade, a rolling restart).
 const LISTENER_INTERVAL: Duration = Duration::from_secs(5);

@@ -23,7 +23,8 @@
 //!
 //! # What it costs
 //!
-//! Each question waits until its price is one per cent of the time ([`Pace`]); meanwhile its last answer stands.
+//! Each question waits until its price is one per cent of the time ([`Pace`]), that about all clients a quarter of that:
+//! what nobody reads piles up over seconds. Meanwhile its last answer stands.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -276,7 +277,7 @@ impl Connections {
             if listening.iter().all(|(of, _)| *of != family) {
                 continue;
             }
-            let answer = asked.ask(round.now, |unread: &mut Unread| {
+            let answer = asked.ask(round.now, sockets::PRICE_TIMES_IF_SLOW, |unread: &mut Unread| {
                 sockets::connections(Question::To(&ports), family, round.deadline, |connection| {
                     // Somebody else may listen on the same port at another address.
                     if listening.iter().any(|(_, listener)| ownership::takes(*listener, connection.local)) {
@@ -295,7 +296,7 @@ impl Connections {
         let mut members: Vec<Member> = Vec::new();
         for (family, asked) in Family::ALL.into_iter().zip(&mut self.members) {
             let (pools, told) = (&self.pools, &self.told);
-            let answer = asked.ask(round.now, |members: &mut Vec<Member>| {
+            let answer = asked.ask(round.now, sockets::PRICE_TIMES, |members: &mut Vec<Member>| {
                 let mut unsaid = false;
                 sockets::connections(Question::From(&self.ports), family, round.deadline, |connection| {
                     unsaid |= connection.silence.is_none();
@@ -369,13 +370,18 @@ impl<T: Default> Default for Asked<T> {
 
 impl<T: Default> Asked<T> {
     /// Asks if it is time for it. `question` fills in the answer, and says whether it is an empty one.
-    fn ask(&mut self, now: Instant, question: impl FnOnce(&mut T) -> Result<bool, Fault>) -> Result<&T, Fault> {
+    fn ask(
+        &mut self,
+        now: Instant,
+        price_times: u32,
+        question: impl FnOnce(&mut T) -> Result<bool, Fault>,
+    ) -> Result<&T, Fault> {
         if self.pace.is_due(now) {
             let begun = Instant::now();
             let mut answer = T::default();
             let result = question(&mut answer);
             // What failed may have been dear too.
-            self.pace.paid(now, begun.elapsed(), matches!(result, Ok(true)));
+            self.pace.paid(now, begun.elapsed(), price_times, matches!(result, Ok(true)));
             self.answer = result.map(|_| answer);
         }
         self.answer.as_ref().map_err(Fault::clone)
@@ -665,7 +671,10 @@ mod tests {
                 *answer = number;
                 if number == 2 { Err(Fault::malformed("two")) } else { Ok(false) }
             };
-            asked.ask(start + Duration::from_secs(after), question).cloned().map_err(|fault| fault.trouble)
+            asked
+                .ask(start + Duration::from_secs(after), sockets::PRICE_TIMES, question)
+                .cloned()
+                .map_err(|fault| fault.trouble)
         };
         assert_eq!(ask(0, 1), Ok(1));
         assert_eq!(ask(1, 2), Ok(1), "a hundred times 20 ms is more than a second");

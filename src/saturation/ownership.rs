@@ -13,7 +13,7 @@ use crate::labels::Trouble;
 use crate::saturation::backend::Identity;
 use crate::saturation::descriptors;
 use crate::saturation::fault::Fault;
-use crate::saturation::sockets::{Listener, Pace};
+use crate::saturation::sockets::{self, Listener, Pace};
 
 /// Descriptors are not read more often, whatever turns up: that is how late a new socket may be noticed.
 const READ_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ impl Owned {
         }
         let begun = Instant::now();
         let result = read(processes, deadline);
-        self.pace.paid(now, begun.elapsed(), false);
+        self.pace.paid(now, begun.elapsed(), sockets::PRICE_TIMES, false);
         self.pace.wait(now, READ_INTERVAL_MIN);
         if others || result.is_err() || self.foreign.len() > FOREIGN_MAX {
             self.foreign = HashSet::new();

@@ -78,8 +78,11 @@ const DESTINATION_AT_MOST: u8 = 5;
 /// `INET_DIAG_INFO`, the attribute that holds a `struct tcp_info`.
 const ATTRIBUTE_TCP_INFO: u16 = 2;
 
-/// How many times its own price has to pass before a question is asked again: 100 is one per cent of one core.
-const PRICE_TIMES: u32 = 100;
+/// How many times its own price has to pass before a question is asked again: 100 is one per cent of one core. For what
+/// changes from one second to the next.
+pub(super) const PRICE_TIMES: u32 = 100;
+/// The same for what is dear and changes slowly: a quarter of one per cent.
+pub(super) const PRICE_TIMES_IF_SLOW: u32 = 400;
 /// The same if the last answer was empty, as one of the two families mostly is, up to [`QUIET_MAX`].
 const PRICE_TIMES_IF_EMPTY: u32 = 1000;
 /// An empty answer may be outdated by this much: the time in which a first connection is noticed.
@@ -227,9 +230,9 @@ impl Pace {
         self.next.is_none_or(|next| now >= next)
     }
 
-    /// The question was asked at `now` and cost this much.
-    pub fn paid(&mut self, now: Instant, price: Duration, was_empty: bool) {
-        let mut wait = price * PRICE_TIMES;
+    /// The question was asked at `now` and cost this much; `times` its price have to pass.
+    pub fn paid(&mut self, now: Instant, price: Duration, times: u32, was_empty: bool) {
+        let mut wait = price * times;
         if was_empty {
             wait = wait.max((price * PRICE_TIMES_IF_EMPTY).min(QUIET_MAX));
         }
@@ -569,16 +572,16 @@ mod tests {
         let due = |pace: Pace, after| pace.is_due(start + ms(after));
         let mut pace = Pace::default();
         assert!(pace.is_due(start));
-        pace.paid(start, ms(25), false);
+        pace.paid(start, ms(25), PRICE_TIMES, false);
         assert_eq!((due(pace, 2499), due(pace, 2500)), (false, true));
         let mut pace = Pace::default();
-        pace.paid(start, ms(1), true);
+        pace.paid(start, ms(1), PRICE_TIMES, true);
         assert_eq!((due(pace, 999), due(pace, 1000)), (false, true));
         let mut pace = Pace::default();
-        pace.paid(start, ms(50), true);
+        pace.paid(start, ms(50), PRICE_TIMES, true);
         assert_eq!((due(pace, 9999), due(pace, 10_000)), (false, true));
         let mut pace = Pace::default();
-        pace.paid(start, ms(200), true);
+        pace.paid(start, ms(200), PRICE_TIMES, true);
         assert_eq!((due(pace, 19_999), due(pace, 20_000)), (false, true));
     }
 
