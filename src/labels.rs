@@ -312,6 +312,8 @@ closed_set! {
         WentBack = "went_back",
         /// What it needs is not known: mostly which process the backend is.
         Unknown = "unknown",
+        /// A defect of the sidecar.
+        Internal = "internal",
     }
 }
 

@@ -996,6 +996,7 @@ const VALUES: &[(&str, &[&str])] = &[
             "status",
             "went_back",
             "unknown",
+            "internal",
         ],
     ),
     ("result", &["success", "failure"]),

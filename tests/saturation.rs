@@ -283,10 +283,20 @@ fn a_reload_points_the_sampler_to_another_backend() {
     let yaml = |program: &Program| format!("saturation: {{interval: 100ms, backend: {{pid: {}}}}}", program.pid());
     let sidecar = before(&one, &yaml(&one));
     sidecar.page_when("the first", |page| page.get("golden_backend_fds", &[]) == Some(50.0));
+    let cpu = cpu_seconds(&sidecar.scrape());
     sidecar.rewrite(&yaml(&other));
     sidecar.signal(libc::SIGHUP);
     let page = sidecar.page_when("the second", |page| page.get("golden_backend_fds", &[]) == Some(60.0));
     assert_eq!(page.sum("golden_backend_restarts_total", &[]), 0.0, "a change of mind is no restart");
+    // And back, and forth: what they had used before is not counted again and again.
+    for program in [&one, &other, &one, &other] {
+        sidecar.rewrite(&yaml(program));
+        sidecar.signal(libc::SIGHUP);
+        let fds = if program.pid() == one.pid() { 50.0 } else { 60.0 };
+        sidecar.page_when("the other one", |page| page.get("golden_backend_fds", &[]) == Some(fds));
+    }
+    let after = cpu_seconds(&sidecar.scrape());
+    assert!(after >= cpu && after - cpu < 0.05, "both are idle: {cpu} {after}");
 }
 
 // --- without rights, in numbers ---
@@ -319,6 +329,83 @@ fn nobody_sees_what_a_name_leads_to_and_says_what_it_cannot_see() {
     }
     assert!(page.value("golden_backend_memory_bytes", &[("kind", "resident")]) > 1e6);
     assert!(cpu_seconds(&page) > 0.0);
+}
+
+#[test]
+fn where_processes_are_hidden_it_says_so_and_reads_what_is_left() {
+    // SAFETY: the call has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("hiding processes takes root");
+        return;
+    }
+    let program = Program::start("files", &["50"]);
+    let sidecar = Sidecar::upstream(format!("http://127.0.0.1:{}", program.port()))
+        .yaml("saturation: {interval: 100ms}")
+        .as_nobody_with_hidden_processes()
+        .start();
+    let page = fresh(&sidecar, "golden_backend_accept_queue_limit");
+    assert_eq!(page.value("golden_sampler_failures_total", &[("source", "backend"), ("reason", "permission")]), 1.0);
+    assert_eq!(page.value("golden_sampler_source_available", &[("source", "process")]), 0.0);
+    assert!(!page.has("golden_backend_fds", &[]));
+    assert!(page.has("golden_saturation_ratio", &[("resource", "host_memory")]));
+}
+
+/// A cgroup of version 1 or 2 with a CPU quota; removed when dropped.
+struct Quota(std::path::PathBuf);
+
+impl Quota {
+    /// Half a core. `None`: this process may make none, or there is no such controller.
+    fn of_half_a_core() -> Option<Quota> {
+        let name = format!("golden-test-{}", std::process::id());
+        let v2 = std::path::Path::new("/sys/fs/cgroup").join(&name);
+        let v1 = std::path::Path::new("/sys/fs/cgroup/cpu").join(&name);
+        if std::fs::create_dir(&v1).is_ok() {
+            let quota = Quota(v1);
+            std::fs::write(quota.0.join("cpu.cfs_period_us"), "100000").ok()?;
+            std::fs::write(quota.0.join("cpu.cfs_quota_us"), "50000").ok()?;
+            return Some(quota);
+        }
+        std::fs::create_dir(&v2).ok()?;
+        let quota = Quota(v2);
+        std::fs::write(quota.0.join("cpu.max"), "50000 100000").ok()?;
+        Some(quota)
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        // Once its last process has ended.
+        let _ = wait_for(PATIENCE, || std::fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+#[test]
+fn known_load_a_cpu_quota_is_the_limit_and_its_throttling_is_counted() {
+    let Some(quota) = Quota::of_half_a_core() else {
+        // Then the sidecar cannot see one either, and says so.
+        let program = Program::start("burn", &["0.1"]);
+        let page = fresh(&before(&program, ""), "golden_backend_cpu_seconds_total");
+        assert!(
+            !page.has("golden_backend_cpu_throttled_periods_total", &[])
+                || page.has("golden_backend_cpu_limit_cores", &[])
+        );
+        return;
+    };
+    let program = Program::start("burn", &["1.0"]);
+    std::fs::write(quota.0.join("cgroup.procs"), program.pid().to_string()).expect("move it there");
+    let sidecar = before(&program, "");
+    let page = sidecar.page_when("the quota", |page| {
+        page.get("golden_backend_cpu_limit_cores", &[("source", "cgroup")]) == Some(0.5)
+    });
+    let throttled = |page: &Page| page.value("golden_backend_cpu_throttled_periods_total", &[]);
+    let before = throttled(&page);
+    let page = sidecar.page_when("two seconds of being held back", |page| throttled(page) >= before + 15.0);
+    let full = ratio(&page, "cpu").expect("a limit");
+    assert!((0.85..=1.15).contains(&full), "{full}");
+    assert!(page.value("golden_backend_cpu_throttled_seconds_total", &[]) > 0.5);
+    assert!(page.value("golden_backend_cpu_periods_total", &[]) >= throttled(&page));
+    drop(program);
+    drop(quota);
 }
 
 #[test]

@@ -38,6 +38,11 @@ const SEARCH_COST_DIVISOR: u32 = 2000;
 const SEARCH_STEP: Duration = Duration::from_millis(100);
 /// The youngest child that is not known yet is at most this old on a machine of some hundred processes.
 const TREE_INTERVAL_MIN: Duration = Duration::from_secs(2);
+/// For so long after a start there are new children all the time, so they are looked for more eagerly: up to a fiftieth
+/// of a core.
+const EAGER_TIME: Duration = Duration::from_secs(20);
+const EAGER_COST_DIVISOR: u32 = 50;
+const EAGER_INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// How often it is checked whether others listen on the port now, while the known ones still live: after a handover to a
 /// new process (nginx's upgrade, a rolling restart).
 const LISTENER_INTERVAL: Duration = Duration::from_secs(5);
@@ -100,6 +105,8 @@ pub(super) struct Finder {
     next_listeners: Option<Instant>,
     next_owners: Option<Instant>,
     next_tree: Option<Instant>,
+    /// Until when new children are expected.
+    eager_until: Option<Instant>,
     /// A search for their owners that is not finished.
     search: Option<OwnerSearch>,
     /// Why the last search found nobody; it stands until the next one.
@@ -162,6 +169,7 @@ impl Finder {
             next_listeners: None,
             next_owners: None,
             next_tree: None,
+            eager_until: None,
             search: None,
             unfound: None,
         }
@@ -218,15 +226,26 @@ impl Finder {
         let roots = self.roots(backend, alive, now, deadline)?;
         let another = self.is_another(&roots);
         if roots != backend.roots || another {
-            self.take(backend, roots, another, notes);
+            self.take(backend, roots, another, now, notes);
         }
         if let Some((place, kills)) = &mut self.oom_kills {
             *kills = place.oom_kills().unwrap_or(*kills);
         }
         if self.next_tree.is_none_or(|due| now >= due) {
+            let begun = Instant::now();
             let rows = tree::all(deadline)?;
-            self.next_tree = Some(next(now, TREE_INTERVAL_MIN));
+            let eager = self.eager_until.is_some_and(|until| now < until);
+            let wait = if eager {
+                EAGER_INTERVAL_MIN.max(begun.elapsed() * EAGER_COST_DIVISOR)
+            } else {
+                TREE_INTERVAL_MIN.max(begun.elapsed() * SEARCH_COST_DIVISOR)
+            };
+            self.next_tree = Some(now + wait);
             backend.processes = tree::descendants(&rows, &self.with_orphans(&backend.roots, &rows), PROCESSES_MAX);
+            if backend.processes.is_empty() {
+                // Just ended; or somebody has named a thread, which /proc shows but does not list.
+                return Err(Fault::new(Trouble::Gone, "the backend is not among the processes that can be listed"));
+            }
         }
         Ok(())
     }
@@ -368,8 +387,9 @@ impl Finder {
     }
 
     /// Takes these processes for the backend from now on.
-    fn take(&mut self, backend: &mut Backend, roots: Vec<Identity>, another: bool, notes: &mut Notes) {
+    fn take(&mut self, backend: &mut Backend, roots: Vec<Identity>, another: bool, now: Instant, notes: &mut Notes) {
         self.next_tree = None;
+        self.eager_until = Some(now + EAGER_TIME);
         if another {
             // A command of ours is counted when it is started again: then it is known how it ended.
             if self.primary.is_some() && !self.wrapped {
@@ -441,11 +461,6 @@ impl OwnerSearch {
         let holders = Search::new(inodes, rows.iter().map(|row| row.identity.pid).filter(|pid| *pid != own));
         Ok(OwnerSearch { holders, rows, spent: begun.elapsed() })
     }
-}
-
-/// When something that began at `begun` and has just ended may be repeated.
-fn next(begun: Instant, least: Duration) -> Instant {
-    begun + least.max(begun.elapsed() * SEARCH_COST_DIVISOR)
 }
 
 fn is_alive(root: Identity) -> bool {

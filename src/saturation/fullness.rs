@@ -79,6 +79,11 @@ impl Fullness {
         fast.map(|(resource, track)| (resource.clone(), track.histogram.clone())).collect()
     }
 
+    /// Forgets the resources that `keep` does not want.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.tracks.retain(|resource, _| keep(resource));
+    }
+
     /// Another backend: how the old one filled up says nothing about it.
     pub fn forget_trends(&mut self) {
         for (resource, track) in &mut self.tracks {

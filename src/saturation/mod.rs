@@ -26,7 +26,7 @@
 //! only after it has read all: what failed is absent.
 //!
 //! To add a probe: one file with a pure parser and a fixture whose every field has a different number, a variant in
-//! [`crate::labels::Source`], a line in [`Sampler::new`]; for something that can be full, a variant in
+//! [`crate::labels::Source`], a line in the table below; for something that can be full, a variant in
 //! [`crate::labels::Resource`].
 
 mod backend;
@@ -51,6 +51,7 @@ mod tree;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,7 +144,10 @@ pub struct Sampler {
     settings: Settings,
     finder: Finder,
     backend: Backend,
-    probes: Vec<Box<dyn Probe>>,
+    /// Probes that know what they read last, and no setting.
+    lasting: Vec<Box<dyn Probe>>,
+    /// Probes of what the settings ask for; made anew when they change.
+    asked: Vec<Box<dyn Probe>>,
     workers: own::Workers,
     notes: Notes,
     fullness: Fullness,
@@ -178,7 +182,8 @@ impl Sampler {
             signals: Arc::clone(signals),
             finder: Finder::new(&settings),
             backend: Backend::default(),
-            probes: probes(&settings),
+            lasting: lasting_probes(),
+            asked: asked_probes(&settings),
             workers: own::Workers::new(runtimes),
             notes,
             fullness: Fullness::default(),
@@ -197,7 +202,10 @@ impl Sampler {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut due = Instant::now();
         loop {
-            let now = ticks.tick().await;
+            // After a pause (a stopped process, a suspended machine) the tick is the one that was due then. It says which
+            // rounds were missed; rates need to know what time it is.
+            let scheduled = ticks.tick().await;
+            let now = Instant::now();
             while let Ok(change) = changes.try_recv() {
                 self.finder.command_changed(change, &mut self.notes);
             }
@@ -205,12 +213,12 @@ impl Sampler {
                 self.reconfigure(settings.borrow_and_update().clone());
             }
             // Half a part of tolerance: the parts were rounded down.
-            if now + part / 2 < due {
+            if scheduled + part / 2 < due {
                 self.find(now);
                 continue;
             }
-            let missed = missed(due, now, interval);
-            due = now + interval;
+            let missed = missed(due, scheduled, interval);
+            due = scheduled + interval;
             let sample = self.round(now, missed);
             self.signals.record_sample(sample);
             // Answers from the network come in between the rounds.
@@ -223,8 +231,8 @@ impl Sampler {
         self.notes.begin_round();
         self.find(now);
         let mut facts = Facts::default();
-        let mut read = Vec::with_capacity(self.probes.len());
-        for probe in &mut self.probes {
+        let mut read = Vec::with_capacity(self.lasting.len() + self.asked.len());
+        for probe in self.lasting.iter_mut().chain(&mut self.asked) {
             let begun = Instant::now();
             let mut round = Round {
                 now,
@@ -233,7 +241,10 @@ impl Sampler {
                 facts: &mut facts,
                 notes: &mut self.notes,
             };
-            let result = probe.read(&mut round);
+            // A defect in one probe must not end the others. What it had half done stays its own.
+            let result = catch_unwind(AssertUnwindSafe(|| probe.read(&mut round))).unwrap_or_else(|_| {
+                Err(Fault::new(Trouble::Internal, "the probe has a defect; standard error has its last words"))
+            });
             read.push((probe.source(), result, begun.elapsed()));
         }
         for (source, result, took) in read {
@@ -319,16 +330,25 @@ impl Sampler {
     fn reconfigure(&mut self, settings: Settings) {
         if settings != self.settings {
             self.finder.reconfigure(&settings);
-            self.probes = probes(&settings);
+            self.asked = asked_probes(&settings);
             self.readings.clear();
+            // What was counted of a pool that is gone goes with it: names may come and go for years.
+            let pools = &settings.saturation.pools;
+            let is_known = |name: &str| pools.iter().any(|pool| name == pool.name);
+            self.notes.retain_counters(|family, labels| {
+                let of_pool = std::ptr::eq(family, &f::POOL_GAVE_UP);
+                let name = if of_pool { Some(&*labels[0]) } else { labels[0].strip_prefix("pool:") };
+                name.is_none_or(is_known)
+            });
+            self.fullness.retain(|resource| resource.strip_prefix("pool:").is_none_or(is_known));
             self.settings = settings;
         }
     }
 }
 
-/// The table of probes, in the order in which they are read.
-fn probes(settings: &Settings) -> Vec<Box<dyn Probe>> {
-    let mut probes: Vec<Box<dyn Probe>> = vec![
+/// The table of probes, in the order in which they are read: first those that no setting concerns.
+fn lasting_probes() -> Vec<Box<dyn Probe>> {
+    vec![
         Box::new(process::Processes::default()),
         Box::new(process::Runqueue::default()),
         Box::new(cgroup::Cpu::default()),
@@ -338,8 +358,11 @@ fn probes(settings: &Settings) -> Vec<Box<dyn Probe>> {
         Box::new(pressure::OfHost::default()),
         Box::new(netstat::Netstat),
         Box::new(host::Host::new()),
-    ];
-    probes.extend(connections::probes(settings));
+    ]
+}
+
+fn asked_probes(settings: &Settings) -> Vec<Box<dyn Probe>> {
+    let mut probes: Vec<Box<dyn Probe>> = connections::probes(settings).into();
     probes.extend(pools::reported(&settings.saturation).into_iter().map(|pool| Box::new(pool) as Box<dyn Probe>));
     probes
 }

@@ -96,6 +96,11 @@ impl Notes {
         &self.usages
     }
 
+    /// Forgets the counters that `keep` does not want.
+    pub fn retain_counters(&mut self, keep: impl Fn(&'static Family, &[Label]) -> bool) {
+        self.counters.retain(|(_, labels), count| labels.is_empty() || keep(count.family, labels));
+    }
+
     /// Every series: the gauges of this round and all counters.
     pub fn points(&self) -> Vec<Point> {
         let counted = self.counters.iter().map(|((_, labels), count)| Point {

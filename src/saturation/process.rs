@@ -36,6 +36,7 @@ pub(super) struct Processes {
     members: HashMap<Identity, Member>,
     seen: BTreeMap<Identity, Seen>,
     read_at: Option<(Instant, u64)>,
+    watch: Watch,
 }
 
 /// Run-queue wait.
@@ -44,6 +45,15 @@ pub(super) struct Runqueue {
     /// Nanoseconds that a thread (process, thread) has waited so far.
     waited: HashMap<(Identity, i32), u64>,
     next: Option<Instant>,
+    watch: Watch,
+}
+
+/// Since when somebody has been watching. At first everything counts that processes ever used. Later only what they use
+/// from then on, or since their start if they are younger: a backend that a reload points to may have run for weeks.
+#[derive(Default)]
+struct Watch {
+    /// Clock ticks from boot.
+    since: Option<u64>,
 }
 
 /// A process that is being watched. The open folder of /proc names this process even when its id is given out again.
@@ -123,8 +133,11 @@ impl Probe for Processes {
         let now = &self.seen;
         let notes = &mut *round.notes;
         let seconds = |nanos: u64| nanos as f64 / 1e9;
-        notes.count(&f::BACKEND_CPU, [CpuMode::User.as_str()], seconds(spent(&before, now, |seen| seen.user)));
-        notes.count(&f::BACKEND_CPU, [CpuMode::System.as_str()], seconds(spent(&before, now, |seen| seen.system)));
+        let counts = self.watch.begin(ticks_now);
+        let mut counted = now.clone();
+        counted.retain(|identity, _| before.contains_key(identity) || counts(identity));
+        notes.count(&f::BACKEND_CPU, [CpuMode::User.as_str()], seconds(spent(&before, &counted, |seen| seen.user)));
+        notes.count(&f::BACKEND_CPU, [CpuMode::System.as_str()], seconds(spent(&before, &counted, |seen| seen.system)));
         if let Some((then, ticks_then)) = self.read_at.replace((round.now, ticks_now)) {
             // A process that is older than the last reading and was not in it has spent most of its time before.
             let late = |identity: &Identity| identity.start_ticks < ticks_then && !before.contains_key(identity);
@@ -210,6 +223,17 @@ impl Processes {
             sum.fullest = Some((used, limit));
         }
         Ok(seen)
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// Which processes that were not there at the last reading count with all that they have used.
+    fn begin(&mut self, now_ticks: u64) -> impl Fn(&Identity) -> bool + use<> {
+        let first = self.since.is_none();
+        let since = *self.since.get_or_insert(now_ticks);
+        move |identity| first || identity.start_ticks >= since
     }
 }
 
@@ -344,10 +368,13 @@ impl Probe for Runqueue {
         if waited.is_empty() {
             return Err(fault.unwrap_or_else(|| Fault::new(Trouble::Gone, "the backend has ended")));
         }
+        let counts = self.watch.begin(boot_ticks());
         let grown = waited.iter().map(|(thread, nanos)| match self.waited.get(thread) {
             // A thread id that was given out again begins anew.
             Some(before) if before <= nanos => nanos - before,
-            _ => *nanos,
+            Some(_) => *nanos,
+            None if counts(&thread.0) => *nanos,
+            None => 0,
         });
         let grown: u64 = grown.sum();
         round.notes.count(&f::BACKEND_RUNQUEUE_WAIT, [""; 0], grown as f64 / 1e9);
@@ -396,6 +423,14 @@ mod tests {
     fn a_grandchild_is_inherited_through_a_parent_that_ended_too() {
         let before = [(1, seen(0, 100, 0)), (2, seen(1, 50, 5)), (3, seen(2, 30, 0))];
         assert_eq!(both(&before, &[(1, seen(0, 100, 92))]), 7, "92 were inherited, 85 of them counted before");
+    }
+
+    #[test]
+    fn what_ran_long_before_anybody_watched_counts_at_the_first_reading_only() {
+        let mut watch = Watch::default();
+        assert!(watch.begin(1000)(&at(500)), "the backend's whole life");
+        assert!(!watch.begin(2000)(&at(500)), "another one's, to which a reload points");
+        assert!(watch.begin(2000)(&at(1500)), "a worker that was born since");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! By hand and not by the crate that reads the backend's own processes: this one looks at every process of the machine,
 //! and two numbers of one file cost a third of what the crate's reading of all of them costs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 
@@ -58,23 +58,23 @@ pub(super) fn one(pid: i32) -> io::Result<Option<Row>> {
 
 /// The roots and all that descends from them, parents before children, `most` at the most.
 pub(super) fn descendants(rows: &[Row], roots: &[Identity], most: usize) -> Vec<Identity> {
-    let mut found: Vec<Identity> = Vec::new();
-    let mut known: HashSet<i32> = HashSet::new();
-    for root in roots {
-        if rows.iter().any(|row| row.identity == *root) && known.insert(root.pid) {
-            found.push(*root);
-        }
+    let mut children: HashMap<i32, Vec<Identity>> = HashMap::new();
+    let mut living: HashSet<Identity> = HashSet::with_capacity(rows.len());
+    for Row { identity, parent } in rows {
+        children.entry(*parent).or_default().push(*identity);
+        living.insert(*identity);
     }
+    let mut known: HashSet<i32> = HashSet::new();
+    let mut found: Vec<Identity> =
+        roots.iter().copied().filter(|root| living.contains(root) && known.insert(root.pid)).collect();
     let mut next = 0;
     while next < found.len() && found.len() < most {
         let parent = found[next];
         next += 1;
         // A child is younger than its parent: an id that was given out again is no parent of older processes.
-        let children =
-            rows.iter().filter(|row| row.parent == parent.pid && row.identity.start_ticks >= parent.start_ticks);
-        for child in children {
-            if found.len() < most && known.insert(child.identity.pid) {
-                found.push(child.identity);
+        for child in children.get(&parent.pid).into_iter().flatten() {
+            if child.start_ticks >= parent.start_ticks && found.len() < most && known.insert(child.pid) {
+                found.push(*child);
             }
         }
     }
@@ -83,20 +83,23 @@ pub(super) fn descendants(rows: &[Row], roots: &[Identity], most: usize) -> Vec<
 
 /// Those of `pids` that have none of the others among their ancestors, the oldest first.
 pub(super) fn topmost(rows: &[Row], pids: &[i32]) -> Vec<Identity> {
-    let row = |pid: i32| rows.iter().find(|row| row.identity.pid == pid);
+    if pids.is_empty() {
+        return Vec::new();
+    }
+    let by_pid: HashMap<i32, &Row> = rows.iter().map(|row| (row.identity.pid, row)).collect();
     let below_another = |pid: i32| {
-        let mut parent = row(pid).map(|row| row.parent);
+        let mut parent = by_pid.get(&pid).map(|row| row.parent);
         // A chain of parents is as long as there are processes, should /proc contradict itself.
         for _ in 0..rows.len() {
             match parent {
                 Some(pid) if pids.contains(&pid) => return true,
-                Some(pid) => parent = row(pid).map(|row| row.parent),
+                Some(pid) => parent = by_pid.get(&pid).map(|row| row.parent),
                 None => return false,
             }
         }
         false
     };
-    let top = pids.iter().filter(|pid| !below_another(**pid)).filter_map(|pid| row(*pid));
+    let top = pids.iter().filter(|pid| !below_another(**pid)).filter_map(|pid| by_pid.get(pid));
     let mut top: Vec<Identity> = top.map(|row| row.identity).collect();
     top.sort_by_key(|identity| (identity.start_ticks, identity.pid));
     top

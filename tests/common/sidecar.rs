@@ -33,7 +33,18 @@ pub struct Builder {
     env: Vec<(String, String)>,
     workers: usize,
     command: Vec<String>,
-    nobody: bool,
+    rights: Rights,
+}
+
+/// What the sidecar may see.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rights {
+    /// What this process may.
+    Ours,
+    /// What `nobody` may.
+    Nobodys,
+    /// The same, and /proc hides the processes of others.
+    NobodysWithHiddenProcesses,
 }
 
 /// A running sidecar; killed when dropped.
@@ -141,7 +152,14 @@ impl Builder {
     /// Without any right: as the user `nobody`, where this process may choose.
     #[must_use]
     pub fn as_nobody(mut self) -> Builder {
-        self.nobody = true;
+        self.rights = Rights::Nobodys;
+        self
+    }
+
+    /// The same, where /proc hides the processes of other users (`hidepid=2`). Takes root.
+    #[must_use]
+    pub fn as_nobody_with_hidden_processes(mut self) -> Builder {
+        self.rights = Rights::NobodysWithHiddenProcesses;
         self
     }
 
@@ -164,7 +182,7 @@ impl Builder {
         if !self.command.is_empty() {
             command.arg("--").args(&self.command);
         }
-        let folder = self.nobody.then(|| run_as_nobody(&mut command, config.path()));
+        let folder = (self.rights != Rights::Ours).then(|| run_as_nobody(&mut command, config.path(), self.rights));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -197,7 +215,7 @@ impl Builder {
 
 /// Lets the command run as `nobody`, if this process may change its user; else it runs as it is, without rights as well.
 /// The program is copied to where that user can reach it.
-fn run_as_nobody(command: &mut Command, config: &std::path::Path) -> tempfile::TempDir {
+fn run_as_nobody(command: &mut Command, config: &std::path::Path, rights: Rights) -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::CommandExt as _;
     let folder = tempfile::tempdir().expect("a folder");
@@ -212,6 +230,15 @@ fn run_as_nobody(command: &mut Command, config: &std::path::Path) -> tempfile::T
         open(&copy);
         open(config);
         let mut other = Command::new(&copy);
+        if rights == Rights::NobodysWithHiddenProcesses {
+            other = Command::new("unshare");
+            let hide = "mount -t proc -o hidepid=2 proc /proc && \
+                        exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$0\" \"$@\"";
+            other.args(["--mount", "/bin/sh", "-c", hide]).arg(&copy);
+        } else {
+            // 65534: nobody, and nogroup, on Debian and nearly everywhere else.
+            other.uid(65534).gid(65534);
+        }
         other.args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
@@ -219,8 +246,6 @@ fn run_as_nobody(command: &mut Command, config: &std::path::Path) -> tempfile::T
                 None => other.env_remove(name),
             };
         }
-        // 65534: nobody, and nogroup, on Debian and nearly everywhere else.
-        other.uid(65534).gid(65534);
         *command = other;
     }
     folder
@@ -255,7 +280,7 @@ impl Sidecar {
             env: Vec::new(),
             workers: 1,
             command: Vec::new(),
-            nobody: false,
+            rights: Rights::Ours,
         }
     }
 

@@ -206,7 +206,7 @@ impl Place {
         // A relative path is below any of the mount points, and so is one as /proc/PID/cgroup and systemd write it
         // (`/system.slice/app.service`).
         let folder = match folder.strip_prefix("/") {
-            Ok(below) if !folder.exists() => below,
+            Ok(below) if !folder.exists() && mounts.iter().any(|mount| mount.point.join(below).is_dir()) => below,
             _ => folder,
         };
         let absolute = match mounts.iter().map(|mount| mount.point.join(folder)).find(|folder| folder.is_dir()) {
