@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 
 use crate::config::BackendHints;
-use crate::config::units::format_size;
 use crate::labels::{Source, Trouble};
 use crate::saturation::{Examination, Reading};
 use crate::signals::families::{self as f, Family};
@@ -72,6 +71,7 @@ pub fn report(upstream: &str, upstream_given: bool, hints: &BackendHints, seen: 
     let _ = writeln!(out, "upstream   {upstream}{not_given}");
     let _ = writeln!(out, "backend    {}", backend(hints, seen));
     let _ = writeln!(out, "limits     {}", limits(seen));
+    outgoing(&mut out, seen);
     let _ = writeln!(out, "\n{:<18} {:<7} what it tells, or why not and what to do", "source", "seen");
     for source in Source::ALL {
         let About { gives, enable } = about(*source);
@@ -147,6 +147,17 @@ fn backend(hints: &BackendHints, seen: &Examination) -> String {
     }
 }
 
+/// Where the backend's connections lead: candidates for pools.
+fn outgoing(out: &mut String, seen: &Examination) {
+    for (index, (remote, [in_use, idle])) in seen.outgoing.iter().take(NAMED_MAX).enumerate() {
+        let heading = if index == 0 { "leads to" } else { "" };
+        let _ = writeln!(out, "{heading:<10} {remote}: {in_use} connections in use, {idle} idle");
+    }
+    if let Some(more) = seen.outgoing.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        let _ = writeln!(out, "{:<10} and {more} more addresses", "");
+    }
+}
+
 fn limits(seen: &Examination) -> String {
     let limit = |family: &'static Family, show: &dyn Fn(f64) -> String| {
         let point = seen.points.iter().find(|point| std::ptr::eq(point.family, family))?;
@@ -154,7 +165,7 @@ fn limits(seen: &Examination) -> String {
     };
     let all: Vec<String> = [
         limit(&f::BACKEND_CPU_LIMIT, &|cores| format!("cpu {cores} cores")),
-        limit(&f::BACKEND_MEMORY_LIMIT, &|bytes| format!("memory {}", format_size(bytes as u64))),
+        limit(&f::BACKEND_MEMORY_LIMIT, &|bytes| format!("memory {}", rounded(bytes))),
         limit(&f::BACKEND_FDS_LIMIT, &|count| format!("{count} descriptors a process")),
         limit(&f::BACKEND_THREADS_LIMIT, &|count| format!("{count} threads")),
     ]
@@ -162,6 +173,15 @@ fn limits(seen: &Examination) -> String {
     .flatten()
     .collect();
     if all.is_empty() { "none known".to_owned() } else { all.join(", ") }
+}
+
+/// A size as people say it.
+fn rounded(bytes: f64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, size)| bytes >= *size as f64) {
+        Some((unit, size)) => format!("{:.1} {unit}", bytes / *size as f64),
+        None => format!("{bytes} B"),
+    }
 }
 
 #[cfg(test)]
@@ -176,6 +196,7 @@ mod tests {
             fault: fault.map(|(trouble, detail)| (trouble, detail.to_owned())),
         };
         let seen = Examination {
+            outgoing: vec![("10.0.0.5:5432".parse().unwrap(), [7, 3]), ("10.0.0.6:6379".parse().unwrap(), [0, 1])],
             processes: vec![(42, "gunicorn".to_owned()), (43, "gunicorn".to_owned())],
             readings: vec![
                 reading(Source::Backend, None),
@@ -190,6 +211,7 @@ mod tests {
             "upstream   http://127.0.0.1:8080  (not given",
             "2 processes (42 gunicorn, 43 gunicorn), found by the socket that listens there",
             "limits     cpu 1.5 cores (config)",
+            "leads to   10.0.0.5:5432: 7 connections in use, 3 idle",
             "backend            yes     which processes the backend is",
             "why: cpu.max: permission denied (permission)",
             "try: tell the limits:",

@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use crate::saturation::cgroup::Place;
 use crate::saturation::descriptors::Search;
 use crate::saturation::fault::Fault;
 use crate::saturation::notes::Notes;
+use crate::saturation::ownership;
 use crate::saturation::sockets::{self, Listener};
 use crate::saturation::tree::{self, Row};
 use crate::signals::families as f;
@@ -296,11 +297,11 @@ impl Finder {
             return Ok(backend.roots.clone());
         }
         self.next_listeners = Some(now + LISTENER_INTERVAL);
-        if !self.upstream.iter().any(|address| is_of_this_machine(address.ip())) {
+        if !self.upstream.iter().any(|address| ownership::is_of_this_machine(address.ip())) {
             return Err(self.elsewhere());
         }
         let listeners = sockets::listeners(deadline)?;
-        let ours: Vec<&Listener> = listeners.iter().filter(|l| is_upstream(&self.upstream, l.address)).collect();
+        let ours = ownership::at_address(&listeners, &self.upstream);
         let inodes: HashSet<u64> = ours.iter().map(|listener| listener.inode).collect();
         if inodes.is_empty() {
             if alive {
@@ -452,13 +453,13 @@ impl Finder {
 // === impl OwnerSearch ===
 
 impl OwnerSearch {
-    /// Among all processes but this one. The youngest come first: after a restart it is one of them.
+    /// Among all processes, this one too: in the demonstration it is its own backend. The youngest come first: after a
+    /// restart it is one of them.
     fn new(inodes: HashSet<u64>, deadline: Instant) -> Result<OwnerSearch, Fault> {
         let begun = Instant::now();
         let mut rows = tree::all(deadline)?;
         rows.sort_by_key(|row| std::cmp::Reverse(row.identity.start_ticks));
-        let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let holders = Search::new(inodes, rows.iter().map(|row| row.identity.pid).filter(|pid| *pid != own));
+        let holders = Search::new(inodes, rows.iter().map(|row| row.identity.pid));
         Ok(OwnerSearch { holders, rows, spent: begun.elapsed() })
     }
 }
@@ -501,69 +502,16 @@ fn without_init(pids: &[i32]) -> Vec<i32> {
     if without.is_empty() { pids.to_vec() } else { without }
 }
 
-/// Whether connections to one of the upstream's addresses arrive at a socket that listens there.
-fn is_upstream(upstream: &[SocketAddr], listener: SocketAddr) -> bool {
-    upstream.iter().any(|address| {
-        let (wanted, bound) = (address.ip().to_canonical(), listener.ip().to_canonical());
-        // `::` takes IPv4 connections as well, 0.0.0.0 no IPv6 ones.
-        let wildcard = bound == IpAddr::from([0, 0, 0, 0]) && wanted.is_ipv4() || bound == IpAddr::from([0u16; 8]);
-        address.port() == listener.port() && (wanted == bound || wildcard)
-    })
-}
-
 /// The listener that takes connections to an address of this machine: the emptiest, if several share the port. `None`:
 /// there is none, or the kernel does not say.
 pub(super) fn listener_at(address: SocketAddr, deadline: Instant) -> Option<Listener> {
-    if !is_of_this_machine(address.ip()) {
-        return None;
-    }
-    let listeners = sockets::listeners(deadline).ok()?.into_iter();
-    listeners.filter(|listener| is_upstream(&[address], listener.address)).min_by_key(|listener| listener.waiting)
-}
-
-/// Whether an address belongs to this network namespace: then the kernel chooses it for the way to itself. Connecting a
-/// datagram socket sends nothing.
-pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).and_then(|socket| {
-        // Any port: it is only asked which way it would go.
-        socket.connect((address, 9))?;
-        socket.local_addr()
-    });
-    address.is_loopback() || socket.is_ok_and(|local| local.ip() == address)
+    let listeners = sockets::listeners(deadline).ok()?;
+    ownership::at_address(&listeners, &[address]).into_iter().min_by_key(|listener| listener.waiting)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_listener_is_the_upstreams_if_connections_to_it_arrive_there() {
-        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let upstream = [at("127.0.0.1:8080"), at("[::1]:8080")];
-        for (listener, expected) in [
-            ("127.0.0.1:8080", true),
-            ("0.0.0.0:8080", true),
-            ("[::]:8080", true),
-            ("[::1]:8080", true),
-            ("[::ffff:127.0.0.1]:8080", true),
-            ("127.0.0.1:8081", false),
-            ("127.0.0.2:8080", false),
-            ("10.0.0.1:8080", false),
-        ] {
-            assert_eq!(is_upstream(&upstream, at(listener)), expected, "{listener}");
-        }
-        assert!(!is_upstream(&[at("[::1]:80")], at("0.0.0.0:80")));
-        assert!(is_upstream(&[at("10.1.2.3:80")], at("[::]:80")));
-    }
-
-    #[test]
-    fn loopback_is_of_this_machine_and_a_documentation_address_is_not() {
-        assert!(is_of_this_machine("127.0.0.1".parse().unwrap()));
-        assert!(is_of_this_machine("::1".parse().unwrap()));
-        // TEST-NET-1, RFC 5737.
-        assert!(!is_of_this_machine("192.0.2.1".parse().unwrap()));
-    }
 
     #[test]
     fn a_pid_file_holds_one_number() {

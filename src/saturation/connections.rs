@@ -145,6 +145,33 @@ pub(super) fn probes(settings: &Settings) -> [Box<dyn Probe>; 3] {
     [Box::new(Descriptors { shared }), Box::new(listeners), Box::new(connections)]
 }
 
+/// Where the backend's connections lead, and how many of them are in use and idle, the busiest address first: what a
+/// person needs to know to configure pools.
+///
+/// # Errors
+/// When the kernel or the backend's descriptors cannot be read.
+pub(super) fn outgoing(processes: &[Identity], deadline: Instant) -> Result<Vec<(SocketAddr, [u64; 2])>, Fault> {
+    let mut owned = Owned::default();
+    owned.look_for(processes, std::iter::empty(), Instant::now(), deadline);
+    owned.is_known()?;
+    let listeners = sockets::listeners(deadline)?;
+    let listening: Vec<SocketAddr> =
+        listeners.iter().filter(|listener| owned.has(listener.inode)).map(|listener| listener.address).collect();
+    let mut found: BTreeMap<SocketAddr, [u64; 2]> = BTreeMap::new();
+    for family in Family::ALL {
+        sockets::connections(Question::All, family, deadline, |connection| {
+            let came_in = listening.iter().any(|listener| ownership::takes(*listener, connection.local));
+            if owned.has(connection.inode) && !came_in {
+                let in_use = connection.silence.is_some_and(|silence| is_waiting(&silence, None));
+                found.entry(connection.remote).or_default()[usize::from(!in_use)] += 1;
+            }
+        })?;
+    }
+    let mut found: Vec<_> = found.into_iter().collect();
+    found.sort_by_key(|(_, [in_use, idle])| std::cmp::Reverse(in_use + idle));
+    Ok(found)
+}
+
 // === Descriptors ===
 
 impl Probe for Descriptors {

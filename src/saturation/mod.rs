@@ -132,6 +132,8 @@ pub struct Reading {
 pub struct Examination {
     /// Id and command of each process of the backend.
     pub processes: Vec<(i32, String)>,
+    /// Where its connections lead, and how many are in use and idle.
+    pub outgoing: Vec<(SocketAddr, [u64; 2])>,
     /// How each source did.
     pub readings: Vec<Reading>,
     /// What was noted.
@@ -273,10 +275,14 @@ impl Sampler {
         tokio::time::sleep(EXAMINATION_TIME).await;
         let sample = self.round(Instant::now(), 0);
         let command = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let deadline = Instant::now() + EXAMINATION_TIME;
+        // What cannot be read is told by the sources that it comes from.
+        let outgoing = connections::outgoing(&self.backend.processes, deadline).unwrap_or_default();
         let processes = self.backend.processes.iter();
         let readings = self.readings.into_iter();
         Examination {
             processes: processes.map(|one| (one.pid, command(one.pid).trim_end().to_owned())).collect(),
+            outgoing,
             readings: readings
                 .map(|(source, fault)| Reading { source, fault: fault.map(|fault| (fault.trouble, fault.detail)) })
                 .collect(),

@@ -50,7 +50,7 @@ pub(super) fn takes(listener: SocketAddr, address: SocketAddr) -> bool {
 }
 
 /// A datagram socket that is connected to an address of this machine has that address itself. Nothing is sent.
-fn is_of_this_machine(ip: IpAddr) -> bool {
+pub(super) fn is_of_this_machine(ip: IpAddr) -> bool {
     let any: SocketAddr = if ip.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
     let own = |socket: UdpSocket| {
         // The port does not matter, but 0 is refused.

@@ -148,6 +148,8 @@ pub(super) enum Question<'a> {
     To(&'a [u16]),
     /// At the remote end, and with [`Silence`].
     From(&'a [u16]),
+    /// Whatever the ports, and with [`Silence`]: for a person, once.
+    All,
 }
 
 /// When a question may be asked again, so that it costs one per cent of one core at most.
@@ -195,8 +197,9 @@ pub(super) fn connections(
     let (ports, extensions) = match question {
         Question::To(ports) => (ports, ExtensionFlags::empty()),
         Question::From(ports) => (ports, ExtensionFlags::INFO),
+        Question::All => (&[][..], ExtensionFlags::INFO),
     };
-    if ports.is_empty() {
+    if ports.is_empty() && !matches!(question, Question::All) {
         return Ok(());
     }
     if ports.len() > PORTS_MAX {
@@ -287,6 +290,8 @@ fn bytecode(question: Question<'_>) -> Vec<u8> {
     let (ports, at_least, at_most) = match question {
         Question::To(ports) => (ports, SOURCE_AT_LEAST, SOURCE_AT_MOST),
         Question::From(ports) => (ports, DESTINATION_AT_LEAST, DESTINATION_AT_MOST),
+        // No program takes all.
+        Question::All => return Vec::new(),
     };
     let end = (ports.len() * 20).saturating_sub(4);
     let mut program = Vec::with_capacity(end);
