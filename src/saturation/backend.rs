@@ -10,7 +10,9 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Read as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use tokio::time::Instant;
 use crate::config::BackendHints;
 use crate::labels::{RestartReason, Trouble};
 use crate::saturation::Settings;
-use crate::saturation::cgroup::Place;
+use crate::saturation::cgroup::{OomKills, Place};
 use crate::saturation::descriptors::Search;
 use crate::saturation::fault::Fault;
 use crate::saturation::notes::Notes;
@@ -34,6 +36,8 @@ const PROCESSES_MAX: usize = 1024;
 /// Repeating a search while all is well must not cost more than this part of one core: one that took 5 ms waits for ten
 /// seconds.
 const SEARCH_COST_DIVISOR: u32 = 2000;
+/// The same for the list of all processes: 10 ms for some 1,500 processes, every ten seconds.
+const TREE_COST_DIVISOR: u32 = 1000;
 /// The search among the descriptors of all processes goes on for so long at a time: 50,000 descriptors, and a tenth of a
 /// core while it lasts.
 const SEARCH_STEP: Duration = Duration::from_millis(100);
@@ -44,9 +48,15 @@ const TREE_INTERVAL_MIN: Duration = Duration::from_secs(2);
 const EAGER_TIME: Duration = Duration::from_secs(20);
 const EAGER_COST_DIVISOR: u32 = 50;
 const EAGER_INTERVAL_MIN: Duration = Duration::from_millis(250);
-/// How often it is checked whether others listen on the port now, while the known ones still live: after a handover to a
-/// new process (nginx's upgrade, a rolling restart).
-const LISTENER_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is checked whether another socket listens on the port now, while the known processes still live: after a
+/// handover to a new process (a rolling restart). It costs 0.04 ms.
+const LISTENER_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is checked at most whether other processes hold the same socket now (nginx's upgrade).
+const OWNER_INTERVAL_MIN: Duration = Duration::from_secs(5);
+/// How often the cgroup is looked up anew: a process may be moved, and a cgroup may come after the sidecar.
+const CGROUP_INTERVAL: Duration = Duration::from_secs(5);
+/// A list of all processes may take so long: 65,536 of them take 0.4 s.
+const LIST_DEADLINE: Duration = Duration::from_millis(500);
 /// Bytes of a pid file that are read: a number and its line end.
 const PID_FILE_BYTES: usize = 64;
 
@@ -99,8 +109,12 @@ pub(super) struct Finder {
     ended: Option<Change>,
     /// The process by which a restart is told: while it lives, the backend is the same one.
     primary: Option<Identity>,
-    /// Its cgroup, and how often the kernel had killed there for want of memory when it was last seen well.
-    oom_kills: Option<(Place, u64)>,
+    /// The count of processes that the kernel has killed in its cgroup for want of memory, and what it was when the backend
+    /// was last seen well.
+    oom_kills: Option<(OomKills, u64)>,
+    /// That count had grown when the backend was found to be gone.
+    was_oom: bool,
+    next_cgroup: Option<Instant>,
     /// Inodes of the listeners at the last search for their owners.
     listening: HashSet<u64>,
     next_listeners: Option<Instant>,
@@ -120,13 +134,6 @@ struct OwnerSearch {
     /// The processes that there were when it began.
     rows: Vec<Row>,
     spent: Duration,
-}
-
-/// Lets the counters of this file exist at 0.
-pub(super) fn exist(notes: &mut Notes) {
-    for reason in RestartReason::ALL {
-        notes.count(&f::BACKEND_RESTARTS, [reason.as_str()], 0.0);
-    }
 }
 
 // === impl Backend ===
@@ -166,6 +173,8 @@ impl Finder {
             ended: None,
             primary: None,
             oom_kills: None,
+            was_oom: false,
+            next_cgroup: None,
             listening: HashSet::new(),
             next_listeners: None,
             next_owners: None,
@@ -220,35 +229,69 @@ impl Finder {
     }
 
     fn look(&mut self, backend: &mut Backend, now: Instant, deadline: Instant, notes: &mut Notes) -> Result<(), Fault> {
-        if let (Some(folder), None) = (&self.hints.cgroup, &backend.cgroup) {
-            backend.cgroup = Some(Place::of_folder(folder));
-        }
         let alive = !backend.roots.is_empty() && backend.roots.iter().all(|root| is_alive(*root));
+        match &mut self.oom_kills {
+            Some((kills, before)) if alive => *before = kills.count().unwrap_or(*before),
+            // At the first look that finds it gone: its cgroup may soon be gone as well.
+            Some((kills, before)) => self.was_oom |= kills.count().is_some_and(|count| count > *before),
+            None => {}
+        }
+        self.look_for_cgroup(backend, now);
         let roots = self.roots(backend, alive, now, deadline)?;
         let another = self.is_another(&roots);
         if roots != backend.roots || another {
             self.take(backend, roots, another, now, notes);
-        }
-        if let Some((place, kills)) = &mut self.oom_kills {
-            *kills = place.oom_kills().unwrap_or(*kills);
+            self.look_for_cgroup(backend, now);
         }
         if self.next_tree.is_none_or(|due| now >= due) {
-            let begun = Instant::now();
-            let rows = tree::all(deadline)?;
-            let eager = self.eager_until.is_some_and(|until| now < until);
-            let wait = if eager {
-                EAGER_INTERVAL_MIN.max(begun.elapsed() * EAGER_COST_DIVISOR)
-            } else {
-                TREE_INTERVAL_MIN.max(begun.elapsed() * SEARCH_COST_DIVISOR)
-            };
-            self.next_tree = Some(now + wait);
-            backend.processes = tree::descendants(&rows, &self.with_orphans(&backend.roots, &rows), PROCESSES_MAX);
-            if backend.processes.is_empty() {
-                // Just ended; or somebody has named a thread, which /proc shows but does not list.
-                return Err(Fault::new(Trouble::Gone, "the backend is not among the processes that can be listed"));
-            }
+            self.list(backend, now)?;
         }
         Ok(())
+    }
+
+    /// Finds out where the backend's cgroup can be read, again and again.
+    fn look_for_cgroup(&mut self, backend: &mut Backend, now: Instant) {
+        if matches!(backend.cgroup, Some(Ok(_))) && self.next_cgroup.is_some_and(|due| now < due) {
+            return;
+        }
+        self.next_cgroup = Some(now + CGROUP_INTERVAL);
+        let place = match (&self.hints.cgroup, backend.roots.first()) {
+            (Some(folder), _) => Place::of_folder(folder),
+            (None, Some(root)) => Place::of_process(root.pid),
+            (None, None) => return,
+        };
+        if backend.cgroup.as_ref() == Some(&place) {
+            return;
+        }
+        // A place that cannot be found just now (the process is ending) says nothing about kills in the old one.
+        if let Ok(place) = &place {
+            self.oom_kills = place.oom_kills().and_then(|mut kills| kills.count().map(|count| (kills, count)));
+        }
+        backend.cgroup = Some(place);
+    }
+
+    /// Lists the backend's processes.
+    fn list(&mut self, backend: &mut Backend, now: Instant) -> Result<(), Fault> {
+        let begun = Instant::now();
+        let rows = tree::all(begun + LIST_DEADLINE);
+        let wait = if self.eager_until.is_some_and(|until| now < until) {
+            EAGER_INTERVAL_MIN.max(begun.elapsed() * EAGER_COST_DIVISOR)
+        } else {
+            TREE_INTERVAL_MIN.max(begun.elapsed() * TREE_COST_DIVISOR)
+        };
+        self.next_tree = Some(now + wait);
+        let rows = match rows {
+            Ok(rows) => rows,
+            // Those that are known are better than none.
+            Err(_) if !backend.processes.is_empty() => return Ok(()),
+            Err(fault) => return Err(fault),
+        };
+        backend.processes = tree::descendants(&rows, &self.with_orphans(&backend.roots, &rows), PROCESSES_MAX);
+        match backend.processes.as_slice() {
+            // Just ended; or somebody has named a thread, which /proc shows but does not list.
+            [] => Err(Fault::new(Trouble::Gone, "the backend is not among the processes that can be listed")),
+            _ => Ok(()),
+        }
     }
 
     /// The processes that the backend descends from.
@@ -271,7 +314,7 @@ impl Finder {
                 return Ok(backend.roots.clone());
             }
             let place = backend.cgroup()?;
-            let rows = tree::all(deadline)?;
+            let rows = tree::all(Instant::now() + LIST_DEADLINE)?;
             let roots = tree::topmost(&rows, &place.processes()?);
             let nobody = || Fault::new(Trouble::Absent, "the cgroup holds no process that can be seen from here");
             return if roots.is_empty() { Err(nobody()) } else { Ok(roots) };
@@ -323,13 +366,13 @@ impl Finder {
         let begun = Instant::now();
         let mut search = match self.search.take() {
             Some(search) if *search.holders.inodes() == inodes => search,
-            _ => OwnerSearch::new(inodes.clone(), deadline)?,
+            _ => OwnerSearch::new(inodes.clone())?,
         };
         let done = search.holders.go_on(begun + SEARCH_STEP);
         search.spent += begun.elapsed();
         let found = search.holders.found();
-        let refused = found.refused;
-        let roots = tree::topmost(&search.rows, &without_init(&found.pids));
+        let (refused, held) = (found.refused, !found.pids.is_empty());
+        let roots = tree::topmost(&search.rows, &without_systemd(&found.pids));
         if !done {
             self.search = Some(search);
             // The next look goes on with it, even if the known ones live.
@@ -343,10 +386,14 @@ impl Finder {
                 }
             };
         }
-        self.next_owners = Some(now + LISTENER_INTERVAL.max(search.spent * SEARCH_COST_DIVISOR));
+        self.next_owners = Some(now + OWNER_INTERVAL_MIN.max(search.spent * SEARCH_COST_DIVISOR));
         self.listening = inodes;
         self.unfound = match (roots.is_empty(), refused) {
             (false, _) => None,
+            (true, _) if held => Some(Fault::new(
+                Trouble::Absent,
+                format!("{} is held by systemd for a service that has not started yet", self.upstream_text()),
+            )),
             // The first process is always there, unless it is hidden from this user like all others.
             (true, 0) if !matches!(tree::one(1), Ok(Some(_))) => Some(Fault::new(
                 Trouble::Permission,
@@ -360,15 +407,24 @@ impl Finder {
                 Trouble::Absent,
                 format!(
                     "{} is served from another process namespace; share it (Kubernetes: shareProcessNamespace: true, \
-                     Compose: pid: service:NAME), or name the backend with --backend-pid",
+                     Compose: pid: service:NAME), or let the sidecar start the backend (-- COMMAND)",
+                    self.upstream_text()
+                ),
+            )),
+            (true, _) if uid == own_uid() => Some(Fault::new(
+                Trouble::Permission,
+                format!(
+                    "{} is served by a process of this user that has rights which this one lacks; give the sidecar the \
+                     same capabilities, or SYS_PTRACE",
                     self.upstream_text()
                 ),
             )),
             (true, _) => Some(Fault::new(
                 Trouble::Permission,
                 format!(
-                    "{} is served by user {uid}, whose descriptors this user may not see; run as the same user, or name \
-                     the backend with --backend-pid or --backend-pid-file",
+                    "{} is served by user {uid}, whose descriptors this process may not see; run the sidecar as that user \
+                     (Kubernetes: runAsUser) or with SYS_PTRACE, or name the backend with --backend-pid or \
+                     --backend-pid-file",
                     self.upstream_text()
                 ),
             )),
@@ -393,25 +449,36 @@ impl Finder {
         self.eager_until = Some(now + EAGER_TIME);
         if another {
             // A command of ours is counted when it is started again: then it is known how it ended.
-            if self.primary.is_some() && !self.wrapped {
-                notes.count(&f::BACKEND_RESTARTS, [self.reason(Change::Exited).as_str()], 1.0);
+            match self.primary {
+                Some(_) if !self.wrapped => {
+                    notes.count(&f::BACKEND_RESTARTS, [self.reason(Change::Exited).as_str()], 1.0);
+                }
+                Some(_) => {}
+                None => self.restarts_exist(notes),
             }
             self.primary = roots.first().copied();
             backend.generation += 1;
+            if self.hints.cgroup.is_none() {
+                backend.cgroup = None;
+            }
         }
-        if self.hints.cgroup.is_none()
-            && let Some(root) = roots.first()
-        {
-            backend.cgroup = Some(Place::of_process(root.pid));
-        }
-        let place = backend.cgroup.as_ref().and_then(|place| place.as_ref().ok());
-        self.oom_kills = place.and_then(|place| Some((place.clone(), place.oom_kills()?)));
         backend.roots = roots;
     }
 
+    /// The reasons that can be told from here exist at 0 from now on.
+    fn restarts_exist(&self, notes: &mut Notes) {
+        let how_it_ended: &[RestartReason] =
+            if self.wrapped { &[RestartReason::Exit, RestartReason::Signal] } else { &[RestartReason::Replaced] };
+        for reason in how_it_ended.iter().chain(&[RestartReason::Oom]) {
+            notes.count(&f::BACKEND_RESTARTS, [reason.as_str()], 0.0);
+        }
+    }
+
     /// Why the backend is another one. Only of a command of ours is it known how it ended.
-    fn reason(&self, ended: Change) -> RestartReason {
-        if self.was_killed_for_memory() {
+    fn reason(&mut self, ended: Change) -> RestartReason {
+        let grown =
+            self.oom_kills.as_mut().is_some_and(|(kills, before)| kills.count().is_some_and(|now| now > *before));
+        if std::mem::take(&mut self.was_oom) || grown {
             return RestartReason::Oom;
         }
         match ended {
@@ -419,12 +486,6 @@ impl Finder {
             _ if self.wrapped => RestartReason::Exit,
             _ => RestartReason::Replaced,
         }
-    }
-
-    /// Whether the kernel has killed in the backend's cgroup since it was last seen well.
-    fn was_killed_for_memory(&self) -> bool {
-        let Some((place, before)) = &self.oom_kills else { return false };
-        place.oom_kills().is_some_and(|kills| kills > *before)
     }
 
     /// In front of a command of ours, what lost its parent is handed to this process: it still belongs to the backend.
@@ -455,21 +516,27 @@ impl Finder {
 impl OwnerSearch {
     /// Among all processes, this one too: in the demonstration it is its own backend. The youngest come first: after a
     /// restart it is one of them.
-    fn new(inodes: HashSet<u64>, deadline: Instant) -> Result<OwnerSearch, Fault> {
+    fn new(inodes: HashSet<u64>) -> Result<OwnerSearch, Fault> {
         let begun = Instant::now();
-        let mut rows = tree::all(deadline)?;
+        let mut rows = tree::all(begun + LIST_DEADLINE)?;
         rows.sort_by_key(|row| std::cmp::Reverse(row.identity.start_ticks));
         let holders = Search::new(inodes, rows.iter().map(|row| row.identity.pid));
         Ok(OwnerSearch { holders, rows, spent: begun.elapsed() })
     }
 }
 
+fn own_uid() -> u32 {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::geteuid() }
+}
+
 fn is_alive(root: Identity) -> bool {
-    tree::one(root.pid).is_ok_and(|row| row.is_some_and(|row| row.identity == root))
+    tree::one(root.pid).is_ok_and(|row| row.is_some_and(|row| row.identity == root && !row.ended))
 }
 
 fn the_process(pid: i32, what: &str) -> Result<Identity, Fault> {
     match tree::one(pid) {
+        Ok(Some(row)) if row.ended => Err(Fault::new(Trouble::Gone, format!("{what}: process {pid} has ended"))),
         Ok(Some(row)) => Ok(row.identity),
         Ok(None) => {
             Err(Fault::new(Trouble::Gone, format!("{what}: there is no process {pid} that can be seen from here")))
@@ -480,10 +547,11 @@ fn the_process(pid: i32, what: &str) -> Result<Identity, Fault> {
 
 /// The number in a pid file.
 fn read_pid_file(file: &Path) -> Result<i32, Fault> {
-    use std::io::Read as _;
     let shown = file.display();
     let mut text = String::new();
-    let read = fs::File::open(file).and_then(|file| file.take(PID_FILE_BYTES as u64).read_to_string(&mut text));
+    // A pipe without a writer would be waited for.
+    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file);
+    let read = opened.and_then(|file| file.take(PID_FILE_BYTES as u64).read_to_string(&mut text));
     read.map_err(|error| Fault::io(&shown, &error))?;
     match text.trim().parse() {
         Ok(pid) if pid > 0 => Ok(pid),
@@ -491,15 +559,12 @@ fn read_pid_file(file: &Path) -> Result<i32, Fault> {
     }
 }
 
-/// Without the process that hands sockets to services before they start (systemd's socket activation), if there is
-/// another one.
-fn without_init(pids: &[i32]) -> Vec<i32> {
-    let is_init = |pid: i32| {
-        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
-        pid == 1 && comm.is_ok_and(|comm| matches!(comm.trim_end(), "systemd" | "init"))
-    };
-    let without: Vec<i32> = pids.iter().copied().filter(|pid| !is_init(*pid)).collect();
-    if without.is_empty() { pids.to_vec() } else { without }
+/// Without the process that holds sockets for services until they start (systemd's socket activation): it is not the
+/// backend, not even while nobody else is.
+fn without_systemd(pids: &[i32]) -> Vec<i32> {
+    let is_systemd =
+        |pid: i32| pid == 1 && fs::read_to_string("/proc/1/comm").is_ok_and(|command| command.trim_end() == "systemd");
+    pids.iter().copied().filter(|pid| !is_systemd(*pid)).collect()
 }
 
 /// The listener that takes connections to an address of this machine: the emptiest, if several share the port. `None`:

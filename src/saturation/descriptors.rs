@@ -85,8 +85,13 @@ impl Search {
 /// Calls `more` with the inode of each socket, until it returns false.
 fn each_socket(pid: i32, mut more: impl FnMut(u64) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-        // A descriptor that was closed meanwhile is none of its sockets any more.
-        let Ok(link) = entry.and_then(|entry| fs::read_link(entry.path())) else { continue };
+        let link = match entry.and_then(|entry| fs::read_link(entry.path())) {
+            Ok(link) => link,
+            // With some rights the folder can be listed, and where its links lead is secret all the same.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // A descriptor that was closed meanwhile is none of its sockets any more.
+            Err(_) => continue,
+        };
         if let Some(inode) = socket_inode(link.as_os_str().as_bytes())
             && !more(inode)
         {

@@ -44,6 +44,9 @@ impl Probe for Host {
             }
         }
         let total = system.total_memory();
+        if cores == 0 && total == 0 {
+            return Err(Fault::new(Trouble::Absent, "/proc/stat and /proc/meminfo cannot be read"));
+        }
         if total > 0 {
             let used = total.saturating_sub(system.available_memory());
             round.facts.memory.host = Some(total as f64);

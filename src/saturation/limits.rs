@@ -42,6 +42,14 @@ pub(super) struct Facts {
 /// Notes the limit in force and the use of every limit.
 pub(super) fn weigh(facts: &Facts, hints: &BackendHints, notes: &mut Notes) {
     let Facts { cpu, memory, threads } = facts;
+    // Both count too much: the sum over processes has pages that they share once for each, and others may be in the
+    // cgroup. So the smaller one is nearer to the truth.
+    let leaf = memory.bounds.first().and_then(|bound| bound.used);
+    let used = match (memory.used, leaf) {
+        (Some(sum), Some(leaf)) => Some(sum.min(leaf)),
+        (sum, leaf) => sum.or(leaf),
+    };
+    let memory = &Supply { used, ..memory.clone() };
     supply(Resource::Cpu, &f::BACKEND_CPU_LIMIT, cpu, hints.cpu_limit_cores, notes);
     supply(Resource::Memory, &f::BACKEND_MEMORY_LIMIT, memory, hints.memory_limit_bytes.map(|b| b as f64), notes);
     supply(Resource::Threads, &f::BACKEND_THREADS_LIMIT, threads, None, notes);
@@ -117,6 +125,20 @@ mod tests {
         let notes = weighed(&cpu(None, Vec::new(), Some(8.0)), &BackendHints::default());
         assert_eq!(limit(&notes, &f::BACKEND_CPU_LIMIT), None);
         assert!(notes.usages().is_empty());
+    }
+
+    #[test]
+    fn pages_that_processes_share_fill_a_told_limit_once() {
+        let leaf = Bound { source: LimitSource::Cgroup, limit: f64::INFINITY, used: Some(200.0) };
+        let hints = BackendHints { memory_limit_bytes: Some(400), ..BackendHints::default() };
+        let ratio = |sum, bounds| {
+            let facts = Facts { memory: Supply { used: Some(sum), bounds, host: None }, ..Facts::default() };
+            let notes = weighed(&facts, &hints);
+            notes.usages()[0].used / notes.usages()[0].limit
+        };
+        assert_eq!(ratio(800.0, vec![leaf]), 0.5, "five workers that share most of it");
+        assert_eq!(ratio(100.0, vec![leaf]), 0.25, "somebody else is in the cgroup");
+        assert_eq!(ratio(100.0, Vec::new()), 0.25);
     }
 
     #[test]

@@ -178,8 +178,6 @@ impl Sampler {
     /// A sampler of this process. `runtimes`: one per worker. Needs a runtime, for what asks over the network.
     #[must_use]
     pub fn new(signals: &Arc<Signals>, runtimes: Vec<RuntimeMetrics>, settings: Settings) -> Sampler {
-        let mut notes = Notes::default();
-        backend::exist(&mut notes);
         Sampler {
             signals: Arc::clone(signals),
             finder: Finder::new(&settings),
@@ -187,7 +185,7 @@ impl Sampler {
             lasting: lasting_probes(),
             asked: asked_probes(&settings),
             workers: own::Workers::new(runtimes),
-            notes,
+            notes: Notes::default(),
             fullness: Fullness::default(),
             readings: BTreeMap::new(),
             settings,

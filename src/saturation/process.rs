@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use procfs::process::{LimitValue, Process};
@@ -27,6 +28,8 @@ const LIMITS_INTERVAL: Duration = Duration::from_secs(30);
 /// Reading the run-queue wait of many threads is dear (a file each), so it is repeated only when it costs less than this
 /// part of one core: 1,000 threads take 8 ms and are read every eight seconds.
 const RUNQUEUE_COST_DIVISOR: u32 = 1000;
+/// So long is a slice of it: more than a thousand threads, and a tenth of the shortest usual interval.
+const RUNQUEUE_SLICE: Duration = Duration::from_millis(10);
 /// Threads whose run-queue wait is remembered.
 const THREADS_MAX: usize = 16_384;
 
@@ -39,13 +42,21 @@ pub(super) struct Processes {
     watch: Watch,
 }
 
-/// Run-queue wait.
+/// Run-queue wait. All threads are gone through once and again, a slice in each round.
 #[derive(Default)]
 pub(super) struct Runqueue {
     /// Nanoseconds that a thread (process, thread) has waited so far.
     waited: HashMap<(Identity, i32), u64>,
+    /// What of that was read since the threads were listed.
+    seen: HashMap<(Identity, i32), u64>,
+    /// Threads that are still to be read, and what the reading of the others has cost.
+    left: Vec<(Identity, i32)>,
+    cost: Duration,
     next: Option<Instant>,
-    watch: Watch,
+    /// Clock ticks from boot to the end of the first going through: until then everything counts, as with [`Watch`].
+    since: Option<u64>,
+    /// How the last reading went.
+    fault: Option<Fault>,
 }
 
 /// Since when somebody has been watching. At first everything counts that processes ever used. Later only what they use
@@ -93,6 +104,7 @@ struct Sum {
     resident: f64,
     virtual_: f64,
     threads: f64,
+    processes: f64,
     fds: Option<f64>,
     fullest: Option<(f64, f64)>,
     threads_limit: Option<f64>,
@@ -148,7 +160,7 @@ impl Probe for Processes {
                 round.facts.cpu.used = Some(seconds(spent(&before, &recent, |seen| seen.both)) / elapsed);
             }
         }
-        let Sum { resident, virtual_, threads, fds, fullest, threads_limit, start_ticks } = sum;
+        let Sum { resident, virtual_, threads, processes, fds, fullest, threads_limit, start_ticks } = sum;
         notes.gauge(&f::BACKEND_MEMORY, [MemoryKind::Resident.as_str()], resident);
         notes.gauge(&f::BACKEND_MEMORY, [MemoryKind::Virtual.as_str()], virtual_);
         round.facts.memory.used = Some(resident);
@@ -164,7 +176,7 @@ impl Probe for Processes {
             notes.gauge(&f::BACKEND_FDS_LIMIT, [LimitSource::Rlimit.as_str()], limit);
             notes.usage(Resource::Fds.as_str(), used, limit);
         }
-        notes.value(&f::BACKEND_PROCESSES, now.len() as f64);
+        notes.value(&f::BACKEND_PROCESSES, processes);
         if let (Some(ticks), Ok(boot)) = (start_ticks, procfs::boot_time_secs()) {
             let start = boot as f64 + ticks as f64 / procfs::ticks_per_second() as f64;
             notes.value(&f::BACKEND_START_TIME, start);
@@ -208,6 +220,11 @@ impl Processes {
             member.limits = Some((now, Limits::of(&member.process)));
         }
         let limits = member.limits.map_or_else(Limits::default, |(_, limits)| limits);
+        if matches!(stat.state, 'Z' | 'X') {
+            // It has ended and holds nothing any more; only its CPU time is still to be inherited.
+            return Ok(seen);
+        }
+        sum.processes += 1.0;
         sum.resident += (stat.rss * procfs::page_size()) as f64;
         sum.virtual_ += stat.vsize as f64;
         sum.threads += stat.num_threads as f64;
@@ -264,9 +281,9 @@ fn smaller(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 /// Descriptors that a process has open. Since Linux 6.2 the size of the folder tells, which asks for no right; before,
 /// the folder has to be listed.
 fn count_fds(process: &Process) -> Option<f64> {
-    let folder = fs::metadata(format!("/proc/{}/fd", process.pid())).ok()?;
-    match folder.len() {
-        0 => process.fd_count().ok().map(|count| count as f64),
+    let folder = format!("/proc/{}/fd", process.pid());
+    match fs::metadata(&folder).ok()?.len() {
+        0 => fs::read_dir(&folder).ok().map(|entries| entries.count() as f64),
         count => Some(count as f64),
     }
 }
@@ -293,9 +310,10 @@ fn boot_ticks() -> u64 {
     nanos / (1_000_000_000 / procfs::ticks_per_second())
 }
 
-/// The most threads that the kernel lets there be.
+/// The most threads that the kernel lets there be: it has a limit of its own, and each needs an id.
 fn threads_of_host() -> Option<f64> {
-    fs::read_to_string("/proc/sys/kernel/threads-max").ok()?.trim().parse().ok()
+    let number = |file: &str| fs::read_to_string(file).ok()?.trim().parse::<f64>().ok();
+    smaller(number("/proc/sys/kernel/threads-max"), number("/proc/sys/kernel/pid_max"))
 }
 
 /// CPU time spent between two readings, which never counts backwards and loses nothing when children end.
@@ -345,42 +363,79 @@ impl Probe for Runqueue {
     fn read(&mut self, round: &mut Round<'_>) -> Result<(), Fault> {
         let processes = round.backend.known()?;
         if self.next.is_some_and(|due| round.now < due) {
-            return Ok(());
+            return self.fault.clone().map_or(Ok(()), Err);
         }
         let begun = Instant::now();
-        let mut waited = HashMap::with_capacity(self.waited.len());
-        let mut fault = None;
-        for identity in processes {
-            match Process::new(identity.pid).and_then(|process| process.tasks()) {
-                Ok(tasks) => {
-                    for task in tasks.flatten().take(THREADS_MAX.saturating_sub(waited.len())) {
-                        Fault::after(round.deadline, "reading the threads of the backend")?;
-                        match task.schedstat() {
-                            Ok(stat) => drop(waited.insert((*identity, task.tid), stat.run_delay)),
-                            Err(error) => fault = Some(Fault::of_process("schedstat", &error)),
-                        }
-                    }
+        if self.left.is_empty() {
+            self.left = threads(processes);
+        }
+        let mut grown = 0;
+        while let Some((identity, thread)) = self.left.pop() {
+            match waited_nanos(identity.pid, thread) {
+                Ok(nanos) => {
+                    grown += self.growth(identity, thread, nanos);
+                    self.seen.insert((identity, thread), nanos);
                 }
-                Err(error) => fault = Some(Fault::of_process(format_args!("/proc/{}", identity.pid), &error)),
+                // A thread that has ended meanwhile is none.
+                Err(fault) if fault.trouble == Trouble::Gone => {}
+                Err(fault) => self.fault = Some(fault),
+            }
+            if begun.elapsed() > RUNQUEUE_SLICE {
+                break;
             }
         }
-        self.next = Some(round.now + begun.elapsed() * RUNQUEUE_COST_DIVISOR);
-        if waited.is_empty() {
-            return Err(fault.unwrap_or_else(|| Fault::new(Trouble::Gone, "the backend has ended")));
-        }
-        let counts = self.watch.begin(boot_ticks());
-        let grown = waited.iter().map(|(thread, nanos)| match self.waited.get(thread) {
-            // A thread id that was given out again begins anew.
-            Some(before) if before <= nanos => nanos - before,
-            Some(_) => *nanos,
-            None if counts(&thread.0) => *nanos,
-            None => 0,
-        });
-        let grown: u64 = grown.sum();
+        self.cost += begun.elapsed();
         round.notes.count(&f::BACKEND_RUNQUEUE_WAIT, [""; 0], grown as f64 / 1e9);
-        self.waited = waited;
-        Ok(())
+        if self.left.is_empty() {
+            self.next = Some(round.now + self.cost * RUNQUEUE_COST_DIVISOR);
+            self.cost = Duration::ZERO;
+            self.waited = std::mem::take(&mut self.seen);
+            if !self.waited.is_empty() {
+                self.fault = None;
+                self.since.get_or_insert_with(boot_ticks);
+            }
+        }
+        self.fault.clone().map_or(Ok(()), Err)
     }
+}
+
+impl Runqueue {
+    /// What a thread has waited since it was read last.
+    fn growth(&self, identity: Identity, thread: i32, nanos: u64) -> u64 {
+        match self.waited.get(&(identity, thread)) {
+            Some(before) if *before <= nanos => nanos - before,
+            // A thread id that was given out again begins anew.
+            Some(_) => nanos,
+            None if self.since.is_none_or(|since| identity.start_ticks >= since) => nanos,
+            None => 0,
+        }
+    }
+}
+
+/// Every thread of these processes, as far as they can be listed.
+fn threads(processes: &[Identity]) -> Vec<(Identity, i32)> {
+    let of = |identity: &Identity| {
+        let identity = *identity;
+        let entries = fs::read_dir(format!("/proc/{}/task", identity.pid)).into_iter().flatten().flatten();
+        entries.filter_map(move |entry| Some((identity, entry.file_name().to_str()?.parse().ok()?)))
+    };
+    processes.iter().flat_map(of).take(THREADS_MAX).collect()
+}
+
+/// Nanoseconds for which a thread was ready and had no CPU: the second number of its schedstat.
+fn waited_nanos(pid: i32, thread: i32) -> Result<u64, Fault> {
+    let path = format!("/proc/{pid}/task/{thread}/schedstat");
+    let text =
+        fs::read_to_string(&path).map_err(|error| match Path::new(&format!("/proc/{pid}/task/{thread}")).exists() {
+            true => Fault::io(&path, &error),
+            false => Fault::new(Trouble::Gone, format!("{path}: the thread has ended")),
+        })?;
+    parse_schedstat(&text).ok_or_else(|| Fault::malformed(&path))
+}
+
+/// `RUNNING WAITED SLICES`, the first two in nanoseconds.
+fn parse_schedstat(text: &str) -> Option<u64> {
+    text.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -423,6 +478,29 @@ mod tests {
     fn a_grandchild_is_inherited_through_a_parent_that_ended_too() {
         let before = [(1, seen(0, 100, 0)), (2, seen(1, 50, 5)), (3, seen(2, 30, 0))];
         assert_eq!(both(&before, &[(1, seen(0, 100, 92))]), 7, "92 were inherited, 85 of them counted before");
+    }
+
+    #[test]
+    fn the_wait_is_the_second_number_of_schedstat() {
+        assert_eq!(parse_schedstat("11 22 33\n"), Some(22));
+        for bad in ["", "11", "11 x 33", "11 -1 33"] {
+            assert_eq!(parse_schedstat(bad), None, "{bad:?}");
+        }
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let all = threads(&[Identity { pid, start_ticks: 0 }]);
+        assert!(all.iter().any(|(_, thread)| *thread == pid), "{all:?}");
+        assert!(waited_nanos(pid, pid).is_ok());
+        assert_eq!(waited_nanos(pid, 1 << 22).unwrap_err().trouble, Trouble::Gone);
+    }
+
+    #[test]
+    fn descriptors_are_counted_whether_the_size_of_the_folder_tells_or_not() {
+        let process = Process::myself().unwrap();
+        let listed = || fs::read_dir("/proc/self/fd").unwrap().count() as f64;
+        let _three = [(); 3].map(|()| fs::File::open("/dev/null").unwrap());
+        // The listing itself has the folder open; other tests open and close files meanwhile.
+        let near = |a: f64, b: f64| (a - b).abs() <= 40.0;
+        assert!(near(count_fds(&process).unwrap(), listed()));
     }
 
     #[test]

@@ -78,11 +78,11 @@ const DESTINATION_AT_MOST: u8 = 5;
 /// `INET_DIAG_INFO`, the attribute that holds a `struct tcp_info`.
 const ATTRIBUTE_TCP_INFO: u16 = 2;
 
-/// How many times its own price has to pass before a question is asked again: 100 is one per cent of one core. For what
-/// changes from one second to the next.
-pub(super) const PRICE_TIMES: u32 = 100;
-/// The same for what is dear and changes slowly: a quarter of one per cent.
-pub(super) const PRICE_TIMES_IF_SLOW: u32 = 400;
+/// How many times its own price has to pass before a question is asked again: 400 is a quarter of one per cent of one
+/// core. For what changes from one second to the next.
+pub(super) const PRICE_TIMES: u32 = 400;
+/// The same for what is dear and changes slowly: an eighth of one per cent.
+pub(super) const PRICE_TIMES_IF_SLOW: u32 = 800;
 /// The same if the last answer was empty, as one of the two families mostly is, up to [`QUIET_MAX`].
 const PRICE_TIMES_IF_EMPTY: u32 = 1000;
 /// An empty answer may be outdated by this much: the time in which a first connection is noticed.
@@ -152,7 +152,7 @@ pub(super) enum Question<'a> {
     All,
 }
 
-/// When a question may be asked again, so that it costs one per cent of one core at most.
+/// When a question may be asked again, so that all of them together cost less than one per cent of one core.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     next: Option<Instant>,
@@ -578,16 +578,16 @@ mod tests {
         let mut pace = Pace::default();
         assert!(pace.is_due(start));
         pace.paid(start, ms(25), PRICE_TIMES, false);
-        assert_eq!((due(pace, 2499), due(pace, 2500)), (false, true));
+        assert_eq!((due(pace, 9_999), due(pace, 10_000)), (false, true));
         let mut pace = Pace::default();
         pace.paid(start, ms(1), PRICE_TIMES, true);
         assert_eq!((due(pace, 999), due(pace, 1000)), (false, true));
         let mut pace = Pace::default();
         pace.paid(start, ms(50), PRICE_TIMES, true);
-        assert_eq!((due(pace, 9999), due(pace, 10_000)), (false, true));
+        assert_eq!((due(pace, 19_999), due(pace, 20_000)), (false, true));
         let mut pace = Pace::default();
         pace.paid(start, ms(200), PRICE_TIMES, true);
-        assert_eq!((due(pace, 19_999), due(pace, 20_000)), (false, true));
+        assert_eq!((due(pace, 79_999), due(pace, 80_000)), (false, true));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Which processes there are, and which descend from which.
-//! Source: /proc/PID/stat, proc(5): the fields 4 (parent) and 22 (start) after the command in parentheses.
+//! Source: /proc/PID/stat, proc(5): the fields 3 (state), 4 (parent) and 22 (start) after the command in parentheses.
 //! Absent: processes that /proc does not show (another process namespace, `hidepid`).
 //!
 //! By hand and not by the crate that reads the backend's own processes: this one looks at every process of the machine,
@@ -22,6 +22,8 @@ const PROCESSES_MAX: usize = 65_536;
 pub(super) struct Row {
     pub identity: Identity,
     pub parent: i32,
+    /// It has ended, and its parent has not yet asked how: a zombie.
+    pub ended: bool,
 }
 
 /// Every process that can be seen.
@@ -60,7 +62,7 @@ pub(super) fn one(pid: i32) -> io::Result<Option<Row>> {
 pub(super) fn descendants(rows: &[Row], roots: &[Identity], most: usize) -> Vec<Identity> {
     let mut children: HashMap<i32, Vec<Identity>> = HashMap::new();
     let mut living: HashSet<Identity> = HashSet::with_capacity(rows.len());
-    for Row { identity, parent } in rows {
+    for Row { identity, parent, .. } in rows {
         children.entry(*parent).or_default().push(*identity);
         living.insert(*identity);
     }
@@ -113,9 +115,10 @@ fn parse(text: &[u8]) -> Option<Row> {
     let pid = before.split_once(' ')?.0.parse().ok()?;
     let mut fields = after[1..].split_ascii_whitespace();
     // The first one here is field 3.
-    let parent = fields.nth(1)?.parse().ok()?;
+    let ended = matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok()?;
     let start_ticks = fields.nth(17)?.parse().ok()?;
-    Some(Row { identity: Identity { pid, start_ticks }, parent })
+    Some(Row { identity: Identity { pid, start_ticks }, parent, ended })
 }
 
 #[cfg(test)]
@@ -123,13 +126,15 @@ mod tests {
     use super::*;
 
     fn row(pid: i32, parent: i32, start_ticks: u64) -> Row {
-        Row { identity: Identity { pid, start_ticks }, parent }
+        Row { identity: Identity { pid, start_ticks }, parent, ended: false }
     }
 
     #[test]
     fn parent_and_start_are_read_from_their_places_whatever_the_command_is_called() {
         let text = b"42 (a) b (c) S 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 2500 26 27";
         assert_eq!(parse(text), Some(row(42, 7, 2500)));
+        let ended = b"42 (a) Z 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 2500 26 27";
+        assert_eq!(parse(ended), Some(Row { ended: true, ..row(42, 7, 2500) }));
         for bad in [&b""[..], b"42", b"42 (a", b"42 (a) S 7", b"x (a) S 7 8", b")"] {
             assert_eq!(parse(bad), None);
         }

@@ -267,7 +267,9 @@ impl<'a> Page<'a> {
         let busy = fresh.iter().flat_map(|latest| latest.worker_busy.iter().enumerate());
         let busy = busy.map(|(worker, ratio)| simple(&f::WORKER_BUSY, &[&worker.to_string()], *ratio));
         self.families.push(collected(&f::WORKER_BUSY, busy.collect()));
-        self.push_one(&f::RUNTIME_LAG, sampled.lag_seconds);
+        if fresh.is_some() {
+            self.push_one(&f::RUNTIME_LAG, sampled.lag_seconds);
+        }
         self.push_one(&f::SAMPLER_TICKS, sampled.ticks as f64);
         self.push_one(&f::SAMPLER_MISSED, sampled.missed as f64);
     }

@@ -21,7 +21,7 @@ mod place;
 pub(super) use cpu::Cpu;
 pub(super) use memory::Memory;
 pub(super) use pids::Pids;
-pub(super) use place::{Controller, Place};
+pub(super) use place::{Controller, OomKills, Place};
 
 pub(super) use files::Files;
 

@@ -8,18 +8,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use procfs::process::MountInfo;
 use procfs::{FromRead as _, ProcessCGroups};
 
 use crate::labels::Trouble;
-use crate::saturation::cgroup::files::{self, Files};
+use crate::saturation::cgroup::files;
 use crate::saturation::fault::Fault;
 
 /// The largest mountinfo that is read. A host with a thousand containers has some 1 MiB of it.
@@ -37,6 +37,13 @@ const LEVELS_MAX: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::saturation) struct Place {
     controllers: BTreeMap<Controller, Result<Levels, Fault>>,
+}
+
+/// The count of kills for want of memory. The file stays open, since a cgroup that is seen through its process' mounts is
+/// out of reach the moment that process ends.
+#[derive(Debug)]
+pub(in crate::saturation) struct OomKills {
+    file: File,
 }
 
 /// What files there are. In version 1 each has a hierarchy of its own, or shares one with others.
@@ -141,15 +148,14 @@ impl Place {
         Place::of_folder_among(folder, &mounts_of("/proc/self/mountinfo")?)
     }
 
-    /// How often the kernel has killed a process of it for want of memory.
-    pub fn oom_kills(&self) -> Option<u64> {
+    /// The count of processes that the kernel has killed in it for want of memory.
+    pub fn oom_kills(&self) -> Option<OomKills> {
         let levels = self.levels(Controller::Memory).ok()?;
         let file = match levels.version {
             Version::V1 => "memory.oom_control",
             Version::V2 => "memory.events",
         };
-        let mut files = Files::default();
-        files::value_of(files.read(&levels.leaf.folder, file).ok()??, "oom_kill")
+        Some(OomKills { file: File::open(levels.leaf.folder.join(file)).ok()? })
     }
 
     /// The processes in it and in the cgroups below it, as far as they can be seen from here.
@@ -241,6 +247,17 @@ impl Place {
         // A refusal is what a person can do something about.
         faults.sort_by_key(|fault| fault.trouble != Trouble::Permission);
         Err(faults.into_iter().next().unwrap_or_else(|| Fault::new(Trouble::Absent, "there are no cgroups here")))
+    }
+}
+
+// === impl OomKills ===
+
+impl OomKills {
+    /// Their number so far; `None` once the cgroup is gone.
+    pub fn count(&mut self) -> Option<u64> {
+        let mut content = [0; 512];
+        let length = self.file.read_at(&mut content, 0).ok()?;
+        files::value_of(std::str::from_utf8(&content[..length]).ok()?, "oom_kill")
     }
 }
 
@@ -738,12 +755,18 @@ mod tests {
     fn kills_for_want_of_memory_are_told_by_either_version() {
         let tree = Tree::new();
         tree.cgroup("a", [("memory.current", ""), ("memory.events", "low 1\noom 2\noom_kill 3\noom_group_kill 4\n")]);
-        assert_eq!(tree.place("0::/a\n", MOUNTS_V2).unwrap().oom_kills(), Some(3));
+        assert_eq!(tree.place("0::/a\n", MOUNTS_V2).unwrap().oom_kills().and_then(|mut kills| kills.count()), Some(3));
         tree.cgroup("memory/b", [("memory.oom_control", "oom_kill_disable 0\nunder_oom 1\noom_kill 5\n")]);
-        assert_eq!(tree.place("3:memory:/b\n", MOUNTS_V1).unwrap().oom_kills(), Some(5));
+        assert_eq!(
+            tree.place("3:memory:/b\n", MOUNTS_V1).unwrap().oom_kills().and_then(|mut kills| kills.count()),
+            Some(5)
+        );
         tree.cgroup("memory/c", [("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n")]);
-        assert_eq!(tree.place("3:memory:/c\n", MOUNTS_V1).unwrap().oom_kills(), None);
-        assert_eq!(Place::default().oom_kills(), None);
+        assert_eq!(
+            tree.place("3:memory:/c\n", MOUNTS_V1).unwrap().oom_kills().and_then(|mut kills| kills.count()),
+            None
+        );
+        assert_eq!(Place::default().oom_kills().and_then(|mut kills| kills.count()), None);
     }
 
     #[test]
