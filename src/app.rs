@@ -42,6 +42,11 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// The healthcheck's patience: half of the usual probe timeout of 1 s would be too short for a busy machine.
 const HEALTHCHECK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a reload waits for the address of the upstream. Resolvers repeat a question after five seconds; so long nobody
+/// waits for a signal to be heeded.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
+/// Workers of a command that ended have so long to end too.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(1);
 /// What shells say of a command that does not start.
 const COMMAND_NOT_STARTED: u8 = 127;
 
@@ -139,13 +144,13 @@ pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8
             match wish {
                 Wish::Stop { signal } => break Ending::Asked { signal },
                 Wish::Reload => {
-                    sidecar.reload(&mut loaded);
+                    sidecar.reload(&mut loaded).await;
                     if let Some(command) = &mut command {
                         command.set_restart(sidecar.config.restart);
                         command.signal(libc::SIGHUP);
                     }
                 }
-                Wish::Pass { signal } => command.iter().for_each(|command| command.signal(signal)),
+                Wish::Pass { signal } => command.iter_mut().for_each(|command| command.signal(signal)),
             }
         };
         sidecar.stop(ending, &mut command, outside.next_stop()).await
@@ -293,6 +298,21 @@ fn resolve(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, Error> {
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
     }
     Ok(addresses.into())
+}
+
+/// The same while others are served: a name service that does not answer must not hold up the admin port, and signals for
+/// two seconds at most.
+async fn resolve_in_time(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, Error> {
+    let asked = upstream.clone();
+    let answer = tokio::task::spawn_blocking(move || resolve(&asked));
+    match tokio::time::timeout(RESOLVE_PATIENCE, answer).await {
+        Ok(Ok(resolved)) => resolved,
+        Ok(Err(panicked)) => Err(Error::System("look up the upstream", io::Error::other(panicked))),
+        Err(_) => {
+            let source = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {RESOLVE_PATIENCE:?}"));
+            Err(Error::Resolve { host: upstream.host.clone(), source })
+        }
+    }
 }
 
 /// Where somebody on this machine reaches an address that was bound.
@@ -509,8 +529,8 @@ impl Sidecar {
     }
 
     /// Takes a new configuration in, or keeps the old one.
-    fn reload(&mut self, loaded: &mut Loaded) {
-        match self.try_reload(loaded) {
+    async fn reload(&mut self, loaded: &mut Loaded) {
+        match self.try_reload(loaded).await {
             Ok(()) => {
                 self.own.reload_succeeded();
                 tracing::info!(event = "reloaded");
@@ -522,9 +542,9 @@ impl Sidecar {
         }
     }
 
-    fn try_reload(&mut self, loaded: &mut Loaded) -> Result<(), String> {
+    async fn try_reload(&mut self, loaded: &mut Loaded) -> Result<(), String> {
         let mut new = loaded.reload().map_err(|error| error.to_string())?;
-        let upstream = resolve(&new.config.upstream).map_err(|error| error.to_string())?;
+        let upstream = resolve_in_time(&new.config.upstream).await.map_err(|error| error.to_string())?;
         let sampled = Arc::clone(&upstream);
         let settings = settings(&new.config, &self.signals, upstream).map_err(|error| error.to_string())?;
         let fixed = keep_fixed(&self.config, &mut new.config);
@@ -567,7 +587,7 @@ impl Sidecar {
         self.readiness.draining();
         self.own.drain_started();
         tracing::info!(event = "draining", grace = ?drain.grace, timeout = ?drain.timeout);
-        let in_order = async {
+        let drained = async {
             self.order(&Order::Closing);
             // Without a backend there is nothing to serve while others notice.
             if let Ending::Asked { .. } = ending {
@@ -579,11 +599,33 @@ impl Sidecar {
                 self.order(&Order::Cut);
                 self.all_ended_within(CUT_GRACE).await;
             }
+        };
+        let in_order = async {
             let code = match (ending, command.as_mut()) {
-                (Ending::CommandEnded(end), _) => end.code(),
-                (Ending::Asked { signal }, Some(command)) => end_command(command, signal, drain.timeout).await.code(),
-                (Ending::Asked { .. }, None) => 0,
+                (Ending::Asked { signal }, Some(command)) => {
+                    // It may end meanwhile, and its orphans too: somebody has to ask how.
+                    let ended = tokio::select! {
+                        () = drained => None,
+                        end = async { let end = command.ended().await; std::future::pending::<()>().await; end } => Some(end),
+                    };
+                    let end = match ended {
+                        Some(end) => end,
+                        None => end_command(command, signal, drain.timeout).await,
+                    };
+                    end.code()
+                }
+                (Ending::CommandEnded(end), _) => {
+                    drained.await;
+                    end.code()
+                }
+                (Ending::Asked { .. }, None) => {
+                    drained.await;
+                    0
+                }
             };
+            if let Some(command) = command.as_mut() {
+                command.end_workers(WORKERS_PATIENCE).await;
+            }
             if drain.last_scrape > Duration::ZERO {
                 let _ = tokio::time::timeout(drain.last_scrape, self.admin_room.scraped()).await;
             }

@@ -3,14 +3,14 @@
 //! * It has a process group of its own: a Ctrl-C of the terminal reaches the sidecar alone, which drains first and passes
 //!   the signal on then.
 //! * It gets what it would have without us: standard streams, environment, and the limit of open files as it was before
-//!   the sidecar raised its own.
+//!   the sidecar raised its own. On a terminal it may write and set modes, but not read: the terminal is the sidecar's.
 //! * When the sidecar dies without a word, the kernel sends the command SIGTERM.
 //! * What loses its parent below the command is handed to the sidecar, which waits for it when it ends.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::future::pending;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
 use std::process;
 use std::time::Duration;
@@ -26,6 +26,8 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// A command that ran for so long was well; its next end begins with a short pause again.
 const WELL_AFTER: Duration = Duration::from_secs(60);
+/// How often it is looked whether workers have ended.
+const WORKERS_LOOK: Duration = Duration::from_millis(20);
 /// What shells add to the number of the signal that ended a command.
 const SIGNAL_CODE: i32 = 128;
 
@@ -69,6 +71,10 @@ pub struct Keeper<R> {
     again_at: Option<Instant>,
     /// How it ended last.
     last_end: End,
+    /// A signal that ends it was passed on.
+    asked_to_end: bool,
+    /// The process group of the one that ended last: workers of it may still be there.
+    last_group: Option<libc::pid_t>,
 }
 
 struct Running {
@@ -154,6 +160,8 @@ impl<R: FnMut(Event)> Keeper<R> {
             back_off: BACK_OFF_MIN,
             again_at: None,
             last_end: End::Exited(0),
+            asked_to_end: false,
+            last_group: None,
         };
         keeper.spawn()?;
         Ok(keeper)
@@ -195,30 +203,58 @@ impl<R: FnMut(Event)> Keeper<R> {
     }
 
     /// Passes a signal on, if there is somebody to get it.
-    pub fn signal(&self, number: i32) {
+    pub fn signal(&mut self, number: i32) {
+        self.asked_to_end |= matches!(number, libc::SIGTERM | libc::SIGINT);
         if let Some(Running { pid, .. }) = self.running {
             // SAFETY: kill has no memory effect. The id is the command's until it was waited for, which only `reap` does.
-            unsafe { libc::kill(pid, number) };
+            // One that is stopped would only get the signal when it goes on.
+            unsafe {
+                libc::kill(pid, number);
+                if self.asked_to_end {
+                    libc::kill(pid, libc::SIGCONT);
+                }
+            }
         }
     }
 
     /// Ends the command and what belongs to its process group at once.
     pub fn kill(&self) {
-        if let Some(Running { pid, .. }) = self.running {
-            // SAFETY: as in `signal`; the group has the id of the command.
-            unsafe { libc::kill(-pid, libc::SIGKILL) };
+        let group = self.running.as_ref().map(|running| running.pid).or(self.last_group);
+        if let Some(group) = group {
+            signal_group(group, libc::SIGKILL);
         }
     }
 
+    /// Waits for the workers of a command that has ended, which have been asked to end too, and kills those that do not.
+    pub async fn end_workers(&mut self, patience: Duration) {
+        let Some(group) = self.last_group.filter(|_| self.running.is_none()) else { return };
+        let deadline = Instant::now() + patience;
+        while signal_group(group, 0) && Instant::now() < deadline {
+            self.reap();
+            tokio::time::sleep(WORKERS_LOOK).await;
+        }
+        signal_group(group, libc::SIGKILL);
+    }
+
     fn spawn(&mut self) -> Result<(), CannotStart> {
+        // Those that had a pause to end in, and did not, would keep the port from the next one.
+        if let Some(group) = self.last_group.take() {
+            signal_group(group, libc::SIGKILL);
+        }
         let mut command = process::Command::new(&self.argv[0]);
         command.args(&self.argv[1..]).process_group(0);
         let open_files = self.open_files;
+        let on_terminal = io::stdin().is_terminal();
         let prepare = move || {
-            // SAFETY: both calls are async-signal-safe system calls; `open_files` is a valid rlimit.
+            // SAFETY: all calls are async-signal-safe system calls; `open_files` is a valid rlimit.
             unsafe {
                 libc::setrlimit(libc::RLIMIT_NOFILE, &raw const open_files);
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                // A process group in the background is stopped, silently and for good, when it touches the terminal.
+                if on_terminal {
+                    libc::signal(libc::SIGTTIN, libc::SIG_IGN);
+                    libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+                }
             }
             Ok(())
         };
@@ -238,7 +274,7 @@ impl<R: FnMut(Event)> Keeper<R> {
         let mut ended = None;
         loop {
             let mut status = 0;
-            // SAFETY: `status` is a valid place for one number. This process has no other children.
+            // SAFETY: `status` is a valid place for one number. Nobody else in this process waits for children.
             let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
             if pid <= 0 {
                 return ended;
@@ -247,13 +283,17 @@ impl<R: FnMut(Event)> Keeper<R> {
                 && let Some(end) = End::from_status(status)
                 && let Some(running) = self.running.take()
             {
-                // Workers that are left would keep the port from the next one, or outlive the sidecar.
-                // SAFETY: as in `signal`; without a member the group does not exist.
-                unsafe { libc::kill(-pid, libc::SIGTERM) };
+                // Workers that are left are asked to end too; before the next start, and at our end, they are made to.
+                signal_group(pid, libc::SIGTERM);
+                self.last_group = Some(pid);
                 if running.since.elapsed() >= WELL_AFTER {
                     self.back_off = BACK_OFF_MIN;
                 }
-                tracing::warn!(event = "command_ended", pid, how = %end);
+                if self.asked_to_end {
+                    tracing::info!(event = "command_ended", pid, how = %end);
+                } else {
+                    tracing::warn!(event = "command_ended", pid, how = %end);
+                }
                 (self.report)(Event::Ended(end));
                 ended = Some(end);
             }
@@ -273,6 +313,12 @@ impl<R: FnMut(Event)> Keeper<R> {
         self.again_at = Some(Instant::now() + self.back_off);
         self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
     }
+}
+
+/// Signals a process group; false when it has no member. 0 only asks.
+fn signal_group(group: libc::pid_t, number: i32) -> bool {
+    // SAFETY: kill has no memory effect. The kernel gives the id of a group to nobody else while it has a member.
+    unsafe { libc::kill(-group, number) == 0 }
 }
 
 #[cfg(test)]

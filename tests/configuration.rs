@@ -326,8 +326,8 @@ const BAD_FILES: &[(&str, &str)] = &[
         "saturation.backend.cpu_limit: \"2 cores\" is not a number of cores; expected cores such as 1.5 or millicores such as 1500m, or none (golden.yaml:3)",
     ),
     (
-        "saturation:\n  backend:\n    memory_limit: 512Mi",
-        "saturation.backend.memory_limit: \"512Mi\" is not a size; expected a size such as 512B, 64KiB or 1MB, or none (golden.yaml:3)",
+        "saturation:\n  backend:\n    memory_limit: 512Mo",
+        "saturation.backend.memory_limit: \"512Mo\" is not a size; expected a size such as 512B, 64KiB or 1MB, or none (golden.yaml:3)",
     ),
     (
         "saturation:\n  backend:\n    memory_limit: 0",
@@ -1072,7 +1072,7 @@ fn limits_are_read_as_kubernetes_and_people_write_them() {
     for (text, cores) in [("2", 2.0), ("0.25", 0.25), ("1500m", 1.5), ("1m", 0.001), ("1024", 1024.0)] {
         assert_eq!(hints("GOLDEN_SATURATION_BACKEND_CPU_LIMIT", text).cpu_limit_cores, Some(cores), "{text}");
     }
-    for (text, bytes) in [("536870912", 512 << 20), ("512MiB", 512 << 20), ("1B", 1), ("1", 1)] {
+    for (text, bytes) in [("536870912", 512 << 20), ("512MiB", 512 << 20), ("512Mi", 512 << 20), ("1B", 1), ("1", 1)] {
         assert_eq!(hints("GOLDEN_SATURATION_BACKEND_MEMORY_LIMIT", text).memory_limit_bytes, Some(bytes), "{text}");
     }
 }
@@ -1150,12 +1150,9 @@ fn a_command_follows_two_dashes_and_keeps_its_own_flags() {
     // What `check` says does not depend on it.
     let args = ["check", UPSTREAM, "--workers=3", "--", "app", "--workers=4"];
     assert_eq!(text(&self::run(None, &[], &args).stdout), DEFAULTS);
-    for (command, args) in [
-        ("demo", &["demo", "--", "app"][..]),
-        ("healthcheck", &["healthcheck", "--admin=127.0.0.1:1", "--", "app"]),
-        ("doctor", &["doctor", UPSTREAM, "--", "app"]),
-        ("doctor", &[UPSTREAM, "doctor", "--", "app"]),
-    ] {
+    for (command, args) in
+        [("demo", &["demo", "--", "app"][..]), ("healthcheck", &["healthcheck", "--admin=127.0.0.1:1", "--", "app"])]
+    {
         let failure = load(args, &[]).expect_err(command);
         let sentence = format!("--: a command after it has no meaning for {command}; remove it\n");
         assert_eq!((failure.text, failure.code), (sentence, 2));

@@ -186,6 +186,19 @@ fn the_death_of_the_command_drains_the_sidecar_and_takes_its_workers_along() {
 }
 
 #[test]
+fn workers_that_do_not_heed_the_end_of_the_command_are_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("worker");
+    let script = format!(
+        "(trap '' TERM; echo up > {0}.up; exec sleep 300) & echo $! > {0}; while [ ! -e {0}.up ]; do sleep 0.05; done; exit 9",
+        log.display()
+    );
+    let mut sidecar = wrapping(&shell(&script));
+    assert_eq!(sidecar.wait_exit(PATIENCE).code(), Some(9));
+    wait_until("the worker has ended", || !is_alive(text(&log).trim()));
+}
+
+#[test]
 fn a_sidecar_that_is_killed_does_not_leave_the_command_behind() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("pid");

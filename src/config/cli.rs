@@ -167,11 +167,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Asked, Failure> {
     let asked = match command {
         None => Asked::Run(flags),
         Some(Command::Check(after)) => Asked::Check(flags.and(*after)?),
-        Some(Command::Doctor(after)) => {
-            let flags = flags.and(*after)?;
-            flags.without_command("doctor")?;
-            Asked::Doctor(flags)
-        }
+        Some(Command::Doctor(after)) => Asked::Doctor(flags.and(*after)?),
         Some(Command::Demo(DemoFlags { run_for, listen, admin, command })) => {
             let flags = flags.and(Flags { listen, admin, command, ..Flags::default() })?;
             flags.only(&["listen", "admin"], "demo")?;
@@ -185,7 +181,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Asked, Failure> {
             Asked::Healthcheck(flags)
         }
     };
-    let (Asked::Run(flags) | Asked::Check(flags)) = &asked else { return Ok(asked) };
+    let (Asked::Run(flags) | Asked::Check(flags) | Asked::Doctor(flags)) = &asked else { return Ok(asked) };
     let dashes = args.iter().any(|arg| arg == "--");
     if dashes && flags.command.first().is_none_or(|program| program.is_empty()) {
         // A variable of the caller's that is empty, most likely.

@@ -832,9 +832,13 @@ fn parse_cores(text: &str) -> Result<f64, String> {
     Ok(cores)
 }
 
-/// A size; without a unit, bytes: that is how Kubernetes' Downward API hands on a limit.
+/// A size; without a unit, bytes: that is how Kubernetes' Downward API hands on a limit. Its own spelling of sizes, `512Mi`,
+/// is read as well.
 fn parse_memory(text: &str) -> Result<u64, String> {
     const EXPECTED: &str = "expected bytes, or a size such as 512B, 64KiB or 1MB";
+    if ["Ki", "Mi", "Gi"].iter().any(|unit| text.ends_with(unit)) {
+        return size(&format!("{text}B"), 1, u64::MAX);
+    }
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return size(text, 1, u64::MAX);
     }

@@ -4,62 +4,58 @@
 use std::fmt::Write as _;
 
 use crate::config::BackendHints;
-use crate::labels::{Source, Trouble};
-use crate::saturation::{Examination, Reading};
+use crate::labels::{PoolSource, PoolState, Source, Trouble};
+use crate::saturation::Examination;
 use crate::signals::families::{self as f, Family};
 
 /// Columns of a terminal that are used: most are wider, and a line of this length is read well.
 const COLUMNS: usize = 110;
 /// Columns before the text of a row.
 const INDENT: usize = 27;
+/// Columns before the text of the first lines.
+const HEADING: usize = 11;
 /// Processes that are named; more would hide the table.
 const NAMED_MAX: usize = 6;
 
-/// What a source is good for, and what makes it readable.
-struct About {
-    gives: &'static str,
-    enable: &'static str,
+const NETWORK: &str = "share the backend's network namespace (a pod does; Compose: network_mode: service:NAME)";
+
+/// What a source tells.
+fn gives(source: Source) -> &'static str {
+    match source {
+        Source::Backend => "which processes the backend is",
+        Source::Process => "its CPU time, memory, threads and number of descriptors",
+        Source::Descriptors => "which sockets are open in its processes",
+        Source::Runqueue => "how long its threads waited for a CPU",
+        Source::CgroupCpu => "its CPU quota and how often that held it back",
+        Source::CgroupMemory => "its memory limit, working set and out-of-memory kills",
+        Source::CgroupPids => "the most threads that its container may have",
+        Source::BackendPressure => "how long its tasks waited for CPU, memory and disk",
+        Source::HostPressure => "how long tasks of the host waited for CPU, memory and disk",
+        Source::Listeners => "connections that wait for its accept(), and how many may",
+        Source::Connections => "bytes that it has not read, and pools that can be inferred",
+        Source::Netstat => "connections that found an accept queue full, of all listeners in this network namespace",
+        Source::Host => "CPU and memory of the whole host",
+    }
 }
 
-const NETWORK: &str = "share the backend's network namespace (a pod does; Compose: network_mode: service:NAME)";
-const LIMITS: &str = "tell the limits: saturation.backend.cpu_limit and .memory_limit, in Kubernetes from the Downward API \
-                      (resourceFieldRef limits.cpu and limits.memory); or start the backend as a command; or share its \
-                      process namespace and run as its user";
-
-fn about(source: Source) -> About {
-    let (gives, enable) = match source {
-        Source::Backend => (
-            "which processes the backend is",
-            "start it as a command (golden-sidecar … -- COMMAND); or share its process namespace (Kubernetes: \
-             shareProcessNamespace: true; Compose: pid: service:NAME) and run as its user; or name it: --backend-pid, \
-             --backend-pid-file, --backend-cgroup",
+/// What helps, beside what the reason already says. Nothing where nothing can be done, or nothing needs to.
+fn remedy(source: Source, trouble: Trouble, hints: &BackendHints) -> Option<&'static str> {
+    let told = hints.cpu_limit_cores.is_some() && hints.memory_limit_bytes.is_some();
+    match (source, trouble) {
+        (Source::Descriptors, Trouble::Permission) => Some(
+            "run as the backend's user (Kubernetes: the same runAsUser); until then its sockets are told by port and user",
         ),
-        Source::Process => ("its CPU time, memory, descriptors and threads", "make the backend known, as above"),
-        Source::Descriptors => (
-            "which sockets are the backend's",
-            "run as the backend's user (Kubernetes: the same runAsUser); until then its sockets are told by their port and user",
+        (Source::CgroupCpu | Source::CgroupMemory, Trouble::Permission) if told => {
+            Some("its limits are told, so nothing but throttling and out-of-memory kills stays unseen")
+        }
+        (Source::CgroupCpu | Source::CgroupMemory, Trouble::Permission) => Some(
+            "tell the limits: saturation.backend.cpu_limit and .memory_limit (Kubernetes: Downward API, limits.cpu and \
+             limits.memory); or run as the backend's user",
         ),
-        Source::Runqueue => (
-            "how long its threads waited for a CPU",
-            "make the backend known, as above; the kernel needs CONFIG_SCHED_INFO",
-        ),
-        Source::CgroupCpu => ("its CPU quota and how often that held it back", LIMITS),
-        Source::CgroupMemory => ("its memory limit, working set and out-of-memory kills", LIMITS),
-        Source::CgroupPids => ("the most threads that its container may have", LIMITS),
-        Source::BackendPressure => (
-            "how long its tasks waited for CPU, memory and disk",
-            "cgroup version 2, psi=1 on the kernel's command line, and a backend whose cgroup can be seen",
-        ),
-        Source::HostPressure => (
-            "how long tasks of the host waited for CPU, memory and disk",
-            "psi=1 on the kernel's command line, and a /proc/pressure that the container does not hide",
-        ),
-        Source::Listeners => ("connections that wait for its accept(), and how many may", NETWORK),
-        Source::Connections => ("bytes that it has not read, and pools that can be inferred", NETWORK),
-        Source::Netstat => ("connections that found an accept queue full", NETWORK),
-        Source::Host => ("CPU and memory of the whole host", "a /proc that the container does not hide"),
-    };
-    About { gives, enable }
+        (Source::HostPressure, Trouble::Absent) => Some("psi=1 on the kernel's command line"),
+        (Source::Listeners | Source::Connections, Trouble::Absent) => Some(NETWORK),
+        _ => None,
+    }
 }
 
 /// The report. `upstream`: as it was given, or what was looked at instead.
@@ -68,56 +64,95 @@ pub fn report(upstream: &str, upstream_given: bool, hints: &BackendHints, seen: 
     let mut out = String::new();
     let not_given = if upstream_given { "" } else { "  (not given; --upstream URL looks at another one)" };
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "upstream   {upstream}{not_given}");
-    let _ = writeln!(out, "backend    {}", backend(hints, seen));
-    let _ = writeln!(out, "limits     {}", limits(seen));
+    for (heading, text) in
+        [("upstream", format!("{upstream}{not_given}")), ("backend", backend(hints, seen)), ("limits", limits(seen))]
+    {
+        let _ = write!(out, "{heading:<10} ");
+        paragraph(&mut out, HEADING, &text);
+    }
     outgoing(&mut out, seen);
-    let _ = writeln!(out, "\n{:<18} {:<7} what it tells, or why not and what to do", "source", "seen");
+    let _ = writeln!(out, "\n{:<18} {:<7} what it tells, or why not", "source", "seen");
+    let mut last_reason = "";
+    let mut waiting: Vec<&str> = Vec::new();
     for source in Source::ALL {
-        let About { gives, enable } = about(*source);
-        if let Some(reading) = seen.readings.iter().find(|reading| reading.source == source.as_str()) {
-            row(&mut out, reading, gives, enable);
+        let Some(reading) = seen.readings.iter().find(|reading| reading.source == source.as_str()) else { continue };
+        match &reading.fault {
+            // Its cause is another source, and is mended there.
+            Some((Trouble::Unknown, _)) => waiting.push(source.as_str()),
+            Some((trouble, detail)) => {
+                let reason = if detail == last_reason { "as above" } else { detail };
+                row(&mut out, &reading.source, false, gives(*source));
+                aside(&mut out, &format!("why: {reason}"));
+                if let Some(remedy) = remedy(*source, *trouble, hints) {
+                    aside(&mut out, &format!("try: {remedy}"));
+                }
+                last_reason = detail;
+            }
+            None => row(&mut out, &reading.source, true, gives(*source)),
         }
     }
     for reading in seen.readings.iter().filter(|reading| reading.source.starts_with("pool:")) {
-        row(&mut out, reading, "a pool as the backend reports it", "look at the url of this pool by hand, with curl");
+        row(&mut out, &reading.source, reading.fault.is_none(), "a pool as the backend reports it");
+        if let Some((_, detail)) = &reading.fault {
+            aside(&mut out, &format!("why: {detail}"));
+        }
+    }
+    for (pool, text) in inferred(seen) {
+        row(&mut out, &format!("pool:{pool}"), true, &text);
+    }
+    if !waiting.is_empty() {
+        let _ = writeln!(out, "\nnot seen, since they need to know the backend: {}", waiting.join(", "));
+    }
+    let told = hints.cpu_limit_cores.is_some() || hints.memory_limit_bytes.is_some();
+    if told && seen.processes.is_empty() {
+        let _ = writeln!(out, "\nlimits are told, but what the backend uses of them cannot be seen from here");
     }
     let missing = seen.readings.iter().filter(|reading| reading.fault.is_some()).count();
     let _ = match missing {
         0 => writeln!(out, "\neverything can be seen from here"),
-        1 => writeln!(out, "\n1 source cannot be seen from here; its metrics are absent, all others are right"),
-        _ => writeln!(
-            out,
-            "\n{missing} sources cannot be seen from here; their metrics are absent, all others are right"
-        ),
+        _ => writeln!(out, "\n{missing} of {} sources cannot be seen; their metrics are absent", seen.readings.len()),
     };
     out
 }
 
-fn row(out: &mut String, reading: &Reading, gives: &str, enable: &str) {
-    let Reading { source, fault } = reading;
-    let seen = if fault.is_none() { "yes" } else { "no" };
-    let _ = write!(out, "{source:<18} {seen:<7} ");
-    paragraph(out, gives);
-    if let Some((trouble, detail)) = fault {
-        let _ = write!(out, "{:INDENT$}", "");
-        paragraph(out, &format!("why: {detail} ({})", trouble.as_str()));
-        // What has its cause in another source is mended there.
-        if *trouble != Trouble::Unknown {
-            let _ = write!(out, "{:INDENT$}", "");
-            paragraph(out, &format!("try: {enable}"));
+/// Pools that are inferred: their numbers, so that a wrong port is noticed.
+fn inferred(seen: &Examination) -> Vec<(String, String)> {
+    let mut pools: Vec<(String, [f64; 2])> = Vec::new();
+    for point in seen.points.iter().filter(|point| std::ptr::eq(point.family, &f::POOL_CONNECTIONS)) {
+        let [pool, state, source] = point.labels.as_slice() else { continue };
+        if source == PoolSource::Inferred.as_str() {
+            let at = pools.iter().position(|(name, _)| name == pool).unwrap_or_else(|| {
+                pools.push((pool.to_string(), [0.0; 2]));
+                pools.len() - 1
+            });
+            pools[at].1[usize::from(state != PoolState::InUse.as_str())] = point.value;
         }
     }
+    let text = |[in_use, idle]: [f64; 2]| match in_use + idle {
+        0.0 => "no connection of the backend leads to its port now".to_owned(),
+        _ => format!("inferred: {in_use} connections in use, {idle} idle"),
+    };
+    pools.into_iter().map(|(name, counts)| (name, text(counts))).collect()
+}
+
+fn row(out: &mut String, source: &str, seen: bool, gives: &str) {
+    let _ = write!(out, "{source:<18} {:<7} ", if seen { "yes" } else { "no" });
+    paragraph(out, INDENT, gives);
+}
+
+fn aside(out: &mut String, text: &str) {
+    let _ = write!(out, "{:INDENT$}", "");
+    paragraph(out, INDENT, text);
 }
 
 /// Wraps a text; what follows the first line stands below its beginning.
-fn paragraph(out: &mut String, text: &str) {
-    let mut column = INDENT;
+fn paragraph(out: &mut String, indent: usize, text: &str) {
+    let mut column = indent;
     for (index, word) in text.split(' ').enumerate() {
         let width = word.chars().count();
         if index > 0 && column + 1 + width > COLUMNS {
-            let _ = write!(out, "\n{:INDENT$}", "");
-            column = INDENT;
+            let _ = write!(out, "\n{:indent$}", "");
+            column = indent;
         } else if index > 0 {
             out.push(' ');
             column += 1;
@@ -187,24 +222,38 @@ fn rounded(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::saturation::Reading;
     use crate::signals::sampled::Point;
 
     #[test]
-    fn each_source_has_its_row_and_what_is_missing_has_a_reason_and_a_remedy() {
+    fn each_source_has_its_row_and_what_is_missing_has_a_reason_and_what_helps() {
         let reading = |source: Source, fault: Option<(Trouble, &str)>| Reading {
             source: source.as_str().into(),
             fault: fault.map(|(trouble, detail)| (trouble, detail.to_owned())),
         };
+        let pool = |state: PoolState, value| Point {
+            family: &f::POOL_CONNECTIONS,
+            labels: vec!["cache".into(), state.as_str().into(), PoolSource::Inferred.as_str().into()],
+            value,
+        };
+        let refused = Some((Trouble::Permission, "cpu.max: permission denied"));
+        let unknown = Some((Trouble::Unknown, "it is not known which processes the backend is"));
         let seen = Examination {
             outgoing: vec![("10.0.0.5:5432".parse().unwrap(), [7, 3]), ("10.0.0.6:6379".parse().unwrap(), [0, 1])],
             processes: vec![(42, "gunicorn".to_owned()), (43, "gunicorn".to_owned())],
             readings: vec![
                 reading(Source::Backend, None),
-                reading(Source::CgroupCpu, Some((Trouble::Permission, "cpu.max: permission denied"))),
-                reading(Source::CgroupPids, Some((Trouble::Unknown, "it is not known which processes the backend is"))),
+                reading(Source::CgroupCpu, refused),
+                reading(Source::CgroupMemory, refused),
+                reading(Source::Process, unknown),
+                reading(Source::CgroupPids, unknown),
                 Reading { source: "pool:db".into(), fault: Some((Trouble::Unreachable, "nobody answers".to_owned())) },
             ],
-            points: vec![Point { family: &f::BACKEND_CPU_LIMIT, labels: vec!["config".into()], value: 1.5 }],
+            points: vec![
+                Point { family: &f::BACKEND_CPU_LIMIT, labels: vec!["config".into()], value: 1.5 },
+                pool(PoolState::InUse, 2.0),
+                pool(PoolState::Idle, 5.0),
+            ],
         };
         let text = report("http://127.0.0.1:8080", false, &BackendHints::default(), &seen);
         for line in [
@@ -213,14 +262,20 @@ mod tests {
             "limits     cpu 1.5 cores (config)",
             "leads to   10.0.0.5:5432: 7 connections in use, 3 idle",
             "backend            yes     which processes the backend is",
-            "why: cpu.max: permission denied (permission)",
+            "why: cpu.max: permission denied\n",
+            "why: as above\n",
             "try: tell the limits:",
             "pool:db            no      a pool as the backend reports it",
-            "3 sources cannot be seen from here",
+            "why: nobody answers",
+            "pool:cache         yes     inferred: 2 connections in use, 5 idle",
+            "not seen, since they need to know the backend: process, cgroup_pids",
+            "5 of 6 sources cannot be seen",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
-        assert_eq!(text.matches("try:").count(), 2, "what has its cause elsewhere has no remedy of its own\n{text}");
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        let told =
+            BackendHints { cpu_limit_cores: Some(1.0), memory_limit_bytes: Some(1 << 30), ..BackendHints::default() };
+        assert!(report("", true, &told, &seen).contains("its limits are told"), "{text}");
     }
 }

@@ -238,7 +238,7 @@ impl Finder {
         }
         self.look_for_cgroup(backend, now);
         let roots = self.roots(backend, alive, now, deadline)?;
-        let another = self.is_another(&roots);
+        let another = self.is_another(backend, &roots);
         if roots != backend.roots || another {
             self.take(backend, roots, another, now, notes);
             self.look_for_cgroup(backend, now);
@@ -310,7 +310,8 @@ impl Finder {
             return the_process(read_pid_file(file)?, "saturation.backend.pid_file").map(|one| vec![one]);
         }
         if cgroup.is_some() {
-            if alive {
+            // Whoever is in it, and others may join: as often as processes are listed.
+            if alive && self.next_tree.is_some_and(|due| now < due) {
                 return Ok(backend.roots.clone());
             }
             let place = backend.cgroup()?;
@@ -436,11 +437,20 @@ impl Finder {
     }
 
     /// Whether the backend is another one than before. Whom somebody names is the backend. Of those that share a socket it
-    /// is the same one while the process lives by which it was told, whoever else turns out to belong to it.
-    fn is_another(&self, roots: &[Identity]) -> bool {
-        let BackendHints { pid, pid_file, .. } = &self.hints;
-        let named = self.wrapped || pid.is_some() || pid_file.is_some();
-        self.primary.is_none_or(|primary| !roots.contains(&primary) && (named || !is_alive(primary)))
+    /// is the same one while the process lives by which it was told, whoever else turns out to belong to it; of those that
+    /// share a cgroup, while any of them is still there.
+    fn is_another(&self, backend: &Backend, roots: &[Identity]) -> bool {
+        let BackendHints { pid, pid_file, cgroup, .. } = &self.hints;
+        let Some(primary) = self.primary else { return true };
+        if roots.contains(&primary) {
+            false
+        } else if pid.is_some() || pid_file.is_some() {
+            true
+        } else if cgroup.is_some() {
+            !roots.iter().any(|root| backend.roots.contains(root))
+        } else {
+            self.wrapped || !is_alive(primary)
+        }
     }
 
     /// Takes these processes for the backend from now on.
@@ -456,11 +466,13 @@ impl Finder {
                 Some(_) => {}
                 None => self.restarts_exist(notes),
             }
-            self.primary = roots.first().copied();
             backend.generation += 1;
             if self.hints.cgroup.is_none() {
                 backend.cgroup = None;
             }
+        }
+        if another || self.hints.cgroup.is_some() {
+            self.primary = roots.first().copied();
         }
         backend.roots = roots;
     }

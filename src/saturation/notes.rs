@@ -12,6 +12,9 @@ use crate::signals::sampled::{Point, ResourceName};
 /// A label value: mostly a word of `labels`, sometimes a name of the configuration or a port.
 pub(super) type Label = Cow<'static, str>;
 
+/// The highest ratio that is believed.
+const FULLEST: f64 = 1e6;
+
 /// The used part of a limit.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Usage {
@@ -84,9 +87,10 @@ impl Notes {
         forward
     }
 
-    /// Notes how much of a limit is used. Without a positive limit there is nothing to note.
+    /// Notes how much of a limit is used. Without a positive limit there is nothing to note; what is a million times full
+    /// is no reading, and would drown all others in a sum.
     pub fn usage(&mut self, resource: impl Into<ResourceName>, used: f64, limit: f64) {
-        if limit > 0.0 && used.is_finite() && limit.is_finite() {
+        if limit > 0.0 && limit.is_finite() && (used / limit).abs() <= FULLEST {
             self.usages.push(Usage { resource: resource.into(), used: used.max(0.0), limit });
         }
     }
@@ -162,6 +166,8 @@ mod tests {
         notes.usage("memory", 1.0, 0.0);
         notes.usage("memory", f64::NAN, 1.0);
         notes.usage("memory", 1.0, f64::INFINITY);
+        notes.usage("memory", f64::INFINITY, 1.0);
+        notes.usage("memory", 1e308, 0.001);
         assert!(notes.usages().is_empty());
     }
 }

@@ -39,7 +39,24 @@ pub(super) fn at_address(listeners: &[Listener], upstream: &[SocketAddr]) -> Vec
         .map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
         .filter(|address| is_of_this_machine(address.ip()))
         .collect();
-    listeners.iter().filter(|listener| here.iter().any(|address| takes(listener.address, *address))).copied().collect()
+    let mut found: Vec<Listener> = Vec::new();
+    for address in here {
+        let takers = listeners.iter().filter(|listener| takes(listener.address, address));
+        // As the kernel chooses: the address itself, then the wildcard of its family, then `[::]` for both.
+        let rank = |listener: &&Listener| {
+            let ip = listener.address.ip();
+            (ip == address.ip(), ip.is_ipv4() == address.is_ipv4())
+        };
+        let best = takers.clone().map(|taker| rank(&taker)).max();
+        found.extend(
+            takers
+                .filter(|taker| Some(rank(taker)) == best)
+                .filter(|taker| !found.contains(taker))
+                .copied()
+                .collect::<Vec<_>>(),
+        );
+    }
+    found
 }
 
 /// Whether what listens there takes connections to `address`. What listens at `[::]` takes those of IPv4 too, unless it

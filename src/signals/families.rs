@@ -112,11 +112,11 @@ families! {
     RUNTIME_LAG: GAUGE "golden_runtime_lag_seconds" []
         "How late the timer of the latest worker ran in the last sampling interval, highest of all workers.";
     SATURATION: GAUGE "golden_saturation_ratio" ["resource"]
-        "Used share of a limit now, 0 to 1 and above. cpu, memory, fds, threads, accept_queue, pool:NAME: the backend's, at the latest sampling round; inflight, upstream_pool, server_connections: this sidecar's own; host_cpu (mean of the latest interval), host_memory: the whole host. Absent without a limit.";
+        "Used share of a limit now, 0 to 1 and above. The backend's at the latest sampling round: cpu (mean of the interval), memory (working set or resident, the smaller), fds (fullest process), threads, accept_queue (fullest socket), pool:NAME; this sidecar's own: inflight, upstream_pool, server_connections; the whole host's: host_cpu (mean of the interval), host_memory. Absent without a limit.";
     SATURATION_SAMPLED: HISTOGRAM "golden_saturation_sampled_ratio" ["resource"]
         "Used share of a limit, one observation per sampling round, so that bursts between two scrapes are seen; resources that change fast only.";
     BOTTLENECK: GAUGE "golden_saturation_bottleneck" ["resource"]
-        "1 for the resource whose golden_saturation_ratio is highest now, 0 for the others; all 0 when nothing is used.";
+        "1 for the resource whose golden_saturation_ratio is highest now, 0 for the others; all 0 when nothing is used. The fullest may be nearly empty: read its ratio too.";
     SAMPLER_TICKS: COUNTER "golden_sampler_ticks_total" []
         "Sampling rounds that ran.";
     SAMPLER_MISSED: COUNTER "golden_sampler_missed_ticks_total" []
@@ -137,13 +137,13 @@ families! {
     BACKEND_MEMORY_LIMIT: GAUGE "golden_backend_memory_limit_bytes" ["source"]
         "Memory that the backend may use: the smallest of the limits that are known, and who sets it.";
     BACKEND_FDS_LIMIT: GAUGE "golden_backend_fds_limit" ["source"]
-        "File descriptors that one process of the backend may open: that of its fullest process.";
+        "File descriptors that one process of the backend may open: the limit of its fullest process, so not of the sum golden_backend_fds.";
     BACKEND_THREADS_LIMIT: GAUGE "golden_backend_threads_limit" ["source"]
-        "Threads that the backend may have: the smallest of the limits that are known, and who sets it.";
+        "Threads that the backend may have: the smallest of the limits that are known, and who sets it; rlimit counts all threads of its user.";
     BACKEND_MEMORY: GAUGE "golden_backend_memory_bytes" ["kind"]
-        "Memory of the backend. resident, virtual: sum over its processes, shared pages once in each; working_set, anon, file: its cgroup.";
+        "Memory of the backend. resident, virtual: sum over its processes, shared pages once in each; working_set, anon, file: its cgroup, with whatever else is in it.";
     BACKEND_FDS: GAUGE "golden_backend_fds" []
-        "File descriptors that are open in the processes of the backend, summed.";
+        "File descriptors that are open in all processes of the backend, summed.";
     BACKEND_THREADS: GAUGE "golden_backend_threads" []
         "Threads of all processes of the backend.";
     BACKEND_PROCESSES: GAUGE "golden_backend_processes" []
@@ -165,7 +165,7 @@ families! {
     BACKEND_PRESSURE_STALLED: COUNTER "golden_backend_pressure_stalled_seconds_total" ["resource", "scope"]
         "Time in which all tasks of the backend's cgroup, or of the host, waited for this resource at once (PSI full).";
     BACKEND_MEMORY_EVENTS: COUNTER "golden_backend_memory_events_total" ["event"]
-        "Events at a memory limit of the backend's cgroup, cgroups below it included.";
+        "Events at a memory limit of the backend's cgroup; with cgroup version 2 those of cgroups below it included.";
     BACKEND_ACCEPT_QUEUE: GAUGE "golden_backend_accept_queue_connections" ["port"]
         "Connections to a listener of the backend that its accept() has not taken yet.";
     BACKEND_ACCEPT_QUEUE_LIMIT: GAUGE "golden_backend_accept_queue_limit" ["port"]
@@ -177,7 +177,7 @@ families! {
     NETNS_LISTEN_DROPS: COUNTER "golden_netns_listen_drops_total" []
         "Connections dropped at a listener for any reason, over all listeners of the network namespace.";
     POOL_CONNECTIONS: GAUGE "golden_pool_connections" ["pool", "state", "source"]
-        "Connections of a pool of the backend by what they do, and requests that wait for one; reported by the backend itself, or inferred from its sockets (in use: sent later than received).";
+        "Connections of a pool of the backend by what they do, and requests that wait for one; reported by the backend itself, or inferred from its sockets (in use: sent later than received; where its descriptors cannot be read, of all processes of its user).";
     POOL_SIZE_LIMIT: GAUGE "golden_pool_limit" ["pool"]
         "Most connections that a pool of the backend opens; absent when it is not known.";
     POOL_GAVE_UP: COUNTER "golden_pool_timeouts_total" ["pool"]

@@ -45,7 +45,7 @@ impl Own {
             draining: gauge_int("golden_draining", "1 from the signal to stop until the end of the process."),
             backend_up: gauge(
                 "golden_backend_up",
-                "1 when the backend answered this sidecar's latest readiness probe, else 0.",
+                "1 when the latest readiness probe of the backend succeeded, else 0; without readiness.path that means that it listens and its accept queue has room.",
             ),
             backend_probe_duration: gauge(
                 "golden_backend_probe_duration_seconds",
