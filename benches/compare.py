@@ -965,26 +965,34 @@ def stream(proxy: Proxy, direction: str, size: int) -> float:
 # === Section: sampling ===
 
 SAMPLING_PROCESSES = 8
+SAMPLING_POOLED = 40
+# For so long after it was found the backend's children are looked for more eagerly.
+SAMPLING_EAGER_SECONDS = 25
 SAMPLING_WINDOWS = 3
 SAMPLING_WINDOW_SECONDS = 10
 
 
 def section_sampling(bench: Bench, report: Report) -> None:
-    """The sampler has a thread of its own, so its price is the CPU time of that thread: all probes on, a pool too."""
+    """The sampler has a thread of its own, so its price is the CPU time of that thread: all probes on, a pool in use too."""
     rows, data = [], {}
     for sockets, interval in ((2_000, "1s"), (20_000, "1s"), (2_000, "100ms")):
         raise_file_limit(2 * sockets + 2000)
-        crowd = start_load(bench, "crowd", [str(SAMPLING_PROCESSES), str(sockets)])
+        remote = start_load(bench, "remote", [])
+        pool = wait_for_word(remote, "ready")
+        crowd = start_load(bench, "crowd", [str(SAMPLING_PROCESSES), str(sockets), pool, str(SAMPLING_POOLED)])
         port = wait_for_word(crowd, "ready")
         clients = start_load(bench, "clients", [port, str(sockets)])
         wait_for_word(clients, "ready")
         wait_for_word(crowd, "full")
         config = bench.directory / f"sampling-{sockets}-{interval}.yaml"
-        config.write_text(f"saturation:\n  interval: {interval}\n  pools:\n    - {{name: db, port: 5432, limit: 10}}\n")
+        config.write_text(f"saturation:\n  interval: {interval}\n  pools:\n    - {{name: db, port: {pool}, limit: {SAMPLING_POOLED}}}\n")
         proxy = start_sidecar(bench, "sidecar", int(port), config, {})
         wait_for_processes(proxy, SAMPLING_PROCESSES + 1)
         # The first seconds look around; the price is that of the long run.
-        time.sleep(bench.options.settle)
+        time.sleep(max(bench.options.settle, SAMPLING_EAGER_SECONDS))
+        in_use = metric(proxy, 'golden_pool_connections{pool="db",state="in_use",source="inferred"}')
+        if in_use != SAMPLING_POOLED:
+            raise proxy.server.fail(f"sees {in_use} of {SAMPLING_POOLED} connections of the pool in use")
         shares, ticks_before = [], metric(proxy, "golden_sampler_ticks_total")
         for _ in range(SAMPLING_WINDOWS):
             before, began = thread_cpu_ns(proxy.server.pid, "sampler"), time.monotonic_ns()
@@ -1000,10 +1008,10 @@ def section_sampling(bench: Bench, report: Report) -> None:
             name = f"sampling {sockets:,} connections once a second, share of one core"
             report.bars.append(Bar(name, median, SAMPLING_BARS_PERCENT[sockets], "%"))
         data[f"{sockets} at {interval}"] = shares
-        for server in (proxy.server, clients, crowd):
+        for server in (proxy.server, clients, crowd, remote):
             server.stop()
-    report.table(f"CPU of the sampler thread, all probes, medians of {SAMPLING_WINDOWS} windows of {SAMPLING_WINDOW_SECONDS} s",
-                 ["backend's processes", "its connections", "interval", "% of a core", "min-max", "rounds"], rows)
+    report.table(f"CPU of the sampler thread, all probes, a pool of {SAMPLING_POOLED} in use, medians of {SAMPLING_WINDOWS} windows of {SAMPLING_WINDOW_SECONDS} s",
+                 ["backend's processes", "its clients", "interval", "% of a core", "min-max", "rounds"], rows)
     report.data["sampling"] = data
 
 

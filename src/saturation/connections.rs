@@ -460,8 +460,9 @@ fn is_waiting(silence: &Silence, before: Option<&Told>) -> bool {
         Ordering::Equal => {
             let acknowledged_alone =
                 acknowledged_ms < received_ms && received_ms - acknowledged_ms <= ACKNOWLEDGEMENT_DELAY_MAX_MS;
+            let never_answered = matches!(said, Some((0, 1..)));
             let still = before.is_some_and(|before| before.in_use && said.is_some() && before.said == said);
-            unacknowledged > 0 || acknowledged_alone || still
+            unacknowledged > 0 || never_answered || acknowledged_alone || still
         }
     }
 }
@@ -622,6 +623,10 @@ mod tests {
         assert!(is_waiting(&silence(348, 348, 304, 0), None), "acknowledged by itself, 44 ms later");
         assert!(is_waiting(&silence(4, 4, 4, 1), None), "not acknowledged yet");
         assert!(!is_waiting(&silence(90_000, 90_000, 30_000, 0), None), "a keep-alive probe, a minute later");
+        let first = Silence { said: Some((0, 1)), ..silence(90_000, 90_000, 90_000, 0) };
+        assert!(is_waiting(&first, None), "the first query on a new connection");
+        let new = Silence { said: Some((0, 0)), ..first };
+        assert!(!is_waiting(&new, None), "a new connection");
         let waiting = Told { in_use: true, said: Some((1, 1)) };
         assert!(is_waiting(&silence(90_000, 90_000, 30_000, 0), Some(&waiting)), "the same while a query takes long");
         let other = Told { in_use: true, said: Some((1, 2)) };

@@ -193,13 +193,14 @@ def more_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def crowd(workers, sockets):
-    """A parent and workers that share so many connections. Says `ready PORT` when it listens and `full` when all are there."""
+def crowd(workers, sockets, remote_port="0", pooled="0"):
+    """A parent and workers that share so many connections, and have so many of their own to a server. Says `ready PORT` when
+    it listens and `full` when all are there."""
     more_files()
     server, port = listen(backlog=4096)
     server.setblocking(False)
     ready(port)
-    workers, sockets = int(workers), int(sockets)
+    workers, sockets, pooled = int(workers), int(sockets), int(pooled)
     pipe, done = os.pipe()
     for index in range(workers):
         if os.fork() == 0:
@@ -210,6 +211,9 @@ def crowd(workers, sockets):
                     kept.append(server.accept()[0])
                 except BlockingIOError:
                     time.sleep(0.001)
+            for _ in range(pooled // workers):
+                kept.append(socket.create_connection(("127.0.0.1", int(remote_port))))
+                kept[-1].sendall(b"slow")
             os.write(done, b"x")
             wait()
     for _ in range(workers):
