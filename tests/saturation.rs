@@ -311,7 +311,7 @@ fn nobody_sees_what_a_name_leads_to_and_says_what_it_cannot_see() {
     let root = unsafe { libc::geteuid() } == 0;
     let available = |page: &Page, source: &str| page.value("golden_sampler_source_available", &[("source", source)]);
     if root {
-        let sidecar = Sidecar::upstream(&upstream).yaml(yaml).as_nobody().start();
+        let sidecar = Sidecar::upstream(&upstream).yaml(yaml).by_nobody().start();
         let page = fresh(&sidecar, "golden_backend_accept_queue_limit");
         assert_eq!(available(&page, "backend"), 0.0, "whose the socket is, is hidden");
         assert_eq!(
@@ -323,7 +323,7 @@ fn nobody_sees_what_a_name_leads_to_and_says_what_it_cannot_see() {
         }
         assert!(!page.has("golden_backend_fds", &[]), "what cannot be seen is absent, not 0");
     }
-    let sidecar = Sidecar::upstream(&upstream).yaml(yaml).flag("--backend-pid", program.pid()).as_nobody().start();
+    let sidecar = Sidecar::upstream(&upstream).yaml(yaml).flag("--backend-pid", program.pid()).by_nobody().start();
     let page = sidecar.page_when("its descriptors", |page| page.get("golden_backend_fds", &[]) == Some(50.0));
     for source in ["backend", "process", "runqueue", "listeners", "host"] {
         assert_eq!(available(&page, source), 1.0, "{source}");
@@ -342,7 +342,7 @@ fn where_processes_are_hidden_it_says_so_and_reads_what_is_left() {
     let program = Program::start("files", &["50"]);
     let sidecar = Sidecar::upstream(format!("http://127.0.0.1:{}", program.port()))
         .yaml("saturation: {interval: 100ms}")
-        .as_nobody_with_hidden_processes()
+        .by_nobody_with_hidden_processes()
         .start();
     let page = fresh(&sidecar, "golden_backend_accept_queue_limit");
     assert_eq!(page.value("golden_sampler_failures_total", &[("source", "backend"), ("reason", "permission")]), 1.0);

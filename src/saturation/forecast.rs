@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn noise_and_outliers_do_not_move_it_much() {
         let leak = |at: f64| {
-            let dip = if at as u64 % 10 == 0 { -50.0 } else { 0.0 };
+            let dip = if (at as u64).is_multiple_of(10) { -50.0 } else { 0.0 };
             200.0 + 2.0 * at + 10.0 * noise(at) + dip
         };
         let left = after(600, 2000.0, leak).unwrap();

@@ -151,14 +151,14 @@ impl Builder {
 
     /// Without any right: as the user `nobody`, where this process may choose.
     #[must_use]
-    pub fn as_nobody(mut self) -> Builder {
+    pub fn by_nobody(mut self) -> Builder {
         self.rights = Rights::Nobodys;
         self
     }
 
     /// The same, where /proc hides the processes of other users (`hidepid=2`). Takes root.
     #[must_use]
-    pub fn as_nobody_with_hidden_processes(mut self) -> Builder {
+    pub fn by_nobody_with_hidden_processes(mut self) -> Builder {
         self.rights = Rights::NobodysWithHiddenProcesses;
         self
     }
