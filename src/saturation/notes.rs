@@ -12,6 +12,9 @@ use crate::signals::sampled::{Point, ResourceName};
 /// A label value: mostly a word of `labels`, sometimes a name of the configuration or a port.
 pub(super) type Label = Cow<'static, str>;
 
+/// Counters of the kernel that are remembered behind one of ours: a backend comes back to one or two cgroups.
+const FOLLOWED_MAX: usize = 8;
+
 /// The highest ratio that is believed.
 const FULLEST: f64 = 1e6;
 
@@ -37,8 +40,8 @@ pub(super) struct Notes {
 struct Count {
     family: &'static Family,
     total: f64,
-    /// Whose kernel counter was read last, and what it was.
-    followed: Option<(u64, f64)>,
+    /// Whose kernel counters were read, and what they were, the latest one last.
+    followed: Vec<(u64, f64)>,
 }
 
 // === impl Notes ===
@@ -67,8 +70,9 @@ impl Notes {
     }
 
     /// Follows a counter of the kernel. `whose` tells one such counter from another (a cgroup, a process): the first one
-    /// is taken with all that it had counted, a later one from its first reading on. Returns false when it went back, and
-    /// then goes on from the new value.
+    /// is taken with all that it had counted, another one from its first reading on, and one that comes back (a process
+    /// that starts in one cgroup and moves to another) from where it was left. Returns false when it went back, and then
+    /// goes on from the new value.
     pub fn follow<const N: usize>(
         &mut self,
         family: &'static Family,
@@ -77,12 +81,16 @@ impl Notes {
         counted: f64,
     ) -> bool {
         let count = self.counter(family, labels);
-        let (step, forward) = match count.followed {
-            None => (counted, true),
-            Some((before, _)) if before != whose => (0.0, true),
+        let known = count.followed.iter().position(|(before, _)| *before == whose).map(|at| count.followed.remove(at));
+        let (step, forward) = match known {
+            None if count.followed.is_empty() => (counted, true),
+            None => (0.0, true),
             Some((_, before)) => (counted - before, counted >= before),
         };
-        count.followed = Some((whose, counted));
+        if count.followed.len() >= FOLLOWED_MAX {
+            count.followed.remove(0);
+        }
+        count.followed.push((whose, counted));
         count.total += step.max(0.0);
         forward
     }
@@ -118,7 +126,7 @@ impl Notes {
     fn counter<const N: usize>(&mut self, family: &'static Family, labels: [impl Into<Label>; N]) -> &mut Count {
         debug_assert_eq!(family.labels.len(), N, "{}", family.name);
         let key = (family.name, labels.map(Into::into).into());
-        self.counters.entry(key).or_insert_with(|| Count { family, total: 0.0, followed: None })
+        self.counters.entry(key).or_insert_with(|| Count { family, total: 0.0, followed: Vec::new() })
     }
 }
 
@@ -144,6 +152,11 @@ mod tests {
         assert_eq!(follow(1, 25.0), (true, 135.0), "and it goes on from there");
         assert_eq!(follow(2, 1000.0), (true, 135.0), "another one counts from its first reading on");
         assert_eq!(follow(2, 1001.0), (true, 136.0));
+        assert_eq!(follow(1, 27.0), (true, 138.0), "one that comes back goes on from where it was left");
+        for other in 10..30 {
+            assert_eq!(follow(other, 5.0), (true, 138.0));
+        }
+        assert_eq!(follow(1, 100.0), (true, 138.0), "one that was away for long is a new one");
     }
 
     #[test]
