@@ -45,8 +45,6 @@ const HEALTHCHECK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a reload waits for the address of the upstream. Resolvers repeat a question after five seconds; so long nobody
 /// waits for a signal to be heeded.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
-/// Workers of a command that ended have so long to end too.
-const WORKERS_PATIENCE: Duration = Duration::from_secs(1);
 /// What shells say of a command that does not start.
 const COMMAND_NOT_STARTED: u8 = 127;
 
@@ -624,7 +622,7 @@ impl Sidecar {
                 }
             };
             if let Some(command) = command.as_mut() {
-                command.end_workers(WORKERS_PATIENCE).await;
+                command.workers_ended().await;
             }
             if drain.last_scrape > Duration::ZERO {
                 let _ = tokio::time::timeout(drain.last_scrape, self.admin_room.scraped()).await;

@@ -16,7 +16,7 @@ use std::process;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::Restart;
 
@@ -26,7 +26,9 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// A command that ran for so long was well; its next end begins with a short pause again.
 const WELL_AFTER: Duration = Duration::from_secs(60);
-/// How often it is looked whether workers have ended.
+/// Workers of a command that has ended have so long to end too.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether they have.
 const WORKERS_LOOK: Duration = Duration::from_millis(20);
 /// What shells add to the number of the signal that ended a command.
 const SIGNAL_CODE: i32 = 128;
@@ -73,8 +75,8 @@ pub struct Keeper<R> {
     last_end: End,
     /// A signal that ends it was passed on.
     asked_to_end: bool,
-    /// The process group of the one that ended last: workers of it may still be there.
-    last_group: Option<libc::pid_t>,
+    /// The process group of the one that ended last, while it has members: workers that have until then to end too.
+    workers: Option<(libc::pid_t, Instant)>,
 }
 
 struct Running {
@@ -161,7 +163,7 @@ impl<R: FnMut(Event)> Keeper<R> {
             again_at: None,
             last_end: End::Exited(0),
             asked_to_end: false,
-            last_group: None,
+            workers: None,
         };
         keeper.spawn()?;
         Ok(keeper)
@@ -175,7 +177,9 @@ impl<R: FnMut(Event)> Keeper<R> {
             if self.running.is_none() && again_at.is_none() {
                 return self.last_end;
             }
+            let has_workers = self.workers.is_some();
             tokio::select! {
+                () = sleep(WORKERS_LOOK), if has_workers => self.look_after_workers(),
                 _ = self.children.recv() => if let Some(end) = self.reap() {
                     self.last_end = end;
                     if self.is_to_run_again(end) {
@@ -219,26 +223,33 @@ impl<R: FnMut(Event)> Keeper<R> {
 
     /// Ends the command and what belongs to its process group at once.
     pub fn kill(&self) {
-        let group = self.running.as_ref().map(|running| running.pid).or(self.last_group);
-        if let Some(group) = group {
+        let group = self.running.as_ref().map(|running| running.pid);
+        for group in group.into_iter().chain(self.workers.map(|(group, _)| group)) {
             signal_group(group, libc::SIGKILL);
         }
     }
 
-    /// Waits for the workers of a command that has ended, which have been asked to end too, and kills those that do not.
-    pub async fn end_workers(&mut self, patience: Duration) {
-        let Some(group) = self.last_group.filter(|_| self.running.is_none()) else { return };
-        let deadline = Instant::now() + patience;
-        while signal_group(group, 0) && Instant::now() < deadline {
+    /// Waits for the workers of a command that has ended: until they have ended too, or were made to.
+    pub async fn workers_ended(&mut self) {
+        while self.workers.is_some() {
+            sleep(WORKERS_LOOK).await;
             self.reap();
-            tokio::time::sleep(WORKERS_LOOK).await;
+            self.look_after_workers();
         }
-        signal_group(group, libc::SIGKILL);
+    }
+
+    /// Kills workers whose time is over. Often enough that the id of an empty group is not somebody else's meanwhile.
+    fn look_after_workers(&mut self) {
+        let Some((group, until)) = self.workers else { return };
+        let over = Instant::now() >= until;
+        if !signal_group(group, if over { libc::SIGKILL } else { 0 }) || over {
+            self.workers = None;
+        }
     }
 
     fn spawn(&mut self) -> Result<(), CannotStart> {
-        // Those that had a pause to end in, and did not, would keep the port from the next one.
-        if let Some(group) = self.last_group.take() {
+        // Those that are left would keep the port from the next one.
+        if let Some((group, _)) = self.workers.take() {
             signal_group(group, libc::SIGKILL);
         }
         let mut command = process::Command::new(&self.argv[0]);
@@ -283,9 +294,9 @@ impl<R: FnMut(Event)> Keeper<R> {
                 && let Some(end) = End::from_status(status)
                 && let Some(running) = self.running.take()
             {
-                // Workers that are left are asked to end too; before the next start, and at our end, they are made to.
-                signal_group(pid, libc::SIGTERM);
-                self.last_group = Some(pid);
+                // Workers that are left are asked to end too; a little later they are made to.
+                let left = signal_group(pid, libc::SIGTERM);
+                self.workers = left.then(|| (pid, Instant::now() + WORKERS_PATIENCE));
                 if running.since.elapsed() >= WELL_AFTER {
                     self.back_off = BACK_OFF_MIN;
                 }

@@ -23,8 +23,8 @@
 //!
 //! # What it costs
 //!
-//! Each question waits until its price is a quarter of one per cent of the time ([`Pace`]), that about all clients half of
-//! that: what nobody reads piles up over seconds. Meanwhile its last answer stands.
+//! Each question waits until its price is a quarter of one per cent of the time ([`Pace`]), that about all clients four times
+//! longer: what nobody reads piles up over seconds. Meanwhile its last answer stands.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;

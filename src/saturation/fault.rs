@@ -20,9 +20,10 @@ pub(super) struct Fault {
 // === impl Trouble ===
 
 impl Trouble {
-    /// Whether it stays like this as a rule, so that it is news only once.
+    /// Whether it stays like this as a rule, so that it is news only once: a backend that has ended stays gone for as long as
+    /// nobody starts it.
     pub(super) fn is_lasting(self) -> bool {
-        matches!(self, Trouble::Absent | Trouble::Permission | Trouble::Unknown)
+        matches!(self, Trouble::Absent | Trouble::Permission | Trouble::Unknown | Trouble::Gone)
     }
 }
 

@@ -98,7 +98,7 @@ impl Owned {
         }
         let begun = Instant::now();
         let result = read(processes, deadline);
-        self.pace.paid(now, begun.elapsed(), sockets::PRICE_TIMES_IF_SLOW, false);
+        self.pace.paid(now, begun.elapsed(), 2 * sockets::PRICE_TIMES, false);
         self.pace.wait(now, READ_INTERVAL_MIN);
         if others || result.is_err() || self.foreign.len() > FOREIGN_MAX {
             self.foreign = HashSet::new();

@@ -81,11 +81,13 @@ const ATTRIBUTE_TCP_INFO: u16 = 2;
 /// How many times its own price has to pass before a question is asked again: 400 is a quarter of one per cent of one
 /// core. For what changes from one second to the next.
 pub(super) const PRICE_TIMES: u32 = 400;
-/// The same for what is dear and changes slowly: an eighth of one per cent.
-pub(super) const PRICE_TIMES_IF_SLOW: u32 = 800;
+/// The same for what is dear and changes slowly: a sixteenth of one per cent.
+pub(super) const PRICE_TIMES_IF_SLOW: u32 = 1600;
+/// However dear, an answer should not be older than ten seconds ([`QUIET_MAX`]) as long as that costs one per cent at most.
+const PRICE_TIMES_MIN: u32 = 100;
 /// The same if the last answer was empty, as one of the two families mostly is, up to [`QUIET_MAX`].
-const PRICE_TIMES_IF_EMPTY: u32 = 1000;
-/// An empty answer may be outdated by this much: the time in which a first connection is noticed.
+const PRICE_TIMES_IF_EMPTY: u32 = 4000;
+/// An answer may be outdated by this much: the time in which a first connection is noticed.
 const QUIET_MAX: Duration = Duration::from_secs(10);
 
 /// A socket that listens.
@@ -235,7 +237,7 @@ impl Pace {
 
     /// The question was asked at `now` and cost this much; `times` its price have to pass.
     pub fn paid(&mut self, now: Instant, price: Duration, times: u32, was_empty: bool) {
-        let mut wait = price * times;
+        let mut wait = (price * times).min(QUIET_MAX.max(price * PRICE_TIMES_MIN));
         if was_empty {
             wait = wait.max((price * PRICE_TIMES_IF_EMPTY).min(QUIET_MAX));
         }
@@ -581,13 +583,13 @@ mod tests {
         assert_eq!((due(pace, 9_999), due(pace, 10_000)), (false, true));
         let mut pace = Pace::default();
         pace.paid(start, ms(1), PRICE_TIMES, true);
-        assert_eq!((due(pace, 999), due(pace, 1000)), (false, true));
+        assert_eq!((due(pace, 3_999), due(pace, 4_000)), (false, true));
         let mut pace = Pace::default();
         pace.paid(start, ms(50), PRICE_TIMES, true);
-        assert_eq!((due(pace, 19_999), due(pace, 20_000)), (false, true));
+        assert_eq!((due(pace, 9_999), due(pace, 10_000)), (false, true));
         let mut pace = Pace::default();
         pace.paid(start, ms(200), PRICE_TIMES, true);
-        assert_eq!((due(pace, 79_999), due(pace, 80_000)), (false, true));
+        assert_eq!((due(pace, 19_999), due(pace, 20_000)), (false, true));
     }
 
     #[test]
