@@ -30,8 +30,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("routes", &["labels", "config"]),
     // Of telemetry the trace context.
     ("proxy", &["labels", "config", "routes", "measure", "memory", "telemetry"]),
-    // Somebody else's metrics page.
-    ("scrape", &[]),
+    // Somebody else's metrics page; of labels the words for what went wrong.
+    ("scrape", &["labels"]),
     // Of measure the sidecar's own connection counts, of scrape the pools that the backend reports.
     ("saturation", &["labels", "config", "signals", "measure", "scrape"]),
     // Of scrape the backend's own page, to append it to ours.

@@ -17,8 +17,6 @@ const HEADING: usize = 11;
 /// Processes that are named; more would hide the table.
 const NAMED_MAX: usize = 6;
 
-const NETWORK: &str = "share the backend's network namespace (a pod does; Compose: network_mode: service:NAME)";
-
 /// What a source tells.
 fn gives(source: Source) -> &'static str {
     match source {
@@ -53,7 +51,6 @@ fn remedy(source: Source, trouble: Trouble, hints: &BackendHints) -> Option<&'st
              limits.memory); or run as the backend's user",
         ),
         (Source::HostPressure, Trouble::Absent) => Some("psi=1 on the kernel's command line"),
-        (Source::Listeners | Source::Connections, Trouble::Absent) => Some(NETWORK),
         _ => None,
     }
 }
@@ -101,7 +98,8 @@ pub fn report(upstream: &str, upstream_given: bool, hints: &BackendHints, seen: 
         row(&mut out, &format!("pool:{pool}"), true, &text);
     }
     if !waiting.is_empty() {
-        let _ = writeln!(out, "\nnot seen, since they need to know the backend: {}", waiting.join(", "));
+        out.push('\n');
+        paragraph(&mut out, 0, &format!("not seen, since they need to know the backend: {}", waiting.join(", ")));
     }
     let told = hints.cpu_limit_cores.is_some() || hints.memory_limit_bytes.is_some();
     if told && seen.processes.is_empty() {

@@ -218,7 +218,7 @@ impl Latest {
                 Ok(read) => read.map_err(|malformed| (Trouble::Malformed, malformed.to_string())),
                 Err(stopped) => Err((Trouble::Malformed, stopped.to_string())),
             },
-            Err(failure) => Err((trouble(failure), failure.to_string())),
+            Err(failure) => Err((failure.trouble(), failure.to_string())),
         };
         let page = page.map_err(|(trouble, detail)| {
             self.failures.with_label_values(&[trouble.as_str()]).inc();
@@ -231,14 +231,5 @@ impl Latest {
         let scraped = Arc::new(Scraped { duration, size_bytes, page });
         self.scraped = Some((Instant::now(), Arc::clone(&scraped)));
         scraped
-    }
-}
-
-fn trouble(failure: Failure) -> Trouble {
-    match failure {
-        Failure::Unreachable => Trouble::Unreachable,
-        Failure::Status(_) => Trouble::Status,
-        Failure::Timeout => Trouble::Timeout,
-        Failure::TooLarge => Trouble::TooLarge,
     }
 }

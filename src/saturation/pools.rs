@@ -22,7 +22,7 @@ use crate::config::{Expression, Pool, PoolKind, PoolSelectors, Saturation, Term}
 use crate::labels::Trouble;
 use crate::saturation::fault::Fault;
 use crate::saturation::{Probe, Round};
-use crate::scrape::fetch::{Failure, Fetcher};
+use crate::scrape::fetch::Fetcher;
 use crate::scrape::json::{self, Found};
 use crate::scrape::text;
 use crate::signals::families as f;
@@ -174,7 +174,7 @@ impl Poller {
             loop {
                 ticks.tick().await;
                 let page = fetcher.get(patience).await;
-                let page = page.map_err(|failure| Fault::new(trouble(failure), format!("the pool's page: {failure}")));
+                let page = page.map_err(|failure| Fault::new(failure.trouble(), format!("the pool's page: {failure}")));
                 let each: Vec<_> = match page {
                     Ok(page) => spelling.values(&page, pools.iter().map(|(selectors, _)| selectors)),
                     Err(fault) => vec![Err(fault); pools.len()],
@@ -191,15 +191,6 @@ impl Poller {
 impl Drop for Poller {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-fn trouble(failure: Failure) -> Trouble {
-    match failure {
-        Failure::Unreachable => Trouble::Unreachable,
-        Failure::Status(_) => Trouble::Status,
-        Failure::Timeout => Trouble::Timeout,
-        Failure::TooLarge => Trouble::TooLarge,
     }
 }
 

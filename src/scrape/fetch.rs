@@ -15,6 +15,8 @@ use reqwest::header::ACCEPT;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::labels::Trouble;
+
 /// A kept connection is not used again after this time. 1.5 s: longer than the second between two questions to a pool,
 /// shorter than the 2 s after which gunicorn, the first of the common servers, closes an idle connection. A question on
 /// a connection that is being closed would fail without a fault of anybody.
@@ -48,6 +50,19 @@ pub struct Fetcher {
 struct OneQuestion(Arc<Semaphore>);
 
 // === impl Failure ===
+
+impl Failure {
+    /// Its word in metrics.
+    #[must_use]
+    pub fn trouble(self) -> Trouble {
+        match self {
+            Failure::Unreachable => Trouble::Unreachable,
+            Failure::Status(_) => Trouble::Status,
+            Failure::Timeout => Trouble::Timeout,
+            Failure::TooLarge => Trouble::TooLarge,
+        }
+    }
+}
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
