@@ -64,6 +64,25 @@ fn gunicorn_and_its_workers_are_one_backend_under_load() {
 }
 
 #[test]
+fn gunicorn_as_the_command_is_seen_with_its_workers_and_ends_with_the_sidecar() {
+    let port = free_port();
+    let gunicorn = environment("gunicorn");
+    let folder = gunicorn.get_current_dir().expect("a folder").to_str().expect("text").to_owned();
+    let program = gunicorn.get_program().to_str().expect("text").to_owned();
+    let bind = format!("127.0.0.1:{port}");
+    let mut sidecar = Sidecar::upstream(format!("http://{bind}"))
+        .flag("--drain-grace", "0s")
+        .command(&[program.as_str(), "--workers", "2", "--chdir", &folder, "--bind", &bind, "app:wsgi"])
+        .start();
+    sidecar.page_when("master and two workers", |page| page.get("golden_backend_processes", &[]) == Some(3.0));
+    wait_until("it serves", || sidecar.admin_get("/readyz", "").status() == 200);
+    assert_eq!(sidecar.get("/").text(), "ok");
+    sidecar.signal(libc::SIGTERM);
+    assert_eq!(sidecar.wait_exit(PATIENCE * 2).code(), Some(0), "gunicorn catches SIGTERM and ends well");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "no worker is left");
+}
+
+#[test]
 fn a_pool_of_five_that_is_all_busy_reads_five_of_five_both_ways() {
     let database = Postgres::start();
     let mut command = environment("python");

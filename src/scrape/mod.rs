@@ -1,4 +1,4 @@
-//! Reads somebody else's metrics page: asks for it, and takes it apart. A leaf: it names no other room.
+//! Reads somebody else's metrics page: asks for it, and takes it apart. A leaf: of other rooms it names labels only.
 //!
 //! | file | what it holds |
 //! |---|---|
