@@ -31,14 +31,14 @@ use crate::saturation::sockets::{self, Listener};
 use crate::saturation::tree::{self, Row};
 use crate::signals::families as f;
 
-/// Processes that count as one backend. More than any pre-forking server has; each costs 20 µs a round.
+/// Processes that count as one backend. More than any pre-forking server has; each costs some 15 µs a round.
 const PROCESSES_MAX: usize = 1024;
 /// Repeating a search while all is well must not cost more than this part of one core: one that took 5 ms waits for ten
 /// seconds.
 const SEARCH_COST_DIVISOR: u32 = 2000;
 /// The same for the list of all processes: 10 ms for some 1,500 processes, every ten seconds.
 const TREE_COST_DIVISOR: u32 = 1000;
-/// The search among the descriptors of all processes goes on for so long at a time: 50,000 descriptors, and a tenth of a
+/// The search among the descriptors of all processes goes on for so long at a time: some 20,000 descriptors, and a tenth of a
 /// core while it lasts.
 const SEARCH_STEP: Duration = Duration::from_millis(100);
 /// The youngest child that is not known yet is at most this old on a machine of some hundred processes.
@@ -55,7 +55,7 @@ const LISTENER_INTERVAL: Duration = Duration::from_secs(1);
 const OWNER_INTERVAL_MIN: Duration = Duration::from_secs(5);
 /// How often the cgroup is looked up anew: a process may be moved, and a cgroup may come after the sidecar.
 const CGROUP_INTERVAL: Duration = Duration::from_secs(5);
-/// A list of all processes may take so long: 65,536 of them take 0.4 s.
+/// A list of all processes may take so long: 65,536 of them take 0.5 s.
 const LIST_DEADLINE: Duration = Duration::from_millis(500);
 /// Bytes of a pid file that are read: a number and its line end.
 const PID_FILE_BYTES: usize = 64;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Points that are kept. 60 make 1,770 pairs, some 20 µs of work; when they are there, every other one goes.
+/// Points that are kept. 60 make 1,770 pairs, whose median is found afresh with each point; when they are there, every other one goes.
 const POINTS_MAX: usize = 60;
 /// First distance of two points.
 const STEP_MIN: Duration = Duration::from_secs(1);
