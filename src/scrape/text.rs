@@ -311,8 +311,14 @@ impl<'a> Reader<'a> {
 
     /// The family that a series belongs to; a new one if nothing else was announced.
     fn family_of(&mut self, name: &'a str) -> Result<usize, &'static str> {
-        if let Some(place) = self.by_name.get(name) {
-            return Ok(*place);
+        if let Some(place) = self.by_name.get(name).copied() {
+            // Announced as `x`, this counter turned out to be `x_total`: then `x` is something else.
+            let family = &self.page.families[place];
+            return if family.kind == Kind::Counter && family.name != name && !family.repeated {
+                self.begin(name, Kind::Untyped)
+            } else {
+                Ok(place)
+            };
         }
         let announced = |suffix: &str| {
             let place = *self.by_name.get(name.strip_suffix(suffix)?)?;
@@ -523,6 +529,12 @@ mod tests {
             "  i_info [v=1] 1 None",
         ];
         assert_eq!(read(page), expected);
+    }
+
+    #[test]
+    fn beside_a_counter_that_was_announced_without_its_suffix_its_bare_name_is_something_else() {
+        let expected = ["b_total Counter None", "  b_total [] 1 None", "b Untyped None", "  b [] 2 None"];
+        assert_eq!(read("# TYPE b counter\nb_total 1\nb 2\n"), expected);
     }
 
     #[test]
