@@ -601,16 +601,16 @@ impl Sidecar {
         let in_order = async {
             let code = match (ending, command.as_mut()) {
                 (Ending::Asked { signal }, Some(command)) => {
-                    // It may end meanwhile, and its orphans too: somebody has to ask how.
-                    let ended = tokio::select! {
-                        () = drained => None,
-                        end = async { let end = command.ended().await; std::future::pending::<()>().await; end } => Some(end),
+                    // It may end meanwhile, and its orphans too: somebody has to ask how. The drain goes on all the same.
+                    let asking = async {
+                        command.ended().await;
+                        std::future::pending::<()>().await;
                     };
-                    let end = match ended {
-                        Some(end) => end,
-                        None => end_command(command, signal, drain.timeout).await,
-                    };
-                    end.code()
+                    tokio::select! {
+                        () = drained => {}
+                        () = asking => {}
+                    }
+                    end_command(command, signal, drain.timeout).await.code()
                 }
                 (Ending::CommandEnded(end), _) => {
                     drained.await;
