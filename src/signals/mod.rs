@@ -10,6 +10,7 @@
 //! | `moment.rs` | the clock |
 //! | `shard.rs` | one worker's numbers and its handle on them |
 //! | `sampled.rs` | what the sampler noted in its latest round |
+//! | `snapshot.rs` | all numbers at one moment, for any format |
 //! | `collect.rs` | shards and notes → metric families |
 //! | `own.rs` | the sidecar itself: build, reloads, process |
 //!
@@ -23,6 +24,7 @@ pub mod moment;
 pub mod own;
 pub mod sampled;
 pub mod shard;
+pub mod snapshot;
 pub mod store;
 
 use std::collections::{HashSet, VecDeque};
