@@ -19,15 +19,16 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{BackendMetrics, Config, Loaded, Restart, Upstream};
+use crate::config::{BackendMetrics, Config, Loaded, Restart, RouteTemplate, Upstream};
 use crate::demo;
 use crate::doctor;
 use crate::exposition::{Exporter, Target};
+use crate::labels::{RouteId, RouteKind};
 use crate::proxy::listener;
 use crate::proxy::upstream::Budget;
 use crate::proxy::worker::{self, Order, Settings, Shared};
 use crate::readiness;
-use crate::routes::RouteTable;
+use crate::routes::{Ids, Learned, RouteTable};
 use crate::saturation::{self, Sampler};
 use crate::shutdown::{Signals as Outside, Wish};
 use crate::signals::Signals;
@@ -45,6 +46,8 @@ const HEALTHCHECK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a reload waits for the address of the upstream. Resolvers repeat a question after five seconds; so long nobody
 /// waits for a signal to be heeded.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
+/// Labels that may be learned.
+const LEARNED_LABELS: usize = 100;
 /// What shells say of a command that does not start.
 const COMMAND_NOT_STARTED: u8 = 127;
 
@@ -341,6 +344,7 @@ struct Sidecar {
     admin: SocketAddr,
     config: Config,
     signals: Arc<Signals>,
+    learned: Arc<Learned>,
     own: Own,
     readiness: Readiness,
     admin_room: Arc<Admin>,
@@ -373,7 +377,8 @@ impl Sidecar {
             upstream: Arc::clone(&upstream),
             wrapped: changes.is_some(),
         };
-        let settings = settings(&config, &signals, upstream)?;
+        let learned = Arc::new(Learned::new(LEARNED_LABELS));
+        let settings = settings(&config, &signals, &learned, upstream)?;
         let bind = |key, address| move |source| Error::Bind { key, address, source };
         let sockets = listener::bind(config.listen, config.workers).map_err(bind("listen", config.listen))?;
         let proxy = sockets[0].local_addr().map_err(bind("listen", config.listen))?;
@@ -403,6 +408,7 @@ impl Sidecar {
                 proxy,
                 admin: admin_address,
                 signals,
+                learned,
                 own,
                 readiness,
                 admin_room,
@@ -544,7 +550,8 @@ impl Sidecar {
         let mut new = loaded.reload().map_err(|error| error.to_string())?;
         let upstream = resolve_in_time(&new.config.upstream).await.map_err(|error| error.to_string())?;
         let sampled = Arc::clone(&upstream);
-        let settings = settings(&new.config, &self.signals, upstream).map_err(|error| error.to_string())?;
+        let settings =
+            settings(&new.config, &self.signals, &self.learned, upstream).map_err(|error| error.to_string())?;
         let fixed = keep_fixed(&self.config, &mut new.config);
         if !fixed.is_empty() {
             tracing::warn!(
@@ -681,11 +688,31 @@ async fn end_command<R: FnMut(command::Event)>(command: &mut Keeper<R>, signal: 
     command.ended().await
 }
 
-fn settings(config: &Config, signals: &Signals, upstream: Arc<[SocketAddr]>) -> Result<Settings, Error> {
-    let id =
-        |template: &crate::config::RouteTemplate| signals.declare_route(&template.path, template.buckets.as_deref());
-    let routes = RouteTable::new(&config.routes, id).map_err(Error::Routes)?;
+fn settings(
+    config: &Config,
+    signals: &Arc<Signals>,
+    learned: &Arc<Learned>,
+    upstream: Arc<[SocketAddr]>,
+) -> Result<Settings, Error> {
+    let ids = Arc::new(StoreIds { signals: Arc::clone(signals) });
+    let routes = RouteTable::new(&config.routes, Some(Arc::clone(learned)), ids).map_err(Error::Routes)?;
     Ok(Settings::new(config, Arc::new(routes), upstream))
+}
+
+/// Gives routes their place in the stores.
+#[derive(Debug)]
+struct StoreIds {
+    signals: Arc<Signals>,
+}
+
+impl Ids for StoreIds {
+    fn declared(&self, template: &RouteTemplate) -> RouteId {
+        self.signals.declare_route(&template.path, template.buckets.as_deref())
+    }
+
+    fn first_used(&self, name: &str, _kind: RouteKind) -> Option<RouteId> {
+        Some(self.signals.declare_route(name, None)).filter(|route| *route != RouteId::OTHER)
+    }
 }
 
 /// What the page at `/` says.

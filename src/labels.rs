@@ -68,6 +68,18 @@ impl Method {
 }
 
 closed_set! {
+    /// Where a route label comes from.
+    RouteKind {
+        /// The configuration.
+        Declared = "declared",
+        /// An OpenAPI or Swagger document.
+        OpenApi = "openapi",
+        /// Traffic.
+        Learned = "learned",
+    }
+}
+
+closed_set! {
     /// Who made the status, or the end, of a request.
     Origin { Backend = "backend", Proxy = "proxy", Client = "client" }
 }

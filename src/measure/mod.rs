@@ -101,6 +101,7 @@ impl Observation {
     pub fn connected(&mut self, took: u64) {}
     pub fn head_written(&mut self, at: Moment) {}
     pub fn sent(&mut self, obtained: Moment, at: Moment) {}
+    pub fn reroute(&mut self, route: RouteId) {}
     pub fn head(&mut self, status: u16, kind: ResponseKind, received: Moment, handed: Moment) {}
     pub fn answered(&mut self, status: u16, handed: Moment) {}
     pub fn request_bytes(&self, n: u64) {}
@@ -166,6 +167,18 @@ impl Observation {
         if self.live.sent.replace(at).is_none() {
             self.live.worker.shard().phases[Phase::Send.index()].observe(at.nanos_since(obtained));
         }
+    }
+
+    /// The answer has earned the path another route than the one that it began with. Told before [`Observation::head`];
+    /// body bytes that came before stay where they were counted.
+    pub fn reroute(&mut self, route: RouteId) {
+        let live = &mut self.live;
+        if route == live.route.id {
+            return;
+        }
+        let new = live.worker.route(route);
+        live.line = live.worker.move_to(&live.route, &new, live.line);
+        live.route = new;
     }
 
     /// The backend's response head was `received` and then `handed` to the client.

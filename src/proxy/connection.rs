@@ -25,6 +25,7 @@ use crate::proxy::service::{self, After};
 use crate::proxy::timer::Deadline;
 use crate::proxy::worker::{Settings, Worker};
 use crate::proxy::{h2, upgrade};
+use crate::routes::Found;
 
 /// A connection without a request is parked after this long. Requests in close succession never pay for it, and a
 /// connection that was parked pays one allocation.
@@ -53,6 +54,8 @@ pub struct Client {
     pub reply: Outbox,
     /// When the current request's head had been read.
     pub begun: Moment,
+    /// The current request's path if nobody knows it, so that its answer may earn it a label; else empty.
+    pub unknown_path: Vec<u8>,
     /// Whether all of the current request has been read.
     pub upload_complete: bool,
     /// Whether a part of the final response head has been sent: then there can be no answer of our own any more.
@@ -179,6 +182,7 @@ async fn active(
         outbox: Outbox::default(),
         reply: Outbox::default(),
         begun: measure::now(),
+        unknown_path: Vec::new(),
         upload_complete: true,
         committed: false,
         ends_by_close: false,
@@ -220,7 +224,7 @@ async fn active(
                 }
             }
         };
-        let observation = begin(worker, &settings, &client, &head);
+        let observation = begin(worker, &settings, &mut client, &head);
         client.inbound.consume(len);
         guard.busy();
         let after = service::handle(worker, &settings, &mut client, &head, observation).await;
@@ -257,12 +261,17 @@ fn ended_by(worker: &Worker) -> ConnectionEnd {
     if worker.is_closing() { ConnectionEnd::Drain } else { ConnectionEnd::Proxy }
 }
 
-fn begin(worker: &Worker, settings: &Settings, client: &Client, head: &RequestHead) -> Observation {
-    let path = &client.inbound.unread()[head.path.clone()];
+fn begin(worker: &Worker, settings: &Settings, client: &mut Client, head: &RequestHead) -> Observation {
+    let Client { inbound, unknown_path, begun, .. } = client;
+    let path = &inbound.unread()[head.path.clone()];
     let path = if path.is_empty() { b"/" } else { path };
     let traffic = if settings.is_probe(path) || head.probe_agent { Traffic::Probe } else { Traffic::User };
-    let route = settings.routes.find(head.method, path);
-    Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: client.begun })
+    let Found { route, unknown } = settings.routes.find(head.method, path);
+    unknown_path.clear();
+    if unknown {
+        unknown_path.extend_from_slice(path);
+    }
+    Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: *begun })
 }
 
 /// Reads until a head is complete.

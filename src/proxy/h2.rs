@@ -29,6 +29,7 @@ use crate::proxy::service::{release, response_head};
 use crate::proxy::timer::Deadline;
 use crate::proxy::upstream::Connection;
 use crate::proxy::worker::{Settings, Worker};
+use crate::routes::Found;
 
 /// What a stream may have on its way to the client before it stops reading from the backend.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -256,13 +257,14 @@ async fn stream_service(
     };
     let path = &target.as_bytes()[head.path.clone()];
     let traffic = if settings.is_probe(path) || head.probe_agent { Traffic::Probe } else { Traffic::User };
-    let route = settings.routes.find(head.method, path);
+    let Found { route, unknown } = settings.routes.find(head.method, path);
+    let unknown_path = unknown.then(|| path.to_vec());
     let mut observation = Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: begun });
 
     let deadline = worker.timers.slot();
     let upload = Upload::new(incoming, outbox, &head, settings.limits.request_body_bytes);
     let stream = Stream { worker: Rc::clone(&worker), settings, deadline, upload };
-    match exchange(stream, &head, begun, &mut observation).await {
+    match exchange(stream, &head, unknown_path, begun, &mut observation).await {
         Ok((response, exchange)) => {
             let relayed = Relayed { exchange, observation: Some(observation), _busy: busy };
             Ok(response.map(|()| StreamBody::Relayed(Box::new(relayed))))
@@ -337,6 +339,7 @@ struct Exchange {
 async fn exchange(
     mut stream: Stream,
     head: &RequestHead,
+    unknown_path: Option<Vec<u8>>,
     begun: Moment,
     observation: &mut Observation,
 ) -> Result<(Response<()>, Exchange), Trouble> {
@@ -385,6 +388,9 @@ async fn exchange(
     let parsed = headers::response(&connection.inbound.unread()[..len], &context, &mut sink)
         .map_err(|failure| Trouble::Failed(failure, Phase::Wait))?;
     connection.inbound.consume(len);
+    if let Some(path) = unknown_path {
+        observation.reroute(settings.routes.earned(&path, parsed.status));
+    }
     let kind = if parsed.event_stream { ResponseKind::EventStream } else { ResponseKind::Plain };
     observation.head(parsed.status, kind, received, measure::now());
     let source = Source::new(parsed.framing, limits.head_bytes, limits.headers);

@@ -390,6 +390,9 @@ async fn relay(
     };
     headers::write_response_framing(&mut client.reply.bytes, &response, context.to_head, head.http10);
     connection.inbound.consume(head_len);
+    if !client.unknown_path.is_empty() {
+        observation.reroute(settings.routes.earned(&client.unknown_path, response.status));
+    }
     if response.status == 101 {
         if !client.upload_complete {
             // Nobody could tell where the request ends and the tunnel begins.

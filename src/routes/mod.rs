@@ -1,109 +1,101 @@
-//! Which route a request belongs to. Declared templates today; OpenAPI import and learned templates come beside them.
+//! Which route a request belongs to. Three sources, asked in this order:
 //!
-//! One matcher per method, so that a template that does not hold for a method never hides one that does:
-//! the most specific template *for this method* wins (a literal segment before a parameter, a parameter before a
-//! remainder), whatever the order in the configuration.
+//! | source | file | when a route has its label |
+//! |---|---|---|
+//! | declared templates of the configuration | `table.rs` | from the start |
+//! | templates of an OpenAPI or Swagger document | `openapi.rs`, `table.rs` | from its first request |
+//! | templates learned from traffic | `segment.rs`, `learn.rs` | once an answer other than 404 or 405 has earned it |
+//!
+//! A path that none of them knows is `_unmatched`; one that would have a label but for a limit is `_other`. No label ever
+//! holds a raw value of a client, nor a `*`.
+//!
+//! [`RouteTable::find`] is on the request path: no lock and no allocation. [`RouteTable::earned`] is called once per
+//! request to a path that nobody knew.
+
+mod learn;
+mod table;
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::config::RouteTemplate;
-use crate::labels::{Method, RouteId};
+use crate::labels::{Method, RouteId, RouteKind};
 
-/// Finds the route of a request.
-pub struct RouteTable {
-    by_method: [matchit::Router<RouteId>; Method::COUNT],
+pub use learn::{Learned, Verdict};
+pub use table::Conflict;
+use table::Templates;
+
+/// Answers that say "there is nothing here": whoever guesses paths must not create labels with them.
+const EARNS_NOTHING: [u16; 2] = [404, 405];
+
+/// Longer paths are not learned from: a path is kept until its answer comes, and no template that people would read is
+/// that long.
+const LEARNED_PATH_BYTES: usize = 1024;
+
+/// Gives routes their numbers. `app` puts the stores behind it.
+pub trait Ids: fmt::Debug + Send + Sync {
+    /// The number of a declared route, which has its series at once.
+    fn declared(&self, template: &RouteTemplate) -> RouteId;
+    /// The number of a route that is used for the first time; `None`: there are as many as there may be.
+    fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId>;
 }
 
-/// Two templates that match the same paths for the same method.
+/// Finds the route of a request. Made anew by each reload; what was learned stays.
 #[derive(Debug)]
-pub struct Conflict {
-    /// The template that could not be added.
-    pub path: String,
-    /// Why.
-    pub reason: matchit::InsertError,
+pub struct RouteTable {
+    templates: Templates,
+    learned: Option<Arc<Learned>>,
+    ids: Arc<dyn Ids>,
 }
 
-impl fmt::Display for Conflict {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "routes: {}: {}", self.path, self.reason)
-    }
+/// The route of a request, as far as its head tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The route.
+    pub route: RouteId,
+    /// Whether nobody knows the path, so that its answer may earn it a label.
+    pub unknown: bool,
 }
 
-impl std::error::Error for Conflict {}
+// === impl RouteTable ===
 
 impl RouteTable {
-    /// A table of these templates; `id` gives each its index.
+    /// A table of these templates. `learned`: what is learned from other paths; `None`: nothing is.
     ///
     /// # Errors
-    /// When two templates match the same paths for the same method, or one is malformed.
+    /// When two declared templates match the same paths for the same method, or one is malformed.
     pub fn new(
-        templates: &[RouteTemplate],
-        mut id: impl FnMut(&RouteTemplate) -> RouteId,
+        declared: &[RouteTemplate],
+        learned: Option<Arc<Learned>>,
+        ids: Arc<dyn Ids>,
     ) -> Result<RouteTable, Conflict> {
-        let mut by_method: [matchit::Router<RouteId>; Method::COUNT] = std::array::from_fn(|_| matchit::Router::new());
-        for template in templates {
-            let route = id(template);
-            let methods = if template.methods.is_empty() { Method::ALL } else { &template.methods };
-            for method in methods {
-                by_method[method.index()]
-                    .insert(&template.path, route)
-                    .map_err(|reason| Conflict { path: template.path.clone(), reason })?;
-            }
-        }
-        Ok(RouteTable { by_method })
+        Ok(RouteTable { templates: Templates::new(declared, &*ids)?, learned, ids })
     }
 
-    /// The route of a path (raw, without query, not decoded). A path that is not UTF-8 matches nothing.
+    /// The route of a path (raw, without query, not decoded).
     #[must_use]
-    pub fn find(&self, method: Method, path: &[u8]) -> RouteId {
-        let Ok(path) = std::str::from_utf8(path) else { return RouteId::UNMATCHED };
-        self.by_method[method.index()].at(path).map_or(RouteId::UNMATCHED, |found| *found.value)
-    }
-}
-
-impl fmt::Debug for RouteTable {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("RouteTable").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(templates: &[(&str, &[Method])]) -> RouteTable {
-        let templates: Vec<_> = templates
-            .iter()
-            .map(|(path, methods)| RouteTemplate { path: (*path).into(), methods: methods.to_vec(), buckets: None })
-            .collect();
-        let mut next = 1;
-        RouteTable::new(&templates, |_| {
-            next += 1;
-            RouteId(next)
-        })
-        .unwrap()
+    pub fn find(&self, method: Method, path: &[u8]) -> Found {
+        if let Some(route) = self.templates.find(method, path) {
+            return Found { route, unknown: false };
+        }
+        let Some(learned) = &self.learned else { return Found { route: RouteId::UNMATCHED, unknown: false } };
+        match learned.find(path) {
+            Some(route) => Found { route, unknown: false },
+            None => Found { route: RouteId::UNMATCHED, unknown: path.len() <= LEARNED_PATH_BYTES },
+        }
     }
 
-    #[test]
-    fn the_most_specific_template_wins_in_any_order() {
-        let one = table(&[("/users/{id}", &[]), ("/users/me", &[]), ("/{a}/{*rest}", &[])]);
-        assert_eq!(one.find(Method::Get, b"/users/me"), RouteId(3));
-        assert_eq!(one.find(Method::Get, b"/users/7"), RouteId(2));
-        assert_eq!(one.find(Method::Get, b"/users/7/orders"), RouteId(4));
-        let other = table(&[("/{a}/{*rest}", &[]), ("/users/me", &[]), ("/users/{id}", &[])]);
-        assert_eq!(other.find(Method::Get, b"/users/me"), RouteId(3));
-        assert_eq!(other.find(Method::Get, b"/users/7"), RouteId(4));
-    }
-
-    #[test]
-    fn a_template_for_another_method_hides_nothing() {
-        let table = table(&[("/users/me", &[Method::Get]), ("/users/{id}", &[Method::Put])]);
-        assert_eq!(table.find(Method::Put, b"/users/me"), RouteId(3));
-        assert_eq!(table.find(Method::Post, b"/users/me"), RouteId::UNMATCHED);
-    }
-
-    #[test]
-    fn what_is_not_text_matches_nothing() {
-        assert_eq!(table(&[("/{id}", &[])]).find(Method::Get, b"/\xff"), RouteId::UNMATCHED);
+    /// The route of a path that was unknown when its request came and that the backend has answered with this status.
+    #[must_use]
+    pub fn earned(&self, path: &[u8], status: u16) -> RouteId {
+        let Some(learned) = &self.learned else { return RouteId::UNMATCHED };
+        if EARNS_NOTHING.contains(&status) {
+            return RouteId::UNMATCHED;
+        }
+        match learned.learn(path, &|name| self.ids.first_used(name, RouteKind::Learned)) {
+            Verdict::Label(route) => route,
+            Verdict::Wait => RouteId::UNMATCHED,
+            Verdict::Full => RouteId::OTHER,
+        }
     }
 }

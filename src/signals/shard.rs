@@ -360,7 +360,12 @@ impl WorkerSignals {
         self.shard.active_requests[method.index()].add(1);
         self.shard.add_inflight(1, self.signals.peak_epoch());
         route.gauges.inflight.add(1);
+        self.join_line(route, started)
+    }
 
+    /// Puts a request at the end of the line of unfinished ones. It may be a little older than those before it; the oldest
+    /// is then told a little too young until it has ended.
+    fn join_line(&self, route: &RouteSignals, started: u64) -> u32 {
         let mut line = self.unfinished.borrow_mut();
         let entry = Unfinished { started, older: route.newest.get(), newer: NONE };
         let slot = self.free.get();
@@ -380,6 +385,17 @@ impl WorkerSignals {
             older => line[older as usize].newer = slot,
         }
         slot
+    }
+
+    /// A request in flight turns out to belong to another route. Returns its place in that route's line, as
+    /// [`WorkerSignals::begin`] does; it keeps its age.
+    #[must_use]
+    pub fn move_to(&self, old: &RouteSignals, new: &RouteSignals, slot: u32) -> u32 {
+        let started = self.unfinished.borrow()[slot as usize].started;
+        self.without_age(old, slot);
+        old.gauges.inflight.add(-1);
+        new.gauges.inflight.add(1);
+        self.join_line(new, started)
     }
 
     /// Takes a request out of the line, so that it has no age any more (an event stream, or at the end).

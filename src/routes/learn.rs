@@ -1,0 +1,38 @@
+//! Templates learned from traffic.
+
+use crate::labels::RouteId;
+
+/// What was learned. One for the life of the process; workers share it.
+#[derive(Debug)]
+pub struct Learned {}
+
+/// What an answer has earned a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It falls under this route now.
+    Label(RouteId),
+    /// More like it must come first.
+    Wait,
+    /// It would have a label, but there are as many as there may be.
+    Full,
+}
+
+impl Learned {
+    /// Nothing learned yet; `limit`: most labels.
+    #[must_use]
+    pub fn new(_limit: usize) -> Learned {
+        Learned {}
+    }
+
+    /// The route of a path that is known.
+    #[must_use]
+    pub fn find(&self, _path: &[u8]) -> Option<RouteId> {
+        None
+    }
+
+    /// A path has had an answer that earns a label.
+    #[must_use]
+    pub fn learn(&self, _path: &[u8], _give: &dyn Fn(&str) -> Option<RouteId>) -> Verdict {
+        Verdict::Wait
+    }
+}
