@@ -401,6 +401,7 @@ pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
             outbox: Outbox::default(),
             reply: Outbox::default(),
             begun: now,
+            unknown_path: Vec::new(),
             upload_complete: true,
             committed: true,
             ends_by_close: false,
