@@ -23,6 +23,7 @@ use crate::config::{BackendMetrics, Config, Loaded, Restart, Upstream};
 use crate::demo;
 use crate::doctor;
 use crate::exposition::{Exporter, Target};
+use crate::labels::{RouteId, RouteKind};
 use crate::proxy::listener;
 use crate::proxy::upstream::Budget;
 use crate::proxy::worker::{self, Order, Settings, Shared};
@@ -682,8 +683,10 @@ async fn end_command<R: FnMut(command::Event)>(command: &mut Keeper<R>, signal: 
 }
 
 fn settings(config: &Config, signals: &Signals, upstream: Arc<[SocketAddr]>) -> Result<Settings, Error> {
-    let id =
-        |template: &crate::config::RouteTemplate| signals.declare_route(&template.path, template.buckets.as_deref());
+    let id = |template: &crate::config::RouteTemplate| {
+        let route = signals.declare_route(&template.path, RouteKind::Declared, template.buckets.as_deref());
+        route.unwrap_or(RouteId::OTHER)
+    };
     let routes = RouteTable::new(&config.routes, id).map_err(Error::Routes)?;
     Ok(Settings::new(config, Arc::new(routes), upstream))
 }

@@ -248,6 +248,7 @@ async fn stream_service(
                 method: Method::Other,
                 traffic: Traffic::User,
                 at: begun,
+                trace: None,
             };
             let mut observation = Observation::begin(&worker.meter, begin);
             observation.fail(refused.failure, Phase::Head);
@@ -257,7 +258,8 @@ async fn stream_service(
     let path = &target.as_bytes()[head.path.clone()];
     let traffic = if settings.is_probe(path) || head.probe_agent { Traffic::Probe } else { Traffic::User };
     let route = settings.routes.find(head.method, path);
-    let mut observation = Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: begun });
+    let mut observation =
+        Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: begun, trace: None });
 
     let deadline = worker.timers.slot();
     let upload = Upload::new(incoming, outbox, &head, settings.limits.request_body_bytes);
