@@ -387,8 +387,8 @@ impl Sidecar {
         let shards = ShardCollector::new(Arc::clone(&signals));
         registry.register(Box::new(shards)).expect("each family is registered once");
         let backend_page = watch::Sender::new(backend_page(&config));
-        let exporter =
-            Exporter::with_backend(&registry, backend_page.subscribe()).expect("each family is registered once");
+        let exporter = Exporter::with_backend(&registry, Box::new(Vec::new), backend_page.subscribe())
+            .expect("each family is registered once");
 
         let shared =
             Arc::new(Shared { connections: AtomicUsize::new(0), budget: Budget::new(config.workers, &config.limits) });

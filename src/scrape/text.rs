@@ -134,6 +134,25 @@ impl<'a> Page<'a> {
         &self.labels[sample.labels.clone()]
     }
 
+    /// The names of all labels, with repetitions.
+    pub fn label_names(&self) -> impl Iterator<Item = &'a str> {
+        self.labels.iter().map(|(name, _)| *name)
+    }
+
+    /// Gives families, series and labels with one of these names another one.
+    pub fn rename(&mut self, names: &'a HashMap<String, String>) {
+        let rename = |name: &mut &'a str| {
+            if let Some(other) = names.get(*name) {
+                *name = other;
+            }
+        };
+        for family in &mut self.families {
+            rename(&mut family.name);
+            family.samples.iter_mut().for_each(|sample| rename(&mut sample.name));
+        }
+        self.labels.iter_mut().for_each(|(name, _)| rename(name));
+    }
+
     /// The sum over all series with this name whose labels are (true) or are not (false) as told; a label that is not
     /// there is empty. `None`: there is no such series.
     #[must_use]
