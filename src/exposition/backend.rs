@@ -27,7 +27,9 @@ use crate::signals::snapshot::{Kind, MetricFamily};
 /// get one page. Half a second is too short for anybody to see.
 const SHARED_FOR: Duration = Duration::from_millis(500);
 
-const ACCEPT: &str = "text/plain;version=0.0.4, text/plain;q=0.9, */*;q=0.1";
+/// Names as they are: what becomes of them is for whoever asks us to say.
+const ACCEPT: &str =
+    "text/plain;version=1.0.0;escaping=allow-utf-8, text/plain;version=0.0.4;q=0.9, text/plain;q=0.8, */*;q=0.1";
 
 const UP: &str = "golden_backend_scrape_up";
 const DURATION: &str = "golden_backend_scrape_duration_seconds";

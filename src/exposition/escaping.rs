@@ -42,10 +42,20 @@ impl Escaping {
         }
     }
 
-    /// What this name becomes.
+    /// What this name of a metric becomes.
     #[must_use]
     pub fn apply(self, name: &str) -> String {
-        if self == Escaping::AllowUtf8 || is_plain(name) {
+        self.apply_to(name, true)
+    }
+
+    /// What this name of a label becomes.
+    #[must_use]
+    pub fn apply_to_label(self, name: &str) -> String {
+        self.apply_to(name, false)
+    }
+
+    fn apply_to(self, name: &str, colons: bool) -> String {
+        if self == Escaping::AllowUtf8 || plain(name, colons) {
             return name.to_owned();
         }
         let mut escaped = String::with_capacity(2 * name.len());
@@ -56,7 +66,7 @@ impl Escaping {
             match (self, letter) {
                 (Escaping::Dots, '.') => escaped.push_str("_dot_"),
                 (Escaping::Dots | Escaping::Values, '_') => escaped.push_str("__"),
-                _ if letter.is_ascii() && allowed(letter as u8, place > 0) => escaped.push(letter),
+                _ if letter.is_ascii() && allowed(letter as u8, place > 0, colons) => escaped.push(letter),
                 (Escaping::Values, _) => {
                     // Writing to a String cannot fail.
                     let _ = write!(escaped, "_{:x}_", u32::from(letter));
@@ -69,18 +79,36 @@ impl Escaping {
     }
 }
 
-/// Whether a name needs neither quotes nor escapes.
+/// Whether a name of a metric needs neither quotes nor escapes.
 pub(super) fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.bytes().enumerate().all(|(place, byte)| allowed(byte, place > 0))
+    plain(name, true)
 }
 
-fn allowed(byte: u8, digits: bool) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte == b':' || (digits && byte.is_ascii_digit())
+/// The same of a label, which has no colons.
+pub(super) fn is_plain_label(name: &str) -> bool {
+    plain(name, false)
 }
 
-/// Appends a name, in quotes if it needs them.
+fn plain(name: &str, colons: bool) -> bool {
+    !name.is_empty() && name.bytes().enumerate().all(|(place, byte)| allowed(byte, place > 0, colons))
+}
+
+fn allowed(byte: u8, digits: bool, colons: bool) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || (colons && byte == b':') || (digits && byte.is_ascii_digit())
+}
+
+/// Appends a name of a metric, in quotes if it needs them.
 pub(super) fn push_name(out: &mut Vec<u8>, name: &str) {
-    if is_plain(name) {
+    push(out, name, is_plain(name));
+}
+
+/// The same for a label.
+pub(super) fn push_label_name(out: &mut Vec<u8>, name: &str) {
+    push(out, name, is_plain_label(name));
+}
+
+fn push(out: &mut Vec<u8>, name: &str, plain: bool) {
+    if plain {
         out.extend_from_slice(name.as_bytes());
     } else {
         out.push(b'"');
@@ -114,6 +142,8 @@ mod tests {
             let all = [Underscores, Dots, Values, AllowUtf8].map(|scheme| scheme.apply(name));
             assert_eq!(all, [underscores, dots, values, name]);
         }
+        let label = [Underscores, Dots, Values, AllowUtf8].map(|scheme| scheme.apply_to_label("a:b"));
+        assert_eq!(label, ["a_b", "a__b", "U__a_3a_b", "a:b"]);
     }
 
     #[test]
@@ -129,6 +159,7 @@ mod tests {
         fn an_escaped_name_is_plain(name in ".{1,12}") {
             for scheme in [Underscores, Dots, Values] {
                 prop_assert!(is_plain(&scheme.apply(&name)), "{:?}", scheme.apply(&name));
+                prop_assert!(is_plain_label(&scheme.apply_to_label(&name)), "{:?}", scheme.apply_to_label(&name));
             }
         }
     }

@@ -14,7 +14,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::encoder::{Profile, open, push_quoted};
-use super::escaping::{Escaping, is_plain, push_name};
+use super::escaping::{Escaping, is_plain, is_plain_label, push_label_name, push_name};
 use super::number::{Style, push_edge, push_value};
 use super::protobuf::{self, Backward, Head};
 use super::sink::Sink;
@@ -24,7 +24,10 @@ use crate::signals::snapshot;
 
 /// Names that are not plain, and what they become.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashMap<String, String>);
+pub(super) struct Names {
+    of_series: HashMap<String, String>,
+    of_labels: HashMap<String, String>,
+}
 
 /// A page of somebody else beside ours.
 pub(super) struct Foreign<'p, 'a> {
@@ -66,41 +69,44 @@ fn names(name: &str, kind: Kind) -> Vec<String> {
 // === impl Names ===
 
 impl Names {
-    /// The page with its names as this scheme has them.
-    pub fn escape<'n>(&'n mut self, mut page: Page<'n>, escaping: Escaping) -> Page<'n> {
+    /// The page with its names as this scheme has them, and whether any was another before.
+    pub fn escape<'n>(&'n mut self, mut page: Page<'n>, escaping: Escaping) -> (Page<'n>, bool) {
+        let Names { of_series, of_labels } = self;
         if escaping != Escaping::AllowUtf8 {
             for family in &page.families {
                 if !is_plain(family.name) {
-                    self.0.insert(family.name.to_owned(), escaping.apply(family.name));
+                    of_series.insert(family.name.to_owned(), escaping.apply(family.name));
                 }
                 for sample in &family.samples {
-                    if !is_plain(sample.name) && !self.0.contains_key(sample.name) {
+                    if !is_plain(sample.name) && !of_series.contains_key(sample.name) {
                         // A series is named like its family, with the suffix behind what has become of that.
                         let name = match sample.name.strip_prefix(family.name) {
                             Some(suffix) => format!("{}{suffix}", escaping.apply(family.name)),
                             None => escaping.apply(sample.name),
                         };
-                        self.0.insert(sample.name.to_owned(), name);
+                        of_series.insert(sample.name.to_owned(), name);
                     }
                 }
             }
-            for name in page.label_names().filter(|name| !is_plain(name)) {
-                self.0.entry(name.to_owned()).or_insert_with(|| escaping.apply(name));
-            }
-            if !self.0.is_empty() {
-                page.rename(&self.0);
+            for name in page.label_names().filter(|name| !is_plain_label(name)) {
+                of_labels.entry(name.to_owned()).or_insert_with(|| escaping.apply_to_label(name));
             }
         }
-        page
+        let escaped = !(of_series.is_empty() && of_labels.is_empty());
+        if escaped {
+            page.rename(of_series, of_labels);
+        }
+        (page, escaped)
     }
 }
 
 // === impl Foreign ===
 
 impl<'p, 'a> Foreign<'p, 'a> {
-    /// The families of a page that fit beside these names.
-    pub fn beside(page: &'p Page<'a>, taken: &HashSet<String>) -> Foreign<'p, 'a> {
-        let (kept, owners, mut dropped) = keep(page);
+    /// The families of a page that fit beside these names. `escaped`: some names were others before, so that two may have
+    /// become one.
+    pub fn beside(page: &'p Page<'a>, taken: &HashSet<String>, escaped: bool) -> Foreign<'p, 'a> {
+        let (kept, owners, mut dropped) = keep(page, escaped);
         let parts = created_parts(page, &kept, &owners);
         let mut typed: HashMap<usize, Typed<'_, '_>> = HashMap::new();
         let mut used: HashSet<String> = HashSet::new();
@@ -187,11 +193,12 @@ impl<'p, 'a> Foreign<'p, 'a> {
 }
 
 /// Which families are kept, and to which of them each name belongs: a name is the first one's. And how many are not.
-fn keep<'a>(page: &Page<'a>) -> (Vec<usize>, HashMap<&'a str, usize>, usize) {
+fn keep<'a>(page: &Page<'a>, escaped: bool) -> (Vec<usize>, HashMap<&'a str, usize>, usize) {
     let (mut kept, mut owners, mut dropped) = (Vec::new(), HashMap::new(), page.repeated);
     for (place, family) in page.families.iter().enumerate().filter(|(_, family)| !family.samples.is_empty()) {
         let series = || family.samples.iter().map(|sample| sample.name).chain([family.name]);
-        if series().any(|name| owners.get(name).is_some_and(|owner| *owner != place)) {
+        let taken = series().any(|name| owners.get(name).is_some_and(|owner| *owner != place));
+        if taken || (escaped && !is_unambiguous(page, family)) {
             dropped += 1;
             continue;
         }
@@ -199,6 +206,15 @@ fn keep<'a>(page: &Page<'a>) -> (Vec<usize>, HashMap<&'a str, usize>, usize) {
         kept.push(place);
     }
     (kept, owners, dropped)
+}
+
+/// Whether no label of a series and no series of a family comes twice.
+fn is_unambiguous(page: &Page<'_>, family: &Family<'_>) -> bool {
+    let mut seen = HashSet::new();
+    family.samples.iter().all(|sample| {
+        let labels = key(page, sample, None);
+        labels.is_sorted_by(|(one, _), (other, _)| one < other) && seen.insert((sample.name, labels))
+    })
 }
 
 /// Families `x_created`, and the family that each of them is a part of.
@@ -515,7 +531,7 @@ fn line(out: &mut Vec<u8>, page: &Page<'_>, sample: &Sample<'_>, profile: &Profi
         if !labels.is_empty() {
             labels.push(b',');
         }
-        push_name(&mut labels, name);
+        push_label_name(&mut labels, name);
         labels.extend_from_slice(b"=\"");
         match value.parse() {
             Ok(number) if Some(*name) == edge => push_edge(&mut labels, number, profile.style),
@@ -552,12 +568,19 @@ mod tests {
     use crate::scrape::text::parse;
 
     fn written(page: &str, taken: &[&str], format: Format) -> (String, usize) {
+        let (bytes, dropped) = escaped(page, taken, format, Escaping::Underscores);
+        (String::from_utf8(bytes).unwrap(), dropped)
+    }
+
+    fn escaped(page: &str, taken: &[&str], format: Format, escaping: Escaping) -> (Vec<u8>, usize) {
         let page = parse(page.as_bytes()).unwrap_or_else(|error| panic!("{error} of\n{page}"));
         let taken = taken.iter().map(|name| (*name).to_owned()).collect();
-        let foreign = Foreign::beside(&page, &taken);
+        let mut names = Names::default();
+        let (page, escaped) = names.escape(page, escaping);
+        let foreign = Foreign::beside(&page, &taken, escaped);
         let mut sink = Sink::new(Encoding::Identity);
         foreign.write(format, &Filter::default(), &mut sink);
-        (String::from_utf8(sink.finish().chunks.concat()).unwrap(), foreign.dropped())
+        (sink.finish().chunks.concat(), foreign.dropped())
     }
 
     fn open(page: &str) -> String {
@@ -677,6 +700,58 @@ bare_total 20.0
         assert_eq!(written(repeated, &["b"], Format::Text), ("# TYPE a gauge\na 1\n".to_owned(), 2));
         let shared = "# TYPE s summary\ns_count 1\n# TYPE s_count gauge\ns_count{x=\"1\"} 2\n";
         assert_eq!(written(shared, &[], Format::Text), ("# TYPE s summary\ns_count 1\n".to_owned(), 1));
+    }
+
+    const UNUSUAL: &str = r#"# HELP "a.b" Help.
+# TYPE "a.b" histogram
+{"a.b_bucket","c d"="1",le="+Inf"} 11
+{"a.b_sum","c d"="1"} 12
+{"a.b_count","c d"="1"} 11
+# TYPE "q.c_total" counter
+{"q.c_total"} 13
+# TYPE plain gauge
+plain{"é"="14"} 15
+"#;
+
+    #[test]
+    fn names_that_are_not_plain_are_quoted_for_those_who_asked_and_escaped_for_the_others() {
+        let as_text = |escaping| {
+            let (bytes, dropped) = escaped(UNUSUAL, &[], Format::Text1, escaping);
+            assert_eq!(dropped, 0);
+            String::from_utf8(bytes).unwrap()
+        };
+        assert_eq!(as_text(Escaping::AllowUtf8), UNUSUAL);
+        let values = r#"# HELP U__a_2e_b Help.
+# TYPE U__a_2e_b histogram
+U__a_2e_b_bucket{U__c_20_d="1",le="+Inf"} 11
+U__a_2e_b_sum{U__c_20_d="1"} 12
+U__a_2e_b_count{U__c_20_d="1"} 11
+# TYPE U__q_2e_c__total counter
+U__q_2e_c__total 13
+# TYPE plain gauge
+plain{U___e9_="14"} 15
+"#;
+        assert_eq!(as_text(Escaping::Values), values);
+        let replaced = |a: &str, b: &str, c: &str, d: &str| {
+            let text = values.replace("U__a_2e_b", a).replace("U__q_2e_c__total", b);
+            text.replace("U__c_20_d", c).replace("U___e9_", d)
+        };
+        assert_eq!(as_text(Escaping::Underscores), replaced("a_b", "q_c_total", "c_d", "_"));
+        assert_eq!(as_text(Escaping::Dots), replaced("a_dot_b", "q_dot_c__total", "c__d", "__"));
+
+        let (open, _) = escaped(UNUSUAL, &[], Format::OpenMetrics, Escaping::AllowUtf8);
+        let open = String::from_utf8(open).unwrap();
+        assert!(open.contains("# TYPE \"q.c\" counter\n{\"q.c_total\"} 13.0\n"), "{open}");
+        assert!(open.contains("{\"a.b_bucket\",\"c d\"=\"1\",le=\"+Inf\"} 11\n"), "{open}");
+    }
+
+    #[test]
+    fn of_families_that_escaping_makes_one_the_first_is_kept() {
+        let page = "{\"a.b\"} 1\na_b 2\nc{\"d.e\"=\"1\",d_e=\"2\"} 3\nf{\"g.h\"=\"1\"} 4\nf{g_h=\"1\"} 5\ni{\"j:k\"=\"1\"} 6\n";
+        let expected = "# TYPE a_b untyped\na_b 1\n# TYPE i untyped\ni{j_k=\"1\"} 6\n";
+        assert_eq!(written(page, &[], Format::Text), (expected.to_owned(), 3));
+        let (all, dropped) = escaped(page, &[], Format::Text, Escaping::AllowUtf8);
+        assert_eq!((all.iter().filter(|byte| **byte == b'\n').count(), dropped), (11, 0));
     }
 
     /// Lines as exporters of all qualities may write them.

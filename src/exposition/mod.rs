@@ -238,7 +238,7 @@ impl Pages {
         let theirs = theirs.map(|page| names.escape(page, escaping.unwrap_or_default()));
         let mut foreign = None;
         if let Some(backend) = &self.backend {
-            foreign = theirs.as_ref().map(|page| Foreign::beside(page, &backend.taken(&families)));
+            foreign = theirs.as_ref().map(|(page, escaped)| Foreign::beside(page, &backend.taken(&families), *escaped));
             if let Some(scraped) = scraped {
                 let dropped = foreign.as_ref().map_or(0, Foreign::dropped);
                 families.extend(cold::convert(backend.told(scraped, dropped)));
