@@ -4,10 +4,15 @@
 //! the most specific template *for this method* wins (a literal segment before a parameter, a parameter before a
 //! remainder), whatever the order in the configuration.
 
+mod learn;
+mod segment;
+
 use std::fmt;
 
 use crate::config::RouteTemplate;
 use crate::labels::{Method, RouteId};
+
+pub use self::learn::{Explanation, Learned, LearnedRoute, Malformed, SegmentExplained, Verdict};
 
 /// Finds the route of a request.
 pub struct RouteTable {
