@@ -11,10 +11,10 @@
 //!    usually go on (the root, after a version, after an id) some words become literals at first sight: the *credit* of
 //!    the place, given back as they are seen again. Where names usually stand (below a plural such as `users`, beside
 //!    a parameter, after a name) a word has to be seen a few times first; until then its paths wait.
-//! 3. Names hardly ever come twice, parts of an interface do. So a place counts the words that it has seen only once.
-//!    Of a set of *n* literals that come at random, at most *n*/e (37 %) have been seen exactly once at any time; of
-//!    names nearly all. When the words seen once exceed the *fan-out* of the place, and are at least half of its words,
-//!    the place *folds*: its words become one parameter, except those that came often. That is remembered.
+//! 3. Names hardly ever come twice, parts of an interface do. A place has a size that an interface hardly exceeds there
+//!    (15 words below a plural, 170 at the root). When the words of a place have come again so rarely that a set of that
+//!    size would be very unlikely to do so (below 1 %), the place *folds*: its words become one parameter, except those
+//!    that came often. That takes a dozen different names below a plural, and forty at the root. It is remembered.
 //! 4. What was below the folded words is merged and judged anew: words seen below several of them are literals.
 //!
 //! A label given before a fold stays valid, so that no counter goes back; it gets no new requests.
@@ -54,6 +54,9 @@ const ESTABLISHED: u32 = 4;
 /// Where the count of a word ends. More than [`ESTABLISHED`], to compare words by; small, because each count up to
 /// here is a store of the request path.
 const MOST_HITS: u8 = 15;
+
+/// Numbers that may stand near the root as versions of the interface, side by side. Nobody keeps more alive.
+const MOST_VERSIONS: usize = 3;
 
 /// Words a place may have at most, whatever their behaviour: beyond, they fold. Larger than the largest number of
 /// siblings of the public interfaces looked at, 174 methods called by dotted names.
@@ -218,6 +221,8 @@ struct Word {
     literal: bool,
     /// Was seen below several words that folded into one parameter.
     shared: bool,
+    /// How it is written; a number that stands as a literal is a version.
+    shape: Shape,
     node: Node,
 }
 
@@ -248,26 +253,27 @@ enum Place {
 
 /// How a place treats words.
 struct Manner {
-    /// Words that it may take for literals at first sight as long as they have not been seen again.
+    /// Words that it may take for literals at first sight as long as they have not been seen again. Where it errs, each
+    /// is a label too many.
     credit: usize,
     /// Sightings that make a word a literal.
     sightings: u32,
-    /// Words seen only once that make it fold.
-    fan_out: usize,
+    /// As many literals as an interface may have here; see [`Node::should_fold`]. Twice what the public interfaces
+    /// looked at have, where that is affordable: the more, the longer names wait for their fold.
+    widest: usize,
 }
 
 impl Place {
     const fn manner(self, beside_parameter: bool) -> Manner {
         match self {
-            _ if beside_parameter => Manner { credit: 0, sightings: 3, fan_out: 12 },
-            // 40: a set of literals has so many that were seen once only if it is larger than a hundred.
-            Place::Open => Manner { credit: 16, sightings: 2, fan_out: 40 },
+            _ if beside_parameter => Manner { credit: 0, sightings: 3, widest: 15 },
+            Place::Open => Manner { credit: 16, sightings: 2, widest: 170 },
             // What follows an id is nearly always a part of the interface.
-            Place::AfterValue => Manner { credit: 8, sightings: 2, fan_out: 32 },
-            Place::AfterWord => Manner { credit: 4, sightings: 2, fan_out: 24 },
-            // `{owner}/{repo}`, or `{repo}/issues`: open, and the interface may be wide.
-            Place::AfterName => Manner { credit: 0, sightings: 2, fan_out: 32 },
-            Place::Collection => Manner { credit: 0, sightings: 3, fan_out: 10 },
+            Place::AfterValue => Manner { credit: 1, sightings: 2, widest: 60 },
+            Place::AfterWord => Manner { credit: 1, sightings: 2, widest: 30 },
+            // `{owner}/{repo}`, or `{repo}/issues`.
+            Place::AfterName => Manner { credit: 0, sightings: 2, widest: 60 },
+            Place::Collection => Manner { credit: 0, sightings: 3, widest: 15 },
         }
     }
 
@@ -556,14 +562,15 @@ fn parse(template: &str) -> Option<Vec<Part>> {
 
 /// Whether a text may stand in a template as it is.
 fn is_literal(text: &[u8]) -> bool {
-    matches!(Class::of(text), Class::Word(_)) || is_version_number(text, Class::of(text))
+    matches!(Class::of(text), Class::Word(_)) || is_literal_when_open(text, Class::of(text))
 }
 
-/// A number that near the root is a version of the interface: `3`, `1.0`, `2010-04-01`.
-fn is_version_number(text: &[u8], class: Class) -> bool {
+/// What is a literal near the root, and a value elsewhere: versions such as `3`, `1.0`, `2010-04-01`, and usual names.
+fn is_literal_when_open(text: &[u8], class: Class) -> bool {
     match class {
         Class::Number => text.len() <= 2 && text[0] != b'-',
         Class::Decimal | Class::Date => text.len() <= 10,
+        Class::Name => true,
         _ => false,
     }
 }
@@ -655,10 +662,10 @@ impl Node {
         let word = &mut self.words[at];
         word.seen = word.seen.saturating_add(1);
         if !word.literal {
-            let literal = self.is_literal(at, place, segment.class);
+            let literal = self.is_literal(at, place);
             self.words[at].literal = literal;
             if !literal && self.should_fold(place) {
-                self.fold(place, walk);
+                self.fold(walk);
                 // An established word has stayed.
                 return match self.position(text) {
                     Ok(at) => self.walk_word(at, after, walk),
@@ -692,11 +699,10 @@ impl Node {
         let text = std::str::from_utf8(segment.text).ok()?;
         let Class::Word(shape) = segment.class else {
             // Near the root a number is a version, as long as there is no other one that has not proved itself.
-            let is_version =
-                place == Place::Open && self.param.is_none() && is_version_number(segment.text, segment.class);
-            let rivals =
-                || self.words.iter().any(|word| &*word.text != text && word.is_number() && !word.is_established());
-            return (is_version && !rivals()).then_some(text);
+            let may_be_literal = place == Place::Open && self.param.is_none();
+            let others = || self.words.iter().filter(|word| &*word.text != text && word.is_number());
+            let few = || others().count() < MOST_VERSIONS && others().all(Word::is_established);
+            return (may_be_literal && is_literal_when_open(segment.text, segment.class) && few()).then_some(text);
         };
         let folded = self.param.as_ref().is_some_and(|param| param.words);
         if !folded || matches!(shape, Shape::Reserved | Shape::Version) {
@@ -707,40 +713,44 @@ impl Node {
     }
 
     /// Whether the word at this index is a part of the interface by what is known now.
-    fn is_literal(&self, at: usize, place: Place, class: Class) -> bool {
+    fn is_literal(&self, at: usize, place: Place) -> bool {
         let word = &self.words[at];
         let Manner { credit, sightings, .. } = place.manner(self.param.is_some());
         let unproven = || self.words.iter().filter(|word| word.literal && word.total() <= 1).count();
-        let (credit, sightings) = match class {
-            Class::Word(Shape::Reserved | Shape::Version) => return true,
-            Class::Word(Shape::Numbered) => (0, sightings + 2),
-            Class::Word(Shape::Code) => (credit * 2, sightings),
-            Class::Word(Shape::Plain) => (credit, sightings),
-            _ => return true,
+        let (credit, sightings) = match word.shape {
+            Shape::Reserved | Shape::Version => return true,
+            Shape::Numbered => (0, sightings + 2),
+            Shape::Code | Shape::Plain => (credit, sightings),
         };
         word.shared || word.total() >= sightings || unproven() < credit
     }
 
-    /// Whether the words of this place behave like names.
+    /// Whether the words of this place behave like names: they come again more rarely than literals would.
+    ///
+    /// Of *n* requests for *w* literals, about *n*²/2*w* are for one that has been seen before. So few as *r* or fewer are
+    /// less likely than 1 % when *n*²/2*w* is above 4.6 + 1.8*r* (Poisson).
     fn should_fold(&self, place: Place) -> bool {
-        let Manner { fan_out, .. } = place.manner(self.param.is_some());
-        let candidates = || self.words.iter().filter(|word| word.may_fold());
-        let count = candidates().count();
-        if count < fan_out {
-            return false;
+        let (mut words, mut requests, mut code, mut dotted) = (0_usize, 0_usize, 0_usize, 0_usize);
+        for word in self.words.iter().filter(|word| word.may_fold()) {
+            words += 1;
+            requests += word.total() as usize;
+            code += usize::from(word.shape == Shape::Code);
+            dotted += usize::from(word.text.contains('.'));
         }
-        // Names made by programmers weigh less: `api.users.list` and its hundred siblings are an interface.
-        let weight = |word: &Word| match word.shape() {
-            Shape::Code if word.text.contains('.') => 1,
-            Shape::Code if place != Place::Collection => 2,
-            _ => 4,
-        };
-        let once: usize = candidates().filter(|word| word.total() <= 1).map(weight).sum();
-        (once >= fan_out * 4 && once * 2 >= count) || count > MOST_WORDS
+        let mut widest = place.manner(self.param.is_some()).widest;
+        if place == Place::Open && dotted * 2 > words {
+            // `api.users.list` and its siblings are an interface, however many there are.
+            widest = usize::MAX;
+        } else if place != Place::Collection && code * 2 > words {
+            widest *= 2;
+        }
+        let again = requests - words;
+        // Both sides of the inequality times 10 w.
+        words > MOST_WORDS || 5 * requests * requests > widest.saturating_mul(46 + 18 * again)
     }
 
     /// Turns the words of this place into one parameter, except those that are established.
-    fn fold(&mut self, place: Place, walk: &mut Walk) {
+    fn fold(&mut self, walk: &mut Walk) {
         walk.folds += 1;
         let (fold, keep) = std::mem::take(&mut self.words).into_iter().partition(Word::may_fold);
         self.words = keep;
@@ -756,12 +766,11 @@ impl Node {
             }
             param.node.merge(word.node, &into, &mut walk.retired);
         }
-        let _ = place;
         // What is below is judged anew, with all that was seen below any of them.
         if param.node.should_fold(Place::AfterName) {
             let before = walk.template.len();
             walk.template.push_str(&into[before..]);
-            param.node.fold(Place::AfterName, walk);
+            param.node.fold(walk);
             walk.template.truncate(before);
         }
     }
@@ -782,7 +791,7 @@ impl Node {
                 Err(at) => {
                     word.seen = word.total();
                     word.hits = Arc::default();
-                    word.literal = matches!(word.shape(), Shape::Reserved | Shape::Version);
+                    word.literal = matches!(word.shape, Shape::Reserved | Shape::Version);
                     word.node.retire_all(into, retired);
                     self.words.insert(at, word);
                 }
@@ -1027,7 +1036,12 @@ fn display(text: &[u8]) -> String {
 
 impl Word {
     fn new(text: &str) -> Word {
-        Word { text: text.into(), seen: 0, hits: Arc::default(), literal: false, shared: false, node: Node::default() }
+        let shape = match Class::of(text.as_bytes()) {
+            Class::Word(shape) => shape,
+            _ => Shape::Version,
+        };
+        let node = Node::default();
+        Word { text: text.into(), seen: 0, hits: Arc::default(), literal: false, shared: false, shape, node }
     }
 
     /// How often it was seen, as far as that is counted.
@@ -1040,24 +1054,17 @@ impl Word {
     }
 
     fn is_number(&self) -> bool {
-        !matches!(Class::of(self.text.as_bytes()), Class::Word(_))
-    }
-
-    fn shape(&self) -> Shape {
-        match Class::of(self.text.as_bytes()) {
-            Class::Word(shape) => shape,
-            _ => Shape::Version,
-        }
+        self.text.as_bytes()[0].is_ascii_digit() && self.shape == Shape::Version
     }
 
     /// Whether it becomes a value when its place folds.
     fn may_fold(&self) -> bool {
-        !self.is_established() && !matches!(self.shape(), Shape::Reserved | Shape::Version)
+        !self.is_established() && !matches!(self.shape, Shape::Reserved | Shape::Version)
     }
 
     fn why(&self) -> String {
         let total = self.total();
-        match (self.literal, self.shape()) {
+        match (self.literal, self.shape) {
             (true, Shape::Version) => "a version".to_owned(),
             (true, Shape::Reserved) => "a word that interfaces keep for themselves".to_owned(),
             (true, _) if self.shared => "a word seen below several values".to_owned(),

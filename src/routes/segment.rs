@@ -29,6 +29,8 @@ pub enum Class {
     Email,
     /// An IPv4 address.
     Address,
+    /// A name that everybody gives: `main`, `kube-system`.
+    Name,
     /// Letters and digits that nobody made up to be read: base64, prefixed tokens, generated names.
     Token,
     /// Cannot stand in a label: escapes, bytes that are not ASCII, too long, empty.
@@ -61,7 +63,7 @@ impl Class {
     #[must_use]
     pub const fn parameter(self) -> &'static str {
         match self {
-            Class::Word(_) => "name",
+            Class::Word(_) | Class::Name => "name",
             Class::Number | Class::Token => "id",
             Class::Decimal => "version",
             Class::Uuid => "uuid",
@@ -87,6 +89,7 @@ impl Class {
             Class::Date => "a date",
             Class::Email => "an e-mail address",
             Class::Address => "an IP address",
+            Class::Name => "a usual name",
             Class::Token => "a token",
             Class::Odd => "not printable in a label",
         }
@@ -107,6 +110,7 @@ const RESERVED: &[&str] = &[
     "_search",
     "activate",
     "active",
+    "add",
     "all",
     "archive",
     "archived",
@@ -133,14 +137,17 @@ const RESERVED: &[&str] = &[
     "enable",
     "export",
     "find",
+    "get",
     "health",
     "healthz",
     "history",
     "import",
     "info",
+    "json",
     "latest",
     "leave",
     "list",
+    "load",
     "login",
     "logout",
     "lookup",
@@ -157,8 +164,11 @@ const RESERVED: &[&str] = &[
     "preferences",
     "preview",
     "previous",
+    "prune",
     "public",
     "publish",
+    "pull",
+    "push",
     "query",
     "ready",
     "recent",
@@ -172,6 +182,8 @@ const RESERVED: &[&str] = &[
     "restore",
     "retry",
     "revoke",
+    "run",
+    "save",
     "schema",
     "search",
     "self",
@@ -188,6 +200,8 @@ const RESERVED: &[&str] = &[
     "token",
     "transfer",
     "trash",
+    "type",
+    "types",
     "undo",
     "unlock",
     "unread",
@@ -198,6 +212,10 @@ const RESERVED: &[&str] = &[
     "verify",
     "version",
 ];
+
+/// Names that so many people give to their things that they come again as often as a part of the interface does:
+/// branches and namespaces. Not `default`, which is a part of the interface as often.
+const NAMES: &[&[u8]] = &[b"main", b"master", b"develop", b"trunk", b"HEAD", b"kube-system", b"kube-public"];
 
 /// Whether a segment is one of the reserved words or a version: a literal wherever it stands.
 #[must_use]
@@ -225,7 +243,8 @@ pub fn opens(literal: &[u8]) -> bool {
         !digits.is_empty() && digits.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
     };
     matches!(literal, b"api" | b"apis" | b"rest" | b"rpc" | b"public" | b"internal" | b"admin" | b"graphql")
-        || literal.ends_with(b"-api")
+        || [b"-api".as_slice(), b"_api", b".api"].iter().any(|end| literal.ends_with(end))
+        || [b"api-".as_slice(), b"api_", b"api."].iter().any(|start| literal.starts_with(start))
         || literal.ends_with(b".k8s.io")
         || is_version(literal)
         || is_dotted_version()
@@ -292,6 +311,9 @@ fn classify(segment: &[u8]) -> Class {
     }
     if digits > 0 && digits + dots == length {
         return if dots == 3 { Class::Address } else { Class::Decimal };
+    }
+    if NAMES.contains(&segment) {
+        return Class::Name;
     }
     if digits == 0 && dots == 0 && upper == 0 && lower == length && length < 8 {
         // The usual word needs no further look.
