@@ -562,15 +562,14 @@ fn parse(template: &str) -> Option<Vec<Part>> {
 
 /// Whether a text may stand in a template as it is.
 fn is_literal(text: &[u8]) -> bool {
-    matches!(Class::of(text), Class::Word(_)) || is_literal_when_open(text, Class::of(text))
+    matches!(Class::of(text), Class::Word(_) | Class::Name) || is_version_number(text, Class::of(text))
 }
 
-/// What is a literal near the root, and a value elsewhere: versions such as `3`, `1.0`, `2010-04-01`, and usual names.
-fn is_literal_when_open(text: &[u8], class: Class) -> bool {
+/// A number that near the root is a version of the interface: `3`, `1.0`, `2010-04-01`.
+fn is_version_number(text: &[u8], class: Class) -> bool {
     match class {
         Class::Number => text.len() <= 2 && text[0] != b'-',
         Class::Decimal | Class::Date => text.len() <= 10,
-        Class::Name => true,
         _ => false,
     }
 }
@@ -698,11 +697,15 @@ impl Node {
     fn word_for<'a>(&self, segment: &Segment<'a>, place: Place) -> Option<&'a str> {
         let text = std::str::from_utf8(segment.text).ok()?;
         let Class::Word(shape) = segment.class else {
+            // Where no name is expected, it is as likely a part of the interface.
+            if segment.class == Class::Name {
+                return (place != Place::Collection && self.param.is_none()).then_some(text);
+            }
             // Near the root a number is a version, as long as there is no other one that has not proved itself.
             let may_be_literal = place == Place::Open && self.param.is_none();
             let others = || self.words.iter().filter(|word| &*word.text != text && word.is_number());
             let few = || others().count() < MOST_VERSIONS && others().all(Word::is_established);
-            return (may_be_literal && is_literal_when_open(segment.text, segment.class) && few()).then_some(text);
+            return (may_be_literal && is_version_number(segment.text, segment.class) && few()).then_some(text);
         };
         let folded = self.param.as_ref().is_some_and(|param| param.words);
         if !folded || matches!(shape, Shape::Reserved | Shape::Version) {
@@ -719,7 +722,7 @@ impl Node {
         let unproven = || self.words.iter().filter(|word| word.literal && word.total() <= 1).count();
         let (credit, sightings) = match word.shape {
             Shape::Reserved | Shape::Version => return true,
-            Shape::Numbered => (0, sightings + 2),
+            Shape::Personal => (0, sightings + 2),
             Shape::Code | Shape::Plain => (credit, sightings),
         };
         word.shared || word.total() >= sightings || unproven() < credit
@@ -1038,6 +1041,7 @@ impl Word {
     fn new(text: &str) -> Word {
         let shape = match Class::of(text.as_bytes()) {
             Class::Word(shape) => shape,
+            Class::Name => Shape::Plain,
             _ => Shape::Version,
         };
         let node = Node::default();
@@ -1059,7 +1063,7 @@ impl Word {
 
     /// Whether it becomes a value when its place folds.
     fn may_fold(&self) -> bool {
-        !self.is_established() && !matches!(self.shape, Shape::Reserved | Shape::Version)
+        !(self.literal && self.is_established()) && !matches!(self.shape, Shape::Reserved | Shape::Version)
     }
 
     fn why(&self) -> String {
