@@ -13,7 +13,12 @@
 //! request to a path that nobody knew.
 
 mod learn;
+mod segment;
 mod table;
+
+mod learn;
+mod segment;
+mod segment;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +26,7 @@ use std::sync::Arc;
 use crate::config::RouteTemplate;
 use crate::labels::{Method, RouteId, RouteKind};
 
-pub use learn::{Learned, Verdict};
+pub use learn::{Explanation, Learned, LearnedRoute, Malformed, SegmentExplained, Verdict};
 pub use table::Conflict;
 use table::Templates;
 
