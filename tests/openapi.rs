@@ -100,7 +100,8 @@ fn expect_labels(sidecar: &Sidecar, requests: &[(&str, &str, &str)]) -> Page {
 
 /// The routes that have series.
 fn routes(page: &Page) -> Vec<String> {
-    let mut routes: Vec<String> = page.nonzero("golden_requests_total").iter().map(|s| s.labels["http_route"].clone()).collect();
+    let mut routes: Vec<String> =
+        page.nonzero("golden_requests_total").iter().map(|s| s.labels["http_route"].clone()).collect();
     routes.sort();
     routes.dedup();
     routes
