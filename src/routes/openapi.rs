@@ -668,3 +668,277 @@ fn one_line(message: &str) -> String {
     let line: String = line.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS).collect();
     line.trim_end_matches('.').to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The templates of a document with their methods, and the notes.
+    fn read(document: &str) -> (Vec<(String, Vec<Method>)>, Vec<String>) {
+        let import = import(document.as_bytes()).unwrap();
+        let templates = import.templates.into_iter().map(|template| (template.path, template.methods)).collect();
+        (templates, import.notes.kept().to_vec())
+    }
+
+    fn paths(document: &str) -> Vec<String> {
+        read(document).0.into_iter().map(|(path, _)| path).collect()
+    }
+
+    #[test]
+    fn json_and_yaml_say_the_same() {
+        let json = r#"{"swagger": "2.0", "basePath": "/v1/", "paths": {"/a": {"get": {}, "put": null, "x-get": 1}}}"#;
+        let yaml = "swagger: 2.0\nbasePath: v1\npaths:\n  /a:\n    get:\n    put: {}\n    summary: x\n";
+        let expected = vec![("/v1/a".to_owned(), vec![Method::Get, Method::Put])];
+        assert_eq!(read(json), (expected.clone(), vec![]));
+        assert_eq!(read(yaml), (expected.clone(), vec![]));
+        assert_eq!(read(&format!("\u{feff}{json}")), (expected, vec![]));
+    }
+
+    #[test]
+    fn servers_put_their_paths_in_front() {
+        for (servers, expected) in [
+            ("[]", vec![""]),
+            ("[{url: 'https://a.example'}]", vec![""]),
+            ("[{url: 'https://a.example/'}, {url: /}]", vec![""]),
+            ("[{url: 'https://a.example:8080/v1/?x#y'}]", vec!["/v1"]),
+            ("[{url: //a.example/v1}, {url: v2/./x/../y}]", vec!["/v1", "/v2/y"]),
+            ("[{url: 'https://{host}/{v}', variables: {host: {default: a/b}, v: {default: v1}}}]", vec!["/b/v1"]),
+            ("[{url: '{any}/x', variables: {any: {default: 'https://a.example/y'}}}]", vec!["/y/x"]),
+            (
+                "[{url: '{scheme}://a.example/x', variables: {scheme: {default: http, enum: [http, https]}}}]",
+                vec!["/x"],
+            ),
+            ("[{url: '/{v}/x', variables: {v: {default: a, enum: [b, a, 1]}}}]", vec!["/a/x", "/b/x", "/1/x"]),
+            ("[{url: '/{tenant}/x'}]", vec!["/{tenant}/x"]),
+            ("[{url: '{}'}, {url: '{'}, {url: ''}]", vec!["/{}", "/{", ""]),
+        ] {
+            let document = format!("openapi: 3.2.0\nservers: {servers}\npaths: {{/p: {{get: }}}}\n");
+            let expected: Vec<_> = expected.iter().map(|prefix| format!("{prefix}/p")).collect();
+            assert_eq!(paths(&document), expected, "{servers}");
+        }
+        let many: Vec<_> = (0..20).map(|n| format!("{{url: /s{n}}}")).collect();
+        let document = format!("openapi: '3'\nservers: [{}]\npaths: {{/p: }}\n", many.join(", "));
+        let (templates, notes) = read(&document);
+        assert_eq!(templates.len(), PREFIXES_MAX);
+        assert_eq!(notes, ["servers: only the first 16 paths of servers are used"]);
+        // Variables do not multiply without a bound.
+        let values: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+        let variable = format!("{{default: '0', enum: [{}]}}", values.join(", "));
+        let document = format!(
+            "openapi: 3.0.0\nservers: [{{url: '/{{a}}/{{b}}/{{c}}', variables: {{a: {variable}, b: {variable}, c: {variable}}}}}]\npaths: {{/p: }}\n"
+        );
+        assert_eq!(read(&document).0.len(), PREFIXES_MAX);
+    }
+
+    #[test]
+    fn operations_and_references_are_followed_within_the_document() {
+        let document = "
+openapi: 3.2.0
+paths:
+  /a: {$ref: '#/components/pathItems/one'}
+  /b: {$ref: '#/paths/~1c~1%7Bx%7D'}
+  /c/{x}: {get: {}, additionalOperations: {COPY: {}, query: {}}, query: {}}
+  /d: {$ref: '#/paths/~1d'}
+  /e: {$ref: 'https://a.example/e.yaml'}
+  /f: {servers: [{url: /own}], get: {}, post: {servers: [{url: /post}]}}
+  /g: {get: {servers: [{url: /only}]}}
+components:
+  pathItems: {one: {$ref: '#/components/pathItems/two'}, two: {delete: {}}}
+";
+        let (templates, notes) = read(document);
+        let expected: Vec<(String, Vec<Method>)> = vec![
+            ("/a".into(), vec![Method::Delete]),
+            ("/b".into(), vec![Method::Get, Method::Other, Method::Query]),
+            ("/c/{x}".into(), vec![Method::Get, Method::Other, Method::Query]),
+            ("/own/f".into(), vec![Method::Get]),
+            ("/post/f".into(), vec![Method::Post]),
+            ("/only/g".into(), vec![Method::Get]),
+        ];
+        assert_eq!(templates, expected);
+        assert_eq!(
+            notes,
+            [
+                "skipped paths./d: more than 8 references lead to each other",
+                "skipped paths./e: \"https://a.example/e.yaml\" is not in this document",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_template_is_left_out_with_a_note() {
+        let long = "x".repeat(TEMPLATE_BYTES_MAX);
+        let deep = "/x".repeat(SEGMENTS_MAX);
+        let document = format!(
+            "openapi: 3.1.0\npaths:\n  a: {{}}\n  x-b: 7\n  '/c d': {{}}\n  \"/e\\u0007\": {{}}\n  /{long}: {{}}\n  {deep}: {{}}\n  \
+             /f?x=1: {{get: }}\n  /f?x=2: {{put: }}\n  /f#y: {{get: }}\n  /g{{?page}}: {{}}\n"
+        );
+        let (templates, notes) = read(&document);
+        assert_eq!(templates, [("/f".to_owned(), vec![Method::Get, Method::Put]), ("/g{?page}".to_owned(), vec![])]);
+        assert_eq!(
+            notes,
+            [
+                "skipped \"a\": it does not start with a slash".to_owned(),
+                "skipped \"/c d\": it holds a space or a control character".to_owned(),
+                "skipped \"/e\\u{7}\": it holds a space or a control character".to_owned(),
+                format!("skipped \"/{}\"…: longer than 512 bytes or 64 segments", "x".repeat(79)),
+                format!("skipped \"{}\"…: longer than 512 bytes or 64 segments", "/x".repeat(40)),
+                "\"/f\" is there again; the methods are joined".to_owned(),
+                "\"/f\" is there again; the methods are joined".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn too_many_paths_are_cut_and_the_notes_about_them_counted() {
+        let entries: Vec<_> = (0..TEMPLATES_MAX + 500).map(|n| format!("\"/p{n}\": {{}}")).collect();
+        let import =
+            import(format!("{{\"openapi\": \"3.0.0\", \"paths\": {{{}}}}}", entries.join(",")).as_bytes()).unwrap();
+        assert_eq!((import.templates.len(), import.notes.count()), (TEMPLATES_MAX, 500));
+        assert_eq!(import.notes.kept().len(), NOTES_MAX);
+        let entries: Vec<_> = (0..=TEMPLATES_MAX * 10).map(|n| format!("\"/p{n}\": {{}}")).collect();
+        let error =
+            super::import(format!("{{\"openapi\": \"3.0.0\", \"paths\": {{{}}}}}", entries.join(",")).as_bytes());
+        assert!(error.unwrap_err().to_string().contains("more than 100000 paths"));
+    }
+
+    /// Each sentence follows the name of the document.
+    #[test]
+    fn mistakes_are_one_sentence_with_place_found_and_accepted() {
+        const ACCEPTED: &str = "; expected a Swagger 2.0 or OpenAPI 3 document in JSON or YAML";
+        for (document, expected) in [
+            ("", format!("has no value at its top{ACCEPTED}")),
+            ("hello", format!("has \"hello\" at its top{ACCEPTED}")),
+            ("[1]", format!("has a list at its top{ACCEPTED}")),
+            ("a: b", format!("has neither the key openapi nor swagger{ACCEPTED}")),
+            (
+                "{\"openapi\": \"3.0.0\",\n \"paths\": {",
+                format!("is not valid JSON at line 2 column 11: EOF while parsing an object{ACCEPTED}"),
+            ),
+            (
+                "{\"openapi\": \"3.0.0\"} x",
+                format!("is not valid JSON at line 1 column 22: trailing characters{ACCEPTED}"),
+            ),
+            ("openapi: 4.0.0", "has \"4.0.0\" at openapi; expected 3.0, 3.1 or 3.2".to_owned()),
+            ("openapi: [3]", "has a list at openapi; expected 3.0, 3.1 or 3.2".to_owned()),
+            ("swagger: '1.2'", "has \"1.2\" at swagger; expected \"2.0\"".to_owned()),
+            ("swagger: '2.0'", "has no value at paths; expected a map of paths such as /users/{id}".to_owned()),
+            ("swagger: '2.0'\nbasePath: [x]", "has a list at basePath; expected a path such as /v1".to_owned()),
+            (
+                "openapi: 3.0.0\npaths: [x]",
+                "has a list at paths; expected a map of paths such as /users/{id}".to_owned(),
+            ),
+            ("openapi: 3.0.0\npaths: {/a: 5}", "has \"5\" at paths./a; expected a map of methods".to_owned()),
+            (
+                "openapi: 3.0.0\npaths: {/a: {$ref: {}}}",
+                "has a map at paths./a.$ref; expected a reference such as #/paths/~1users".to_owned(),
+            ),
+            (
+                "openapi: 3.0.0\nservers: /v1",
+                "has \"/v1\" at servers; expected a list of maps with the key url".to_owned(),
+            ),
+            ("openapi: 3.0.0\nservers: [/v1]", "has \"/v1\" at servers[0]; expected a map with the key url".to_owned()),
+            (
+                "openapi: 3.0.0\nservers: [{ur: /v1}]",
+                "has no value at servers[0].url; expected a URL such as /v1".to_owned(),
+            ),
+            (
+                "openapi: 3.0.0\npaths: {/a: {get: {servers: 1}}}",
+                "has \"1\" at paths./a.get.servers; expected a list of maps with the key url".to_owned(),
+            ),
+        ] {
+            let error = import(document.as_bytes()).expect_err(document);
+            assert_eq!(error.to_string(), expected, "{document}");
+        }
+        let error = import(b"openapi: 3.0.0\npaths: {/a: [}").unwrap_err().to_string();
+        assert!(error.starts_with("is not valid YAML at line 2 column ") && error.ends_with(ACCEPTED), "{error}");
+        assert_eq!(import(b"a\xff").unwrap_err().to_string(), format!("is no text in UTF-8 at byte 1{ACCEPTED}"));
+        let large = vec![b' '; (DOCUMENT_BYTES_MAX + 1) as usize];
+        assert_eq!(import(&large).unwrap_err().to_string(), format!("is larger than 32 MiB{ACCEPTED}"));
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let nested = format!("{{\"openapi\": \"3.0.0\", \"x\": {}", "[".repeat(1_000_000));
+        assert!(import(nested.as_bytes()).is_err());
+        let servers = format!("{{\"openapi\": \"3.0.0\", \"servers\": {}", "[".repeat(1_000_000));
+        assert!(import(servers.as_bytes()).is_err());
+        let mut aliases = "openapi: 3.0.0\nservers:\n- &a0 {url: /}\n".to_owned();
+        for level in 1..30 {
+            aliases.push_str(&format!("- &a{level} {{x: [*a{}, *a{}]}}\n", level - 1, level - 1));
+        }
+        assert!(import(aliases.as_bytes()).is_err());
+    }
+
+    /// JSON of the vocabulary of documents, in any shape.
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let text =
+            prop::sample::select(vec!["3.0.0", "2.0", "/a", "{x}", "https://h/{x}/", "#/paths/~1a", "", "é\u{7}"]);
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            text.prop_map(Into::into),
+        ];
+        leaf.prop_recursive(6, 64, 5, |inner| {
+            let key = prop::sample::select(vec![
+                "openapi",
+                "swagger",
+                "basePath",
+                "servers",
+                "url",
+                "variables",
+                "x",
+                "default",
+                "enum",
+                "paths",
+                "/a",
+                "/{x}",
+                "get",
+                "$ref",
+                "components",
+                "pathItems",
+                "additionalOperations",
+            ]);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+                prop::collection::vec((key, inner), 0..6).prop_map(|entries| {
+                    entries
+                        .into_iter()
+                        .map(|(key, value)| (key.to_owned(), value))
+                        .collect::<serde_json::Map<_, _>>()
+                        .into()
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_on_one_line(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Err(error) = import(&bytes) {
+                prop_assert!(!error.to_string().contains(char::is_control), "{error}");
+            }
+        }
+
+        #[test]
+        fn any_tree_is_read_or_refused_on_one_line(
+            tree in any_json(),
+            version in prop::sample::select(vec![("openapi", "3.1.0"), ("swagger", "2.0")]),
+            known in any::<bool>(),
+        ) {
+            let mut tree = tree;
+            if let (true, Some(root)) = (known, tree.as_object_mut()) {
+                root.insert(version.0.to_owned(), version.1.into());
+            }
+            let text = tree.to_string();
+            for text in [text.clone(), format!("# YAML\n{text}")] {
+                match import(text.as_bytes()) {
+                    Ok(import) => prop_assert!(import.templates.iter().all(|template| template.path.starts_with('/'))),
+                    Err(error) => prop_assert!(!error.to_string().contains(char::is_control), "{}", error),
+                }
+            }
+        }
+    }
+}
