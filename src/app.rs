@@ -225,6 +225,14 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     result
 }
 
+/// Reads what a start would read besides the configuration: the files among the documents of templates.
+///
+/// # Errors
+/// When one cannot be read, as at a start.
+pub fn check(config: &Config) -> Result<(), Error> {
+    Documents::read(&config.openapi, &[]).map(drop).map_err(Error::OpenApi)
+}
+
 /// Says what can be seen of the backend from here, what cannot, and how to enable it. `upstream_given`: whether somebody
 /// named the backend.
 ///
