@@ -406,10 +406,6 @@ impl Sidecar {
         let ids = Arc::new(StoreIds::new(&signals, config.learn.limit));
         let documents = Documents::read(&config.openapi, &[]).map_err(Error::OpenApi)?;
         let routes = routes(&config, &documents, &learned, &ids)?;
-        // After the declared routes, whose labels do not count.
-        if let Some(path) = &config.learn.state {
-            restore(path, &learned, &ids);
-        }
         let settings = Settings::new(&config, Arc::clone(&routes), upstream);
         let bind = |key, address| move |source| Error::Bind { key, address, source };
         let sockets = listener::bind(config.listen, config.workers).map_err(bind("listen", config.listen))?;
@@ -442,7 +438,8 @@ impl Sidecar {
                 proxy,
                 admin: admin_address,
                 signals,
-                state: keep_state(&config, &learned, None),
+                // After the declared routes have their labels, which do not count.
+                state: keep_state(&config, &learned, &ids, None),
                 learned,
                 ids,
                 documents,
@@ -603,7 +600,7 @@ impl Sidecar {
         self.ids.limit.store(new.config.learn.limit, Relaxed);
         self.own.openapi_templates.set(routes.imported().count() as i64);
         self.documents = Documents::new(documents, counting_failures(&self.own));
-        self.state = keep_state(&new.config, &self.learned, self.state.take());
+        self.state = keep_state(&new.config, &self.learned, &self.ids, self.state.take());
         self.shared.budget.set_limits(&new.config.limits);
         self.config_json.send_replace(Bytes::from(new.to_json()));
         let old = std::mem::replace(&mut self.config, new.config.clone());
@@ -712,7 +709,7 @@ impl Sidecar {
         if result.is_err() {
             command.iter().for_each(Keeper::kill);
         }
-        if let Some(state) = self.state.take() {
+        if let Some(state) = self.state.take().filter(|_| result.is_ok()) {
             state.finish().await;
         }
         self.admin_stop.send_replace(true);
@@ -786,7 +783,7 @@ fn counting_failures(own: &Own) -> impl Fn(Trouble) + Clone + Send + 'static {
     move |reason: Trouble| failures.with_label_values(&[reason.as_str()]).inc()
 }
 
-/// Takes in what was learned before the restart.
+/// Takes in what a file says was learned.
 fn restore(path: &Path, learned: &Learned, ids: &StoreIds) {
     let Some(text) = state::read(path) else { return };
     match learned.restore(&text, &|name| ids.first_used(name, RouteKind::Learned)) {
@@ -797,12 +794,21 @@ fn restore(path: &Path, learned: &Learned, ids: &StoreIds) {
     }
 }
 
-/// Who writes down what is learned under this configuration; whoever does already goes on.
-fn keep_state(config: &Config, learned: &Arc<Learned>, old: Option<state::Keeper>) -> Option<state::Keeper> {
+/// Who writes down what is learned under this configuration; whoever does already goes on. A file that comes into use is
+/// read before it is written.
+fn keep_state(
+    config: &Config,
+    learned: &Arc<Learned>,
+    ids: &StoreIds,
+    old: Option<state::Keeper>,
+) -> Option<state::Keeper> {
     let path = config.learn.state.as_ref().filter(|_| config.learn.enabled)?;
     match old {
         Some(old) if old.path() == path => Some(old),
-        _ => Some(state::Keeper::start(path, learned)),
+        _ => {
+            restore(path, learned, ids);
+            Some(state::Keeper::start(path, learned))
+        }
     }
 }
 

@@ -142,7 +142,7 @@ impl Imported {
         Some(self.route(found.or(search.other)?, ids))
     }
 
-    /// Templates that have a label of their own, and the routes of those that had a request.
+    /// The templates as labels, and the routes of those that had a request.
     pub fn labels(&self) -> impl Iterator<Item = (&str, Option<RouteId>)> {
         self.labels.iter().map(|label| {
             let route = u16::try_from(label.route.load(Relaxed)).ok().map(RouteId);

@@ -84,7 +84,7 @@ impl RouteTable {
         &self.notes
     }
 
-    /// The imported templates that give labels, and the routes of those that had a request.
+    /// The imported templates as labels, and the routes of those that had a request.
     pub fn imported(&self) -> impl Iterator<Item = (&str, Option<RouteId>)> {
         self.templates.imported().labels()
     }
