@@ -4,7 +4,7 @@
 #   tools/setup.sh test     compiler, Prometheus, nginx, PostgreSQL, load generators, a Python environment with
 #                           protocol clients, gunicorn and a database client; OpenAPI documents of public
 #                           interfaces (45 MiB to fetch), reduced to their path templates
-#   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, strace
+#   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, h2load, strace
 #
 # Debian packages need root (or sudo); the Python environment is `target/venv` and needs neither.
 # Nothing is left running: some of these packages would start a service, which is forbidden while they install.
@@ -43,6 +43,7 @@ python=python3
 need curl curl "a client nobody here wrote"
 need nginx-light nginx "a real backend, and a peer in the bench"
 need wrk wrk "load, and counts to compare ours with"
+need nghttp2-client h2load "HTTP/2 with prior knowledge, and load at a given rate"
 if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
     packages+=(python3-venv)
     reasons+=("the Python environment in $VENV")
@@ -52,7 +53,6 @@ if [ "$part" = test ]; then
     need gcc cc "links the crate, compiles the allocator"
     need libc6-dev cc "links the crate, compiles the allocator"
     need prometheus promtool "promtool reads the metrics page; the server scrapes it"
-    need nghttp2-client h2load "h2load and nghttp: HTTP/2 with prior knowledge"
     # Its programs are not on the path: several versions may live beside each other.
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
         packages+=(postgresql)
