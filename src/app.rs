@@ -27,10 +27,11 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Restart, Upstream};
+use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Question, Restart, Upstream};
 use crate::demo;
 use crate::doctor;
 use crate::exposition::{Exporter, Target};
+use crate::inspect;
 use crate::labels::{RouteId, RouteKind, Trouble};
 use crate::proxy::listener;
 use crate::proxy::upstream::Budget;
@@ -48,8 +49,11 @@ use crate::signals::shard::WorkerSignals;
 const CUT_GRACE: Duration = Duration::from_secs(1);
 /// How often the drain looks whether everything has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
-/// The healthcheck's patience: half of the usual probe timeout of 1 s would be too short for a busy machine.
-const HEALTHCHECK_PATIENCE: Duration = Duration::from_secs(2);
+/// The patience of the health check, and of other questions to a running sidecar: half of the usual probe timeout of 1 s
+/// would be too short for a busy machine.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// Most that is read of an answer: ten thousand routes with their reasons fit.
+const ANSWER_BYTES_MAX: u64 = 8 << 20;
 
 /// How long a reload waits for the address of the upstream. Resolvers repeat a question after five seconds; so long nobody
 /// waits for a signal to be heeded.
@@ -260,21 +264,40 @@ pub fn doctor(loaded: &Loaded, upstream_given: bool) -> Result<(), Error> {
 /// # Errors
 /// When it does not answer, or is not ready.
 pub fn healthcheck(admin: SocketAddr) -> Result<(), String> {
-    let ask = || -> io::Result<String> {
-        let mut stream = std::net::TcpStream::connect_timeout(&admin, HEALTHCHECK_PATIENCE)?;
-        stream.set_read_timeout(Some(HEALTHCHECK_PATIENCE))?;
-        stream.set_write_timeout(Some(HEALTHCHECK_PATIENCE))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.take(4096).read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = ask().map_err(|error| format!("no answer from http://{admin}/readyz: {error}"))?;
-    if answer.starts_with("HTTP/1.1 200 ") {
-        return Ok(());
+    let (ready, said) = ask(admin, "/readyz")?;
+    if ready { Ok(()) } else { Err(format!("not ready: {}", said.trim().replace('\n', "; "))) }
+}
+
+/// Asks a running sidecar about its routes; gives what to print.
+///
+/// # Errors
+/// A sentence, when it does not answer, or not as one does.
+pub fn routes_of(admin: SocketAddr, question: &Question) -> Result<String, String> {
+    let (ok, said) = ask(admin, &inspect::target(question))?;
+    if !ok {
+        return Err(said.trim().to_owned());
     }
-    let said = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().replace('\n', "; ");
-    Err(format!("not ready: {said}"))
+    inspect::report(question, &said)
+        .map_err(|error| format!("http://{admin} gave an answer that cannot be read: {error}"))
+}
+
+/// Asks a running sidecar; tells whether it answered 200, and what.
+fn ask(admin: SocketAddr, target: &str) -> Result<(bool, String), String> {
+    let exchange = || -> io::Result<String> {
+        let mut stream = std::net::TcpStream::connect_timeout(&admin, ANSWER_PATIENCE)?;
+        stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+        stream.set_write_timeout(Some(ANSWER_PATIENCE))?;
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let path = target.split('?').next().unwrap_or(target);
+    let answer = exchange().map_err(|error| format!("no answer from http://{admin}{path}: {error}"))?;
+    let Some((head, body)) = answer.split_once("\r\n\r\n").filter(|(head, _)| head.starts_with("HTTP/1.1 ")) else {
+        return Err(format!("no HTTP answer from http://{admin}{path}"));
+    };
+    Ok((head.starts_with("HTTP/1.1 200 "), body.to_owned()))
 }
 
 fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
@@ -374,6 +397,7 @@ struct Sidecar {
     admin_room: Arc<Admin>,
     config_json: watch::Sender<Bytes>,
     about: watch::Sender<About>,
+    table: watch::Sender<Arc<RouteTable>>,
     backend_page: watch::Sender<Target>,
     probe: Option<tokio::task::JoinHandle<()>>,
     sampling: watch::Sender<saturation::Settings>,
@@ -436,7 +460,15 @@ impl Sidecar {
             let readiness = Readiness::new();
             let (config_sender, config_receiver) = watch::channel(Bytes::from(config_json));
             let (about, about_receiver) = watch::channel(about(&config, proxy));
-            let admin_room = Arc::new(Admin::new(exporter, readiness.reader(), config_receiver, about_receiver));
+            let (table, table_receiver) = watch::channel(Arc::clone(&routes));
+            let admin_room = Arc::new(Admin::new(
+                exporter,
+                readiness.reader(),
+                config_receiver,
+                about_receiver,
+                table_receiver,
+                Arc::clone(&signals),
+            ));
             let (admin_stop, stopped) = watch::channel(false);
             let admin_task = tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin_room), stopped));
             Sidecar {
@@ -453,6 +485,7 @@ impl Sidecar {
                 admin_room,
                 config_json: config_sender,
                 about,
+                table,
                 backend_page,
                 probe: None,
                 sampling: watch::Sender::new(sampling),
@@ -615,6 +648,7 @@ impl Sidecar {
             sampling.saturation = self.config.saturation.clone();
             sampling.upstream = sampled;
         });
+        self.table.send_replace(Arc::clone(&routes));
         self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream))));
         if (&old.upstream, &old.readiness) != (&self.config.upstream, &self.config.readiness) {
             self.about.send_replace(about(&self.config, self.proxy));
@@ -643,6 +677,7 @@ impl Sidecar {
         match routes(&self.config, self.documents.slots(), &self.learned, &self.ids) {
             Ok(routes) => {
                 self.own.openapi_templates.set(routes.imported().count() as i64);
+                self.table.send_replace(Arc::clone(&routes));
                 self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream))));
             }
             // The declared routes, which alone can contradict each other, are those in force.

@@ -59,6 +59,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod exposition;
+pub mod inspect;
 pub mod labels;
 pub mod measure;
 pub mod memory;

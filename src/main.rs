@@ -37,6 +37,18 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(loaded.to_yaml().as_bytes());
         }),
         Invocation::Doctor { loaded, upstream_given } => app::doctor(&loaded, upstream_given),
+        Invocation::Routes { admin, question } => {
+            return match app::routes_of(admin, &question) {
+                Ok(text) => {
+                    let _ = std::io::stdout().write_all(text.as_bytes());
+                    ExitCode::SUCCESS
+                }
+                Err(said) => {
+                    let _ = writeln!(std::io::stderr(), "{said}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Invocation::Healthcheck { admin } => {
             return match app::healthcheck(admin) {
                 Ok(()) => ExitCode::SUCCESS,

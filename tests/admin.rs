@@ -9,7 +9,10 @@ use bytes::Bytes;
 use golden_sidecar::admin::{About, Admin, Backend, Limits, Readiness, serve_with};
 use golden_sidecar::config::{Readiness as ReadinessConfig, Upstream};
 use golden_sidecar::exposition::Exporter;
+use golden_sidecar::labels::{RouteId, RouteKind};
 use golden_sidecar::readiness::{Gauges, Probe};
+use golden_sidecar::routes::{Ids, RouteTable};
+use golden_sidecar::signals::Signals;
 use prometheus::{GaugeVec, IntCounter, Opts, Registry};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +24,20 @@ use tokio::time::{Instant, timeout};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running admin port, and the other ends of what it reads.
+/// There are no routes here.
+#[derive(Debug)]
+struct NoIds;
+
+impl Ids for NoIds {
+    fn declared(&self, _name: &str, _edges: Option<&[f64]>) -> RouteId {
+        RouteId::OTHER
+    }
+
+    fn first_used(&self, _name: &str, _kind: RouteKind) -> Option<RouteId> {
+        None
+    }
+}
+
 struct Fixture {
     address: SocketAddr,
     admin: Arc<Admin>,
@@ -64,6 +81,8 @@ impl Fixture {
             readiness.reader(),
             config,
             about,
+            watch::channel(Arc::new(RouteTable::new(&[], &[], None, Arc::new(NoIds)).unwrap())).1,
+            Signals::new(1, &[1.0], 10),
         ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -271,7 +271,7 @@ fn what_was_learned_outlives_a_reload_and_with_a_state_file_a_restart() {
     let sidecar = Sidecar::before(&backend).learning().yaml(&yaml).start();
     sidecar.get("/days/3");
     assert_eq!(labels(&sidecar.settled(1)), set(&["/days/{id}"]));
-    assert!(wait_for(Duration::from_secs(5), || sidecar.logged("learn_state_unreadable")), "{:?}", sidecar.log());
+    assert!(wait_for(Duration::from_secs(5), || sidecar.logged("learned_not_read")), "{:?}", sidecar.log());
 }
 
 #[test]

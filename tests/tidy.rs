@@ -38,8 +38,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("exposition", &["signals", "labels", "scrape"]),
     // Of signals the snapshots.
     ("verdict", &["labels", "signals"]),
-    // Reads, never writes.
-    ("admin", &["config", "signals", "exposition", "verdict", "routes"]),
+    // Reads, never writes. Of labels the words of a question about routes.
+    ("admin", &["labels", "config", "signals", "exposition", "verdict", "routes"]),
     // Asks the backend whether it is up.
     ("readiness", &["config"]),
     ("telemetry", &["labels", "config"]),
@@ -47,6 +47,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pack", &["labels", "signals", "config"]),
     // Of saturation what it saw, of signals the names.
     ("doctor", &["labels", "config", "saturation", "signals"]),
+    // Of config the question; the answer is JSON.
+    ("inspect", &["config"]),
     // The two ends; `app` puts the sidecar between them.
     ("demo", &["config", "labels"]),
     ("app", EVERYTHING),

@@ -6,15 +6,18 @@
 //! | `server.rs` | connections: how many, how slow they may be, how they end |
 //! | `health.rs` | the readiness state, with a writing end for others and a reading end for this room |
 //! | `page.rs` | the page at `/` |
+//! | `routes.rs` | the answer of `/api/v1/routes` |
 //!
 //! Every endpoint is one line of `ENDPOINTS` and one arm of [`Admin::respond`]. It runs on the small admin runtime;
 //! metrics pages are made on a thread of their own, so that even a large one takes no time from anybody.
 
 mod health;
 mod page;
+mod routes;
 mod server;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
@@ -26,6 +29,8 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::sync::watch;
 
 use crate::exposition::{Body, Exporter, NoPage, Wanted};
+use crate::routes::RouteTable;
+use crate::signals::Signals;
 
 pub use health::{Backend, Readiness, ReadinessReader};
 pub use server::{Limits, serve, serve_with};
@@ -33,7 +38,7 @@ pub use server::{Limits, serve, serve_with};
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What there is, in the order that the page shows it: path, endpoint, one sentence.
-const ENDPOINTS: [(&str, Endpoint, &str); 5] = [
+const ENDPOINTS: [(&str, Endpoint, &str); 6] = [
     ("/", Endpoint::Page, "This page."),
     (
         "/metrics",
@@ -44,6 +49,11 @@ const ENDPOINTS: [(&str, Endpoint, &str); 5] = [
     ("/livez", Endpoint::Live, "200 while this process can answer at all."),
     ("/readyz", Endpoint::Ready, "200 when traffic is welcome, otherwise 503 with one line per reason."),
     ("/api/v1/config", Endpoint::Config, "The effective configuration as JSON, secrets redacted."),
+    (
+        "/api/v1/routes",
+        Endpoint::Routes,
+        "All routes as JSON: source, requests, what was folded and why; ?path=/users/7 explains one path.",
+    ),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +63,7 @@ enum Endpoint {
     Live,
     Ready,
     Config,
+    Routes,
 }
 
 /// What the page at `/` says about this process.
@@ -73,6 +84,8 @@ pub struct Admin {
     readiness: ReadinessReader,
     config_json: watch::Receiver<Bytes>,
     about: watch::Receiver<About>,
+    routes: watch::Receiver<Arc<RouteTable>>,
+    signals: Arc<Signals>,
     scrapes: watch::Sender<u64>,
 }
 
@@ -87,8 +100,10 @@ impl Admin {
         readiness: ReadinessReader,
         config_json: watch::Receiver<Bytes>,
         about: watch::Receiver<About>,
+        routes: watch::Receiver<Arc<RouteTable>>,
+        signals: Arc<Signals>,
     ) -> Admin {
-        Admin { exporter, readiness, config_json, about, scrapes: watch::Sender::new(0) }
+        Admin { exporter, readiness, config_json, about, routes, signals, scrapes: watch::Sender::new(0) }
     }
 
     /// What makes the pages.
@@ -131,6 +146,13 @@ impl Admin {
                 answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, text)
             }
             Endpoint::Config => answer(StatusCode::OK, "application/json", self.config_json.borrow().clone()),
+            Endpoint::Routes => {
+                let table = Arc::clone(&self.routes.borrow());
+                match routes::answer(request.uri.query().unwrap_or_default(), &table, &self.signals) {
+                    Ok(json) => answer(StatusCode::OK, "application/json", Bytes::from(json.to_string())),
+                    Err(wrong) => answer(StatusCode::BAD_REQUEST, TEXT, format!("{wrong}\n")),
+                }
+            }
             Endpoint::Page => {
                 let page = page::render(&self.about.borrow(), &self.readiness.reasons());
                 let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page);

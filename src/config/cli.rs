@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::Question;
 use super::error::{ConfigError, Failure, Source, Stream, redact};
 
 const AFTER_HELP: &str = "Every key of the file is also an environment variable: GOLDEN_ and its path in capitals, \
@@ -14,7 +15,7 @@ Durations have a unit (250ms, 5s, 2m), sizes too (64KiB, 1MB).";
 
 /// clap's own line would call both the program behind the dashes and ours a command.
 const USAGE: &str = "golden-sidecar --upstream URL [OPTIONS] [-- COMMAND ARGS...]\n       \
-golden-sidecar demo|check|doctor|healthcheck [OPTIONS]";
+golden-sidecar demo|check|doctor|routes|healthcheck [OPTIONS]";
 
 /// A reverse proxy beside any HTTP service that measures the four golden signals per route.
 #[derive(Debug, Parser)]
@@ -34,6 +35,8 @@ enum Command {
     Check(Box<Flags>),
     /// Say what can be measured here and what cannot, and why
     Doctor(Box<Flags>),
+    /// Ask a running sidecar which routes it knows, or why a path falls under one
+    Routes(RoutesFlags),
     /// Exit 0 when /readyz of the local sidecar says ready
     Healthcheck(HealthcheckFlags),
 }
@@ -135,6 +138,42 @@ struct HealthcheckFlags {
     command: Vec<OsString>,
 }
 
+#[derive(Args, Debug)]
+struct RoutesFlags {
+    #[command(subcommand)]
+    question: RoutesQuestion,
+}
+
+#[derive(Debug, Subcommand)]
+enum RoutesQuestion {
+    /// Every route: where its label comes from, its requests, what was folded into it
+    List {
+        #[command(flatten)]
+        running: RunningFlags,
+    },
+    /// Which route a path falls under, and why
+    Explain {
+        /// The path as a request has it, without query
+        path: String,
+        /// The request's method
+        #[arg(long, default_value = "GET")]
+        method: String,
+        #[command(flatten)]
+        running: RunningFlags,
+    },
+}
+
+/// Where a running sidecar is.
+#[derive(Args, Debug)]
+struct RunningFlags {
+    /// Address of the admin endpoints [default: 127.0.0.1:9900]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// YAML file that names the address [environment: GOLDEN_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 /// What the command line asks for. Every command carries the flags that hold for it.
 #[derive(Clone, Debug)]
 pub(super) enum Asked {
@@ -143,6 +182,7 @@ pub(super) enum Asked {
     Doctor(Flags),
     Demo { run_for: Option<String>, flags: Flags },
     Healthcheck(Flags),
+    Routes { question: Question, flags: Flags },
 }
 
 /// Reads the command line; the first argument is the program's name.
@@ -182,6 +222,22 @@ pub(super) fn parse(args: &[OsString]) -> Result<Asked, Failure> {
             flags.only(&["admin"], "healthcheck")?;
             flags.without_command("healthcheck")?;
             Asked::Healthcheck(flags)
+        }
+        Some(Command::Routes(RoutesFlags { question })) => {
+            let (question, RunningFlags { admin, config }) = match question {
+                RoutesQuestion::List { running } => (Question::List, running),
+                RoutesQuestion::Explain { path, method, running } => {
+                    if !path.starts_with('/') {
+                        let problem = format!("found \"{}\"; expected a path that begins with /", redact(&path));
+                        return Err(ConfigError::new("PATH", problem, None).into());
+                    }
+                    (Question::Explain { path, method }, running)
+                }
+            };
+            let flags = flags.and(Flags { admin, config, ..Flags::default() })?;
+            flags.only(&["admin"], "routes")?;
+            flags.without_command("routes")?;
+            Asked::Routes { question, flags }
         }
     };
     let (Asked::Run(flags) | Asked::Check(flags) | Asked::Doctor(flags)) = &asked else { return Ok(asked) };

@@ -371,10 +371,31 @@ pub enum Invocation {
         /// Where the admin endpoints listen.
         admin: SocketAddr,
     },
+    /// Ask a running sidecar for its routes.
+    Routes {
+        /// Where its admin endpoints can be reached from here: never a wildcard address, never port 0.
+        admin: SocketAddr,
+        /// What is asked.
+        question: Question,
+    },
     /// Ask a running sidecar whether it is ready.
     Healthcheck {
         /// Where its admin endpoints can be reached from here: never a wildcard address, never port 0.
         admin: SocketAddr,
+    },
+}
+
+/// What is asked about routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Which there are.
+    List,
+    /// Which one a path falls under, and why.
+    Explain {
+        /// It begins with a slash.
+        path: String,
+        /// The request's method.
+        method: String,
     },
 }
 
@@ -409,7 +430,10 @@ pub fn load(args: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Result<Invoc
             Ok(Invocation::Doctor { loaded, upstream_given })
         }
         cli::Asked::Demo { run_for, flags } => Ok(demo(run_for, &flags, &our_variables(env)?)?),
-        cli::Asked::Healthcheck(flags) => Ok(healthcheck(&flags, &our_variables(env)?)?),
+        cli::Asked::Healthcheck(flags) => Ok(Invocation::Healthcheck { admin: running(&flags, &our_variables(env)?)? }),
+        cli::Asked::Routes { question, flags } => {
+            Ok(Invocation::Routes { admin: running(&flags, &our_variables(env)?)?, question })
+        }
     }
 }
 
@@ -440,9 +464,9 @@ fn demo(
     Ok(Invocation::Demo { run_for, listen, admin })
 }
 
-/// The address alone: a health check that failed because of another key would end a sidecar that runs well on its
-/// previous configuration.
-fn healthcheck(flags: &cli::Flags, environment: &[(String, String)]) -> Result<Invocation, ConfigError> {
+/// Where a running sidecar can be asked. The address alone: a health check that failed because of another key would end a
+/// sidecar that runs well on its previous configuration.
+fn running(flags: &cli::Flags, environment: &[(String, String)]) -> Result<SocketAddr, ConfigError> {
     let mut scalar = given("admin", flags, environment);
     if scalar.is_none()
         && let Some((path, source)) = file_of(flags, environment)
@@ -465,7 +489,7 @@ fn healthcheck(flags: &cli::Flags, environment: &[(String, String)]) -> Result<I
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    Ok(Invocation::Healthcheck { admin })
+    Ok(admin)
 }
 
 /// A value by flag or variable.

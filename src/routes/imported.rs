@@ -125,6 +125,16 @@ impl Imported {
 
     /// The route of a path.
     pub fn find(&self, method: Method, path: &[u8], ids: &dyn Ids) -> Option<RouteId> {
+        Some(self.route(self.place(method, path)?, ids))
+    }
+
+    /// The label of a path, without a request having been made.
+    pub fn label(&self, method: Method, path: &[u8]) -> Option<&str> {
+        Some(&self.labels[self.place(method, path)?].name)
+    }
+
+    /// Where the label of a path is.
+    fn place(&self, method: Method, path: &[u8]) -> Option<usize> {
         if self.labels.is_empty() {
             return None;
         }
@@ -139,7 +149,7 @@ impl Imported {
                 self.walk(0, path, &mut search)
             }
         };
-        Some(self.route(found.or(search.other)?, ids))
+        found.or(search.other)
     }
 
     /// The templates as labels, and the routes of those that had a request.

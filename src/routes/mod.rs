@@ -62,6 +62,19 @@ pub struct Found {
     pub unknown: bool,
 }
 
+/// Why a path falls under a route.
+#[derive(Clone, Debug)]
+pub enum Explained<'a> {
+    /// The configuration says so.
+    Declared(RouteId),
+    /// A document says so: the label.
+    Imported(&'a str),
+    /// Traffic says so, or says nothing yet.
+    Learned(Explanation),
+    /// No template matches, and nothing is learned.
+    Nothing,
+}
+
 // === impl RouteTable ===
 
 impl RouteTable {
@@ -115,5 +128,23 @@ impl RouteTable {
             Verdict::Wait => RouteId::UNMATCHED,
             Verdict::Full => RouteId::OTHER,
         }
+    }
+
+    /// Why a path falls under its route. Counts nothing and gives no label.
+    #[must_use]
+    pub fn explain(&self, method: Method, path: &[u8]) -> Explained<'_> {
+        if let Some(route) = self.templates.find_declared(method, path) {
+            return Explained::Declared(route);
+        }
+        if let Some(label) = self.templates.imported().label(method, path) {
+            return Explained::Imported(label);
+        }
+        self.learned.as_ref().map_or(Explained::Nothing, |learned| Explained::Learned(learned.explain(path)))
+    }
+
+    /// What is learned from paths that no template matches, if anything is.
+    #[must_use]
+    pub fn learned(&self) -> Option<&Learned> {
+        self.learned.as_deref()
     }
 }

@@ -74,7 +74,8 @@ impl Templates {
         &self.imported
     }
 
-    fn find_declared(&self, method: Method, path: &[u8]) -> Option<RouteId> {
+    /// The declared route of a path.
+    pub fn find_declared(&self, method: Method, path: &[u8]) -> Option<RouteId> {
         let declared = self.declared.as_ref()?;
         let path = std::str::from_utf8(path).ok()?;
         declared[method.index()].at(path).ok().map(|found| *found.value)
