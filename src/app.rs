@@ -707,11 +707,12 @@ struct StoreIds {
 
 impl Ids for StoreIds {
     fn declared(&self, template: &RouteTemplate) -> RouteId {
-        self.signals.declare_route(&template.path, template.buckets.as_deref())
+        let route = self.signals.declare_route(&template.path, RouteKind::Declared, template.buckets.as_deref());
+        route.unwrap_or(RouteId::OTHER)
     }
 
-    fn first_used(&self, name: &str, _kind: RouteKind) -> Option<RouteId> {
-        Some(self.signals.declare_route(name, None)).filter(|route| *route != RouteId::OTHER)
+    fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId> {
+        self.signals.declare_route(name, kind, None)
     }
 }
 

@@ -403,11 +403,10 @@ impl ErrorType {
 
     /// The label value: empty, the status as text, or the failure's name.
     #[must_use]
-    pub fn to_text(self) -> String {
+    pub fn text(self) -> &'static str {
         match self.0 {
-            0 => String::new(),
-            status if status < Self::FIRST_FAILURE => status.to_string(),
-            failure => Failure::from_index(usize::from(failure - Self::FIRST_FAILURE)).as_str().to_owned(),
+            status if status < Self::FIRST_FAILURE => status_text(status),
+            failure => Failure::from_index(usize::from(failure - Self::FIRST_FAILURE)).as_str(),
         }
     }
 }
@@ -430,8 +429,33 @@ impl RouteId {
     }
 }
 
-/// The label value of a status: the exact number, empty when no response head was sent (0).
+closed_set! {
+    /// Where a route's label comes from.
+    RouteKind {
+        /// A template of the configuration.
+        Declared = "declared",
+        /// An OpenAPI file.
+        OpenApi = "openapi",
+        /// The paths of requests.
+        Learned = "learned",
+    }
+}
+
+/// The label value of a status: the exact number, empty when no response head was sent (0). A status has three digits,
+/// which every reader of heads sees to.
 #[must_use]
-pub fn status_text(status: u16) -> String {
-    if status == 0 { String::new() } else { status.to_string() }
+pub fn status_text(status: u16) -> &'static str {
+    static DIGITS: [[u8; 3]; 1000] = {
+        let mut all = [[0; 3]; 1000];
+        let mut n = 0;
+        while n < 1000 {
+            all[n] = [b'0' + (n / 100) as u8, b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
+            n += 1;
+        }
+        all
+    };
+    match status {
+        0 => "",
+        _ => std::str::from_utf8(&DIGITS[usize::from(status.min(999))]).expect("digits"),
+    }
 }

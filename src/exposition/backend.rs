@@ -123,7 +123,7 @@ impl BackendPage {
             )?,
         };
         let latest = Latest { fetcher: None, scraped: None, trouble: None, failures: numbers.failures.clone() };
-        let ours = families::all().map(|family| (family.name, family.kind));
+        let ours = families::all().map(|family| (family.name, family.kind.metric_type()));
         let about = [UP, DURATION, SIZE, DROPPED].map(|name| (name, MetricType::GAUGE));
         let all = ours.chain(about).chain([(FAILURES, MetricType::COUNTER)]);
         let reserved = all.flat_map(|(name, kind)| names_of(name, kind)).collect();

@@ -14,6 +14,7 @@ pub mod outcome;
 
 pub use crate::signals::moment::Moment;
 pub use crate::signals::shard::WorkerSignals as Meter;
+pub use crate::signals::store::TraceIds;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -25,6 +26,7 @@ use crate::labels::{
 use crate::measure::outcome::{End, Facts, Outcome, classify};
 use crate::signals::keys::{DurationKey, ErrorKey, RequestKey};
 use crate::signals::shard::RouteSignals;
+use crate::signals::store::Traced;
 
 /// What a response is, as its head tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Begin {
     pub traffic: Traffic,
     /// When the head had been read.
     pub at: Moment,
+    /// Its trace, if it is a sampled one.
+    pub trace: Option<TraceIds>,
 }
 
 /// The clock of the request path. With the feature `unmeasured` it stands still: then nothing looks at it.
@@ -73,6 +77,7 @@ struct Live {
     route: Rc<RouteSignals>,
     method: Method,
     traffic: Traffic,
+    trace: Option<TraceIds>,
     started: Moment,
     /// Nanoseconds of waiting for the backend connection, and of connecting: not the sidecar's own time.
     upstream_wait: u64,
@@ -116,7 +121,7 @@ impl Observation {
     /// The request's head has been read.
     #[must_use]
     pub fn begin(worker: &Rc<Meter>, begin: Begin) -> Observation {
-        let Begin { route, method, traffic, at } = begin;
+        let Begin { route, method, traffic, at, trace } = begin;
         let route = worker.route(route);
         let line = worker.begin(&route, method, at.nanos());
         Observation {
@@ -125,6 +130,7 @@ impl Observation {
                 route,
                 method,
                 traffic,
+                trace,
                 started: at,
                 upstream_wait: 0,
                 head_written: false,
@@ -245,7 +251,12 @@ impl Observation {
 impl Live {
     fn first_byte(&mut self, outcome: FirstByte, at: Moment) {
         self.head_at = Some(at);
-        self.worker.observe_first_byte(&self.route, outcome, at.nanos_since(self.started));
+        self.worker.observe_first_byte(&self.route, outcome, at.nanos_since(self.started), self.traced(at));
+    }
+
+    /// What happened at this moment, if the request is traced.
+    fn traced(&self, at: Moment) -> Option<Traced> {
+        self.trace.map(|ids| Traced { ids, at: at.nanos() })
     }
 
     /// Takes the request out of the gauges and records it.
@@ -253,6 +264,7 @@ impl Live {
         let Live { worker, route, method, traffic, started, head_at, facts, kind, .. } = &*self;
         let ended = self.ended.unwrap_or_else(Moment::now);
         let took = ended.nanos_since(*started);
+        let traced = self.traced(ended);
         let Outcome { status, origin, error, blame, abort, truncated, stream_end } = classify(*facts);
         worker.count_request(route, RequestKey { method: *method, status, origin, traffic: *traffic });
         match kind {
@@ -263,7 +275,7 @@ impl Live {
             // A tunnel has no duration as a request.
             ResponseKind::Plain if status == 101 => {}
             ResponseKind::Plain => {
-                worker.observe_duration(route, DurationKey { method: *method, status, error }, took);
+                worker.observe_duration(route, DurationKey { method: *method, status, error }, took, traced);
                 if facts.from_backend
                     && let Some(head_at) = head_at
                 {
@@ -272,11 +284,11 @@ impl Live {
             }
         }
         if let Some((fault, phase)) = blame {
-            worker.count_error(route, ErrorKey { error, fault, phase });
+            worker.count_error(route, ErrorKey { error, fault, phase }, traced);
         }
         if let Some(phase) = abort {
             if head_at.is_none() {
-                worker.observe_first_byte(route, FirstByte::Aborted, took);
+                worker.observe_first_byte(route, FirstByte::Aborted, took, traced);
             }
             if *kind != ResponseKind::EventStream {
                 worker.count_abort(route, phase, took);

@@ -271,7 +271,7 @@ fn begin(worker: &Worker, settings: &Settings, client: &mut Client, head: &Reque
     if unknown {
         unknown_path.extend_from_slice(path);
     }
-    Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: *begun })
+    Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: *begun, trace: head.trace })
 }
 
 /// Reads until a head is complete.
@@ -361,7 +361,13 @@ fn unscannable(error: ScanError) -> Refused {
 
 /// Answers a request that could not be read, counts it as one (method `_OTHER`, no route), and closes.
 async fn refuse(worker: &Worker, settings: &Settings, client: &mut Client, refused: Refused) {
-    let begin = Begin { route: RouteId::UNMATCHED, method: Method::Other, traffic: Traffic::User, at: measure::now() };
+    let begin = Begin {
+        route: RouteId::UNMATCHED,
+        method: Method::Other,
+        traffic: Traffic::User,
+        at: measure::now(),
+        trace: None,
+    };
     let mut observation = Observation::begin(&worker.meter, begin);
     observation.fail(refused.failure, Phase::Head);
     let answer = refused.answer();
@@ -383,7 +389,13 @@ fn wants_json(head: &[u8]) -> bool {
 
 /// Turns a connection away that is over the limit: an answer, without reading a request.
 pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
-    let begin = Begin { route: RouteId::UNMATCHED, method: Method::Other, traffic: Traffic::User, at: measure::now() };
+    let begin = Begin {
+        route: RouteId::UNMATCHED,
+        method: Method::Other,
+        traffic: Traffic::User,
+        at: measure::now(),
+        trace: None,
+    };
     let mut observation = Observation::begin(&worker.meter, begin);
     observation.fail(Failure::NoCapacity, Phase::Head);
     let Some(answer) = Answer::to(Failure::NoCapacity) else { return };

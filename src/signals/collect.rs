@@ -1,50 +1,61 @@
-//! Shards → metric families: the one place where labels become texts. Runs on the admin thread, per scrape.
+//! Shards → the snapshot that pages are made of: the one place where labels become texts. Runs on the admin thread, per
+//! scrape. A list of series is locked for no longer than it takes to copy a pointer.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use tokio::time::Instant;
 
 use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason,
-    Resource, RetryResult, RouteId, StreamEnd, TunnelProtocol,
+    Resource, RetryResult, RouteId, RouteKind, StreamEnd, TunnelProtocol,
 };
+pub use crate::signals::bridge::ShardCollector;
 use crate::signals::families::{self as f, Bounded, Family};
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
 use crate::signals::moment::Moment;
 use crate::signals::sampled::RATIO_EDGES;
-use crate::signals::shard::{Cells, POISON, RouteGauges, Shard};
-use crate::signals::store::{self, HistogramTotal};
-use crate::signals::{Signals, preset_keys, total};
+use crate::signals::shard::{Cells, Labelled, POISON, RouteGauges, Shard};
+use crate::signals::snapshot::{Histogram, Kind, Metric, MetricFamily, Text, Value};
+use crate::signals::store::{self, Event, Total, TracedCounter};
+use crate::signals::{Bounds, Signals, preset_of, total};
 
-/// Hands the sum of all shards to a registry.
-#[derive(Debug)]
-pub struct ShardCollector {
-    signals: Arc<Signals>,
-    descs: Vec<Desc>,
+/// All numbers at one moment. Families without a series are left out.
+#[must_use]
+pub fn snapshot(signals: &Signals) -> Vec<MetricFamily> {
+    Page::new(signals).build()
 }
 
-impl ShardCollector {
-    /// A collector of these signals.
-    #[must_use]
-    pub fn new(signals: Arc<Signals>) -> ShardCollector {
-        let desc = |family: &Family| {
-            let labels = family.labels.iter().map(|l| (*l).to_owned()).collect();
-            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, Default::default())
-                .expect("the declarations of families.rs are valid names, which a test shows")
-        };
-        ShardCollector { signals, descs: f::all().map(desc).collect() }
-    }
+/// When each label set that is kept per route changed last, as scrapes saw it. As many as there are label sets, and none
+/// when idle ones are shown anyway.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    after: Option<Duration>,
+    seen: [HashMap<(RouteId, u32), (u64, Instant)>; Bounded::COUNT],
 }
 
-impl Collector for ShardCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
+// === impl Idle ===
+
+impl Idle {
+    /// Leaves out what has not changed for that long, or nothing.
+    pub fn set(&mut self, after: Option<Duration>) {
+        self.after = after;
+        if after.is_none() {
+            self.seen = Default::default();
+        }
     }
 
-    fn collect(&self) -> Vec<MetricFamily> {
-        Page::new(&self.signals).build()
+    /// Whether a label set that has counted this much is on the page.
+    fn shows(&mut self, family: Bounded, set: (RouteId, u32), count: u64, now: Instant) -> bool {
+        let Some(after) = self.after else { return true };
+        let seen = self.seen[family as usize].entry(set).or_insert((count, now));
+        if seen.0 != count {
+            *seen = (count, now);
+        }
+        now.saturating_duration_since(seen.1) < after
     }
 }
 
@@ -52,14 +63,52 @@ impl Collector for ShardCollector {
 struct Page<'a> {
     signals: &'a Signals,
     shards: &'a [Arc<Shard>],
-    names: Vec<String>,
+    now: Instant,
+    /// Seconds since 1970 at moment 0.
+    offset: f64,
+    /// When all that is not kept per route began to count.
+    started: Option<f64>,
+    routes: Vec<Route>,
     families: Vec<MetricFamily>,
+}
+
+/// What a page needs to know of a route.
+struct Route {
+    name: Arc<str>,
+    kind: Option<RouteKind>,
+    since: Option<u64>,
+}
+
+/// A counter over all workers.
+struct Counted {
+    count: u64,
+    latest: Option<Event>,
+    since: u64,
+}
+
+/// What a cell of a counter says.
+trait Count {
+    fn count(&self) -> (u64, Option<Event>);
+}
+
+impl Count for store::Counter {
+    fn count(&self) -> (u64, Option<Event>) {
+        (self.get(), None)
+    }
+}
+
+impl Count for TracedCounter {
+    fn count(&self) -> (u64, Option<Event>) {
+        self.get()
+    }
 }
 
 impl<'a> Page<'a> {
     fn new(signals: &'a Signals) -> Self {
-        let names = signals.routes.read().expect(POISON).iter().map(|r| r.name.clone()).collect();
-        Page { signals, shards: signals.shards(), names, families: Vec::with_capacity(f::all().count()) }
+        let started = Some(signals.clock.created(signals.clock.start));
+        let families = Vec::with_capacity(f::all().count());
+        let (offset, shards) = (signals.clock.offset(), signals.shards());
+        Page { signals, shards, now: Instant::now(), offset, started, routes: Vec::new(), families }
     }
 
     fn build(mut self) -> Vec<MetricFamily> {
@@ -71,48 +120,38 @@ impl<'a> Page<'a> {
         self.backend_side();
         self.sampled();
         self.itself();
+        self.families.retain(|family| !family.metrics.is_empty());
         self.families
     }
 
     fn per_route_and_label_set(&mut self) {
-        let mut requests = self.counters(|s| &s.requests);
-        for (id, info) in self.signals.routes.read().expect(POISON).iter().enumerate() {
-            if info.preset {
-                let id = RouteId(id as u16);
-                let admitted = |key: &u32| self.signals.admit(Bounded::Requests, id, *key);
-                for key in preset_keys().map(Key::pack).filter(admitted) {
-                    requests.entry((id, key)).or_insert(0);
-                }
-            }
-        }
-        self.push_counters::<RequestKey>(&f::REQUESTS, requests);
-        self.push_histograms::<DurationKey>(&f::DURATION, |s| &s.durations);
-        self.push_histograms::<FirstByte>(&f::FIRST_BYTE, |s| &s.first_bytes);
-        let errors = self.counters(|s| &s.errors);
-        self.push_counters::<ErrorKey>(&f::ERRORS, errors);
-        let mut aborts = self.counters(|s| &s.aborts);
-        for id in self.known_routes().into_keys() {
-            for phase in AbortPhase::ALL {
-                if self.signals.admit(Bounded::Aborts, id, phase.pack()) {
-                    aborts.entry((id, phase.pack())).or_insert(0);
-                }
-            }
-        }
-        self.push_counters::<AbortPhase>(&f::ABORTS, aborts);
-        self.push_histograms::<RouteOnly>(&f::ABORT_WAIT, |s| &s.abort_waits);
-        self.push_histograms::<StreamEnd>(&f::STREAM_DURATION, |s| &s.stream_durations);
+        self.push_counters::<RequestKey, _>(Bounded::Requests, |s| &s.requests);
+        self.push_histograms::<DurationKey>(Bounded::Duration, |s| &s.durations);
+        self.push_histograms::<FirstByte>(Bounded::FirstByte, |s| &s.first_bytes);
+        self.push_counters::<ErrorKey, _>(Bounded::Errors, |s| &s.errors);
+        self.push_counters::<AbortPhase, _>(Bounded::Aborts, |s| &s.aborts);
+        self.push_histograms::<RouteOnly>(Bounded::AbortWait, |s| &s.abort_waits);
+        self.push_histograms::<StreamEnd>(Bounded::StreamDuration, |s| &s.stream_durations);
     }
 
     fn per_route(&mut self) {
-        let routes = self.known_routes();
+        let lists: Vec<_> = self.shards.iter().map(|shard| shard.routes.all()).collect();
+        self.learn_routes();
+        let known = self.routes.iter().enumerate().filter(|(_, route)| route.since.is_some());
+        let mut known: BTreeMap<RouteId, Vec<_>> = known.map(|(id, _)| (RouteId(id as u16), Vec::new())).collect();
+        for (id, gauges) in lists.iter().flat_map(|list| list.iter()) {
+            known.entry(*id).or_default().push(Arc::clone(gauges));
+        }
         let now = Moment::now().nanos();
         let of = |gauges: &Vec<Arc<RouteGauges>>, pick: fn(&RouteGauges) -> f64| -> f64 {
             gauges.iter().map(|g| pick(g)).sum()
         };
-        let mut push = |family: &Family, value: &dyn Fn(&Vec<Arc<RouteGauges>>) -> f64| {
-            let metrics = routes.iter().map(|(id, gauges)| {
-                let name = self.names[id.index()].as_str();
-                simple(family, &[name], value(gauges))
+        let clock = &self.signals.clock;
+        let mut push = |family: &'static Family, value: &dyn Fn(&Vec<Arc<RouteGauges>>) -> f64| {
+            let metrics = known.iter().map(|(id, gauges)| {
+                let route = &self.routes[id.index()];
+                let created = route.since.map(|since| clock.created(since));
+                simple(family, [Text::Shared(Arc::clone(&route.name))], value(gauges), created)
             });
             self.families.push(collected(family, metrics.collect()));
         };
@@ -139,7 +178,7 @@ impl<'a> Page<'a> {
             self.push_one(&f::INFLIGHT_LIMIT, limit);
         }
         let peak = self.signals.inflight_peak() as f64;
-        self.families.push(collected(&f::INFLIGHT_PEAK, vec![simple(&f::INFLIGHT_PEAK, &["1m"], peak)]));
+        self.families.push(collected(&f::INFLIGHT_PEAK, vec![simple(&f::INFLIGHT_PEAK, ["1m".into()], peak, None)]));
         let gauge = |pick: fn(&Shard) -> &store::Gauge| shards.iter().map(|s| pick(s).get()).sum::<i64>().max(0) as f64;
         self.push_pair(
             &f::SERVER_CONNECTIONS,
@@ -178,7 +217,8 @@ impl<'a> Page<'a> {
         for protocol in TunnelProtocol::ALL {
             for direction in Direction::ALL {
                 let bytes = total(shards, |s| &s.tunnel_bytes[protocol.index()][direction.index()]);
-                metrics.push(simple(&f::TUNNEL_BYTES, &[protocol.as_str(), direction.as_str()], bytes as f64));
+                let labels = [protocol.as_str().into(), direction.as_str().into()];
+                metrics.push(simple(&f::TUNNEL_BYTES, labels, bytes as f64, self.started));
             }
         }
         self.families.push(collected(&f::TUNNEL_BYTES, metrics));
@@ -187,18 +227,13 @@ impl<'a> Page<'a> {
     fn backend_side(&mut self) {
         let shards = self.shards;
         let phases = Phase::ALL.iter().filter(|p| !matches!(p, Phase::Head | Phase::Tls));
-        let metrics = phases.map(|p| {
-            let mut sum = HistogramTotal::new(shards[0].phases[p.index()].edges());
-            shards.iter().for_each(|s| s.phases[p.index()].add_to(&mut sum));
-            histogram(&f::PHASE, vec![p.as_str().into()], &sum)
-        });
-        self.families.push(collected(&f::PHASE, metrics.collect()));
-        let metrics = OverheadDirection::ALL.iter().map(|d| {
-            let mut sum = HistogramTotal::new(shards[0].overhead[d.index()].edges());
-            shards.iter().for_each(|s| s.overhead[d.index()].add_to(&mut sum));
-            histogram(&f::OVERHEAD, vec![d.as_str().into()], &sum)
-        });
-        self.families.push(collected(&f::OVERHEAD, metrics.collect()));
+        let phases: Vec<_> =
+            phases.map(|p| (p.as_str(), shards.iter().map(|s| &s.phases[p.index()]).collect())).collect();
+        self.push_fixed_histograms(&f::PHASE, &phases);
+        let overhead = OverheadDirection::ALL.iter();
+        let overhead: Vec<_> =
+            overhead.map(|d| (d.as_str(), shards.iter().map(|s| &s.overhead[d.index()]).collect())).collect();
+        self.push_fixed_histograms(&f::OVERHEAD, &overhead);
         let gauge = |pick: fn(&Shard) -> &store::Gauge| shards.iter().map(|s| pick(s).get()).sum::<i64>().max(0) as f64;
         self.push_pair(
             &f::UPSTREAM_CONNECTIONS,
@@ -230,42 +265,43 @@ impl<'a> Page<'a> {
         // A sampler that stands still must not leave its last numbers behind.
         let fresh = sampled.latest.as_ref().filter(|latest| latest.at.elapsed() <= latest.valid_for);
         // The sidecar's own pairs are known at any moment; the others are as old as the last round of sampling.
-        let mut ratios: Vec<(&str, f64)> = Vec::new();
+        let mut ratios: Vec<(Text, f64)> = Vec::new();
         for resource in Resource::ALL {
             let ratio =
                 signals.own_ratio(*resource).or_else(|| fresh.and_then(|latest| latest.ratio(resource.as_str())));
-            ratios.extend(ratio.map(|ratio| (resource.as_str(), ratio)));
+            ratios.extend(ratio.map(|ratio| (resource.as_str().into(), ratio)));
         }
         let known = |name: &str| Resource::ALL.iter().any(|resource| resource.as_str() == name);
         let pools = fresh.iter().flat_map(|latest| &latest.ratios).filter(|(name, _)| !known(name));
-        ratios.extend(pools.map(|(name, ratio)| (&**name, *ratio)));
+        ratios.extend(pools.map(|(name, ratio)| (text(name), *ratio)));
         let highest = ratios.iter().map(|(_, ratio)| *ratio).fold(0.0, f64::max);
         let bottleneck = ratios.iter().position(|(_, ratio)| *ratio > 0.0 && *ratio == highest);
         let each = |family: &'static Family, value: &dyn Fn(usize, f64) -> f64| {
             let metrics = ratios.iter().enumerate();
-            collected(family, metrics.map(|(at, (name, ratio))| simple(family, &[name], value(at, *ratio))).collect())
+            let metrics = metrics.map(|(at, (name, ratio))| simple(family, [name.clone()], value(at, *ratio), None));
+            collected(family, metrics.collect())
         };
         self.families.push(each(&f::SATURATION, &|_, ratio| ratio));
         self.families.push(each(&f::BOTTLENECK, &|at, _| f64::from(u8::from(bottleneck == Some(at)))));
         let histograms = sampled.latest.iter().flat_map(|latest| &latest.histograms);
+        let edges: Arc<[f64]> = RATIO_EDGES.into();
         let histograms = histograms.map(|(resource, histogram)| {
-            let labels = vec![resource.clone().into_owned()];
-            buckets(&f::SATURATION_SAMPLED, labels, &RATIO_EDGES, &histogram.buckets, histogram.sum)
+            let (edges, counts) = (Arc::clone(&edges), histogram.buckets.to_vec());
+            let histogram = Histogram { edges, counts, sum: histogram.sum, native: None, exemplars: Vec::new() };
+            metric(&f::SATURATION_SAMPLED, [text(resource)], Value::Histogram(Box::new(histogram)), self.started)
         });
         self.families.push(collected(&f::SATURATION_SAMPLED, histograms.collect()));
         for family in f::SAMPLED {
             let points = sampled.latest.iter().flat_map(|latest| &latest.points);
             let points = points.filter(|point| std::ptr::eq(point.family, *family));
             // What was counted stays counted; what was measured is only worth as long as it is fresh.
-            let points = points.filter(|_| fresh.is_some() || family.kind == MetricType::COUNTER);
-            let metrics = points.map(|point| {
-                let labels: Vec<&str> = point.labels.iter().map(|label| &**label).collect();
-                simple(family, &labels, point.value)
-            });
+            let points = points.filter(|_| fresh.is_some() || family.kind == Kind::Counter);
+            // When the kernel or the backend began to count, nobody knows.
+            let metrics = points.map(|point| simple(family, point.labels.iter().map(text), point.value, None));
             self.families.push(collected(family, metrics.collect()));
         }
         let busy = fresh.iter().flat_map(|latest| latest.worker_busy.iter().enumerate());
-        let busy = busy.map(|(worker, ratio)| simple(&f::WORKER_BUSY, &[&worker.to_string()], *ratio));
+        let busy = busy.map(|(worker, ratio)| simple(&f::WORKER_BUSY, [worker.to_string().into()], *ratio, None));
         self.families.push(collected(&f::WORKER_BUSY, busy.collect()));
         if fresh.is_some() {
             self.push_one(&f::RUNTIME_LAG, sampled.lag_seconds);
@@ -275,9 +311,15 @@ impl<'a> Page<'a> {
     }
 
     fn itself(&mut self) {
-        let declared = self.names.len().saturating_sub(2) as f64;
-        self.families.push(collected(&f::ROUTES, vec![simple(&f::ROUTES, &["declared"], declared)]));
-        self.push_one(&f::ROUTES_FOLDED, self.signals.folded_routes.load(std::sync::atomic::Ordering::Relaxed) as f64);
+        let signals = self.signals;
+        self.learn_routes();
+        let of = |kind: RouteKind| self.routes.iter().filter(|route| route.kind == Some(kind)).count() as f64;
+        let kinds = RouteKind::ALL.iter().map(|kind| (kind.as_str(), of(*kind)));
+        let kinds = kinds.chain([("pending", signals.routes_pending.load(Relaxed) as f64)]);
+        let kinds = kinds.map(|(kind, routes)| simple(&f::ROUTES, [kind.into()], routes, None)).collect();
+        self.families.push(collected(&f::ROUTES, kinds));
+        let folded = signals.refused_routes.load(Relaxed) + signals.routes_folded.load(Relaxed);
+        self.push_one(&f::ROUTES_FOLDED, folded as f64);
         let shards = self.shards;
         self.push_each(
             &f::OVERFLOW,
@@ -285,147 +327,163 @@ impl<'a> Page<'a> {
             |b| b.family().name,
             |b| total(shards, |s| &s.overflow[*b as usize]) as f64,
         );
-        let counts: Vec<_> = Bounded::ALL
-            .iter()
-            .map(|b| {
-                let name = b.family().name;
-                let sets = self.families.iter().find(|f| f.name() == name).map_or(0, |f| f.get_metric().len());
-                simple(&f::SERIES, &[name], sets as f64)
-            })
-            .collect();
-        self.families.push(collected(&f::SERIES, counts));
+        let sets = |name: &str| self.families.iter().find(|f| f.name == name).map_or(0, |f| f.metrics.len());
+        let counts = Bounded::ALL.map(|b| b.family().name).map(|name| (name, sets(name) as f64));
+        self.push_each(&f::SERIES, &counts, |(name, _)| name, |(_, sets)| *sets);
+        self.push_one(&f::MEMORY, signals.memory.used() as f64);
+        self.push_one(&f::MEMORY_LIMIT, signals.memory.limit() as f64);
     }
 
-    /// Every route that has series, with its per-worker numbers.
-    fn known_routes(&self) -> BTreeMap<RouteId, Vec<Arc<RouteGauges>>> {
+    /// Takes in the names of all routes. After a list of series: then every route that is in it is known.
+    fn learn_routes(&mut self) {
         let routes = self.signals.routes.read().expect(POISON);
-        let preset = routes.iter().enumerate().filter(|(_, info)| info.preset);
-        let mut known: BTreeMap<RouteId, Vec<_>> = preset.map(|(id, _)| (RouteId(id as u16), Vec::new())).collect();
-        drop(routes);
-        for shard in self.shards {
-            for (id, gauges) in shard.routes.lock().expect(POISON).iter() {
-                known.entry(*id).or_default().push(Arc::clone(gauges));
-            }
-        }
-        known
+        let known = |info: &crate::signals::RouteInfo| {
+            let crate::signals::RouteInfo { name, kind, edges: _, since } = info;
+            Route { name: Arc::clone(name), kind: *kind, since: *since }
+        };
+        self.routes = routes.iter().map(known).collect();
     }
 
-    fn bound(&self, pick: impl Fn(&crate::signals::Bounds) -> &std::sync::atomic::AtomicU64) -> Option<f64> {
-        match pick(self.signals.bounds()).load(std::sync::atomic::Ordering::Relaxed) {
+    fn bound(&self, pick: impl Fn(&Bounds) -> &AtomicU64) -> Option<f64> {
+        match pick(self.signals.bounds()).load(Relaxed) {
             0 => None,
             limit => Some(limit as f64),
         }
     }
 
-    fn counters(&self, pick: impl Fn(&Shard) -> &Cells<store::Counter>) -> BTreeMap<(RouteId, u32), u64> {
-        let mut sums = BTreeMap::new();
-        for shard in self.shards {
-            for (route, key, cell) in pick(shard).lock().expect(POISON).iter() {
-                *sums.entry((*route, *key)).or_insert(0) += cell.get();
+    /// The counters of one family by label set, those that are preset included.
+    fn push_counters<K: Key, C: Count>(&mut self, family: Bounded, pick: impl Fn(&Shard) -> &Cells<C>) {
+        let lists: Vec<_> = self.shards.iter().map(|shard| pick(shard).all()).collect();
+        self.learn_routes();
+        let preset = preset_of(family);
+        let mut sums: BTreeMap<(RouteId, u32), Counted> = BTreeMap::new();
+        if !preset.is_empty() {
+            let admitted = self.signals.admitted.lock().expect(POISON);
+            for (id, route) in self.routes.iter().enumerate() {
+                let Some(since) = route.since else { continue };
+                let id = RouteId(id as u16);
+                let exists = |bits: &&u32| id == RouteId::OTHER || admitted[family as usize].contains(&(id, **bits));
+                for bits in preset.iter().filter(exists) {
+                    sums.insert((id, *bits), Counted { count: 0, latest: None, since });
+                }
             }
         }
-        sums
+        for Labelled { route, bits, since, cell } in lists.iter().flat_map(|list| list.iter()) {
+            let (count, latest) = cell.count();
+            let sum = sums.entry((*route, *bits)).or_insert(Counted { count: 0, latest: None, since: *since });
+            sum.count += count;
+            sum.since = sum.since.min(*since);
+            sum.latest = sum.latest.into_iter().chain(latest).max_by_key(|event| event.traced.at);
+        }
+        let mut idle = self.signals.idle.lock().expect(POISON);
+        let mut metrics = Vec::with_capacity(sums.len());
+        for ((id, bits), Counted { count, latest, since }) in sums {
+            let route = &self.routes[id.index()];
+            let stays = route.kind == Some(RouteKind::Declared) && preset.contains(&bits);
+            if !stays && !idle.shows(family, (id, bits), count, self.now) {
+                continue;
+            }
+            let exemplar = latest.map(|event| {
+                let mut exemplar = event.shown(self.offset);
+                exemplar.value = 1.0;
+                Box::new(exemplar)
+            });
+            let created = Some(self.signals.clock.created(since));
+            let values = K::unpack(bits).values(&route.name);
+            metrics.push(metric(family.family(), values, Value::Counter(count as f64, exemplar), created));
+        }
+        drop(idle);
+        self.families.push(collected(family.family(), metrics));
     }
 
-    fn push_counters<K: Key>(&mut self, family: &Family, sums: BTreeMap<(RouteId, u32), u64>) {
-        let metrics = sums.into_iter().map(|((route, key), value)| {
-            let mut counter = Counter::default();
-            counter.set_value(value as f64);
-            let mut metric = labelled(family, K::unpack(key).values(&self.names[route.index()]));
-            metric.set_counter(counter);
-            metric
+    fn push_histograms<K: Key>(&mut self, family: Bounded, pick: impl Fn(&Shard) -> &Cells<store::Histogram>) {
+        let lists: Vec<_> = self.shards.iter().map(|shard| pick(shard).all()).collect();
+        self.learn_routes();
+        let mut cells: Vec<_> = lists.iter().flat_map(|list| list.iter()).collect();
+        let set = |cell: &Labelled<_>| (cell.route, cell.bits);
+        cells.sort_unstable_by_key(|cell| set(cell));
+        let mut sum = Total::new(&self.signals.default_edges);
+        let mut idle = self.signals.idle.lock().expect(POISON);
+        let mut metrics = Vec::with_capacity(cells.len());
+        for same in cells.chunk_by(|a, b| set(a) == set(b)) {
+            let (id, bits) = set(same[0]);
+            sum.reset(same[0].cell.edges());
+            same.iter().for_each(|labelled| labelled.cell.add_to(&mut sum));
+            let histogram = sum.shown(self.offset);
+            if !idle.shows(family, (id, bits), histogram.count(), self.now) {
+                continue;
+            }
+            let since = same.iter().map(|labelled| labelled.since).min();
+            let created = since.map(|since| self.signals.clock.created(since));
+            let values = K::unpack(bits).values(&self.routes[id.index()].name);
+            metrics.push(metric(family.family(), values, Value::Histogram(Box::new(histogram)), created));
+        }
+        drop(idle);
+        self.families.push(collected(family.family(), metrics));
+    }
+
+    fn push_fixed_histograms(&mut self, family: &'static Family, each: &[(&'static str, Vec<&store::Histogram>)]) {
+        let metrics = each.iter().filter_map(|(label, cells)| {
+            let mut sum = Total::new(cells.first()?.edges());
+            cells.iter().for_each(|cell| cell.add_to(&mut sum));
+            let histogram = Value::Histogram(Box::new(sum.shown(self.offset)));
+            Some(metric(family, [(*label).into()], histogram, self.started))
         });
         let metrics = metrics.collect();
         self.families.push(collected(family, metrics));
     }
 
-    fn push_histograms<K: Key>(&mut self, family: &Family, pick: impl Fn(&Shard) -> &Cells<store::Histogram>) {
-        let mut sums: BTreeMap<(RouteId, u32), HistogramTotal> = BTreeMap::new();
-        for shard in self.shards {
-            for (route, key, cell) in pick(shard).lock().expect(POISON).iter() {
-                cell.add_to(sums.entry((*route, *key)).or_insert_with(|| HistogramTotal::new(cell.edges())));
-            }
-        }
-        let metrics = sums
-            .into_iter()
-            .map(|((route, key), sum)| histogram(family, K::unpack(key).values(&self.names[route.index()]), &sum));
-        let metrics = metrics.collect();
-        self.families.push(collected(family, metrics));
+    fn push_one(&mut self, family: &'static Family, value: f64) {
+        self.families.push(collected(family, vec![simple(family, [], value, self.started)]));
     }
 
-    fn push_one(&mut self, family: &Family, value: f64) {
-        self.families.push(collected(family, vec![simple(family, &[], value)]));
-    }
-
-    fn push_pair(&mut self, family: &Family, values: [(&str, f64); 2]) {
-        let metrics = values.iter().map(|(label, value)| simple(family, &[label], *value)).collect();
-        self.families.push(collected(family, metrics));
+    fn push_pair(&mut self, family: &'static Family, values: [(&'static str, f64); 2]) {
+        self.push_each(family, &values, |(label, _)| label, |(_, value)| *value);
     }
 
     fn push_each<T>(
         &mut self,
-        family: &Family,
+        family: &'static Family,
         all: &[T],
         label: impl Fn(&T) -> &'static str,
         value: impl Fn(&T) -> f64,
     ) {
-        let metrics = all.iter().map(|item| simple(family, &[label(item)], value(item))).collect();
+        let metrics = all.iter().map(|item| simple(family, [label(item).into()], value(item), self.started)).collect();
         self.families.push(collected(family, metrics));
     }
 }
 
-fn collected(family: &Family, metrics: Vec<Metric>) -> MetricFamily {
-    let mut out = MetricFamily::default();
-    out.set_name(family.name.to_owned());
-    out.set_help(family.help.to_owned());
-    out.set_field_type(family.kind);
-    out.set_metric(metrics);
-    out
+fn collected(family: &'static Family, metrics: Vec<Metric>) -> MetricFamily {
+    let Family { name, kind, labels: _, help } = family;
+    MetricFamily { name: Cow::Borrowed(name), help: Cow::Borrowed(help), kind: *kind, metrics }
 }
 
-fn labelled(family: &Family, values: Vec<String>) -> Metric {
-    let pairs = family.labels.iter().zip(values).map(|(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value(value);
-        pair
-    });
-    Metric::from_label(pairs.collect())
+fn metric(
+    family: &'static Family,
+    values: impl IntoIterator<Item = Text>,
+    value: Value,
+    created_seconds: Option<f64>,
+) -> Metric {
+    let names = family.labels.iter().map(|name| Text::Static(name));
+    Metric { labels: names.zip(values).collect(), value, created_seconds }
 }
 
-fn simple(family: &Family, values: &[&str], value: f64) -> Metric {
-    let mut metric = labelled(family, values.iter().map(|v| (*v).to_owned()).collect());
-    if family.kind == MetricType::COUNTER {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    } else {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
+/// A counter or a gauge; only a counter has a beginning.
+fn simple(
+    family: &'static Family,
+    values: impl IntoIterator<Item = Text>,
+    value: f64,
+    created_seconds: Option<f64>,
+) -> Metric {
+    match family.kind {
+        Kind::Counter => metric(family, values, Value::Counter(value, None), created_seconds),
+        _ => metric(family, values, Value::Number(value), None),
     }
-    metric
 }
 
-fn histogram(family: &Family, values: Vec<String>, sum: &HistogramTotal) -> Metric {
-    buckets(family, values, sum.edges.seconds(), &sum.buckets, sum.sum_nanos as f64 / 1e9)
-}
-
-/// A histogram from its counts per bucket (not cumulative, the last one above every edge).
-fn buckets(family: &Family, values: Vec<String>, edges: &[f64], counts: &[u64], sum: f64) -> Metric {
-    let mut cumulative = 0;
-    let buckets = edges.iter().zip(counts).map(|(edge, count)| {
-        cumulative += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(*edge);
-        bucket.set_cumulative_count(cumulative);
-        bucket
-    });
-    let mut out = Histogram::default();
-    out.set_bucket(buckets.collect());
-    out.set_sample_count(counts.iter().sum());
-    out.set_sample_sum(sum);
-    let mut metric = labelled(family, values);
-    metric.set_histogram(out);
-    metric
+fn text(given: &Cow<'static, str>) -> Text {
+    match given {
+        Cow::Borrowed(text) => Text::Static(text),
+        Cow::Owned(text) => Text::Shared(text.as_str().into()),
+    }
 }

@@ -1,7 +1,10 @@
 //! Label sets as small numbers. On the request path a label set is one `u32` that is compared with a handful of
 //! others; the texts are made from it when a page is built.
 
+use std::sync::Arc;
+
 use crate::labels::{AbortPhase, ErrorType, Fault, FirstByte, Method, Origin, Phase, StreamEnd, Traffic, status_text};
+use crate::signals::snapshot::Text;
 
 /// `status` has 10 bits: three digits, or 0 for none.
 const STATUS_BITS: u32 = 10;
@@ -15,7 +18,7 @@ pub trait Key: Copy {
     /// The inverse of `pack`.
     fn unpack(bits: u32) -> Self;
     /// Label values, in the order of the family's labels, around the route's name.
-    fn values(self, route: &str) -> Vec<String>;
+    fn values(self, route: &Arc<str>) -> impl IntoIterator<Item = Text>;
 }
 
 /// Labels of `golden_requests_total`.
@@ -46,9 +49,15 @@ impl Key for RequestKey {
         }
     }
 
-    fn values(self, route: &str) -> Vec<String> {
+    fn values(self, route: &Arc<str>) -> impl IntoIterator<Item = Text> {
         let Self { method, status, origin, traffic } = self;
-        vec![route.into(), method.as_str().into(), status_text(status), origin.as_str().into(), traffic.as_str().into()]
+        [
+            shared(route),
+            method.as_str().into(),
+            status_text(status).into(),
+            origin.as_str().into(),
+            traffic.as_str().into(),
+        ]
     }
 }
 
@@ -77,9 +86,9 @@ impl Key for DurationKey {
         }
     }
 
-    fn values(self, route: &str) -> Vec<String> {
+    fn values(self, route: &Arc<str>) -> impl IntoIterator<Item = Text> {
         let Self { method, status, error } = self;
-        vec![method.as_str().into(), route.into(), status_text(status), error.to_text()]
+        [method.as_str().into(), shared(route), status_text(status).into(), error.text().into()]
     }
 }
 
@@ -108,9 +117,9 @@ impl Key for ErrorKey {
         }
     }
 
-    fn values(self, route: &str) -> Vec<String> {
+    fn values(self, route: &Arc<str>) -> impl IntoIterator<Item = Text> {
         let Self { error, fault, phase } = self;
-        vec![route.into(), error.to_text(), fault.as_str().into(), phase.as_str().into()]
+        [shared(route), error.text().into(), fault.as_str().into(), phase.as_str().into()]
     }
 }
 
@@ -125,8 +134,8 @@ macro_rules! single {
             Self::from_index(bits as usize)
         }
 
-        fn values(self, route: &str) -> Vec<String> {
-            vec![route.into(), self.as_str().into()]
+        fn values(self, route: &Arc<str>) -> impl IntoIterator<Item = Text> {
+            [shared(route), self.as_str().into()]
         }
     })+ };
 }
@@ -145,9 +154,13 @@ impl Key for RouteOnly {
         RouteOnly
     }
 
-    fn values(self, route: &str) -> Vec<String> {
-        vec![route.into()]
+    fn values(self, route: &Arc<str>) -> impl IntoIterator<Item = Text> {
+        [shared(route)]
     }
+}
+
+fn shared(route: &Arc<str>) -> Text {
+    Text::Shared(Arc::clone(route))
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! The stores: what is counted where. One [`Shard`] per worker holds everything that changes on the request path; a
-//! scrape sums the shards through [`collect::ShardCollector`]. What changes rarely is in `own.rs`, straight in the
+//! scrape sums the shards through [`collect::snapshot`]. What changes rarely is in `own.rs`, straight in the
 //! metrics crate. Every family is declared once, with name, type, labels and help beside each other (`families.rs`).
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `families.rs` | the declarations |
 //! | `store.rs` | single-writer counter, gauge, histogram |
+//! | `native.rs` | the arithmetic of native buckets |
+//! | `sync.rs` | the atomics of `store.rs` |
+//! | `budget.rs` | how much memory label sets may take |
 //! | `keys.rs` | label sets as numbers |
 //! | `moment.rs` | the clock |
 //! | `shard.rs` | one worker's numbers and its handle on them |
@@ -17,29 +20,36 @@
 //! To add a signal: declare it in `families.rs`, give it a cell in `shard.rs`, a line in `collect.rs`, and call it from
 //! `measure/`.
 
+mod bridge;
+mod budget;
 pub mod collect;
 pub mod families;
 pub mod keys;
 pub mod moment;
+mod native;
 pub mod own;
 pub mod sampled;
 pub mod shard;
 pub mod snapshot;
 pub mod store;
+mod sync;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::labels::{Method, Origin, Resource, RouteId, Traffic};
+use crate::labels::{AbortPhase, Method, Origin, Resource, RouteId, RouteKind, Traffic};
+use crate::signals::budget::{Account, Budget};
+use crate::signals::collect::Idle;
 use crate::signals::families::Bounded;
 use crate::signals::keys::{Key, RequestKey};
+use crate::signals::moment::Moment;
 use crate::signals::sampled::{Sample, Sampled};
-use crate::signals::shard::{POISON, Shard};
-use crate::signals::store::{Counter, Edges};
+use crate::signals::shard::{LABEL_SET_BYTES, POISON, ROUTE_BYTES, Shard, Stored};
+use crate::signals::store::{Counter, Edges, Histogram, TracedCounter};
 
 /// Edges of `golden_stream_duration_seconds`: streams live from seconds to hours, and proxies and browsers cut them at
 /// round minutes.
@@ -56,20 +66,15 @@ const PRESET_STATUSES: [u16; 4] = [200, 301, 404, 500];
 /// The window of `golden_inflight_peak`.
 pub const PEAK_WINDOW: Duration = Duration::from_secs(60);
 
-/// Where a route label comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RouteKind {
-    /// A template of the configuration.
-    Declared,
-}
-
 /// What is known of a route label.
 #[derive(Clone, Debug)]
 struct RouteInfo {
-    name: String,
+    name: Arc<str>,
+    /// `None`: `_unmatched` and `_other`, which are no routes.
+    kind: Option<RouteKind>,
     edges: Arc<Edges>,
-    /// Whether a request has been seen, or the route is declared: its series exist.
-    preset: bool,
+    /// Since when its series exist: since it was declared, or since its first request. As [`Moment`] counts.
+    since: Option<u64>,
 }
 
 /// All numbers of the process.
@@ -79,14 +84,35 @@ pub struct Signals {
     routes: RwLock<Vec<RouteInfo>>,
     default_edges: Arc<Edges>,
     stream_edges: Arc<Edges>,
-    budget: Mutex<[HashSet<(RouteId, u32)>; Bounded::COUNT]>,
+    admitted: Mutex<[HashSet<(RouteId, u32)>; Bounded::COUNT]>,
     series_limit: AtomicU64,
-    folded_routes: AtomicU64,
+    memory: Budget,
+    /// Routes that were refused a label of their own here.
+    refused_routes: AtomicU64,
+    routes_folded: AtomicU64,
+    routes_pending: AtomicU64,
+    idle: Mutex<Idle>,
+    clock: Clock,
     peak_epoch: AtomicU64,
     peaks: Mutex<VecDeque<(Instant, u64)>>,
     bounds: Bounds,
     sampled: Mutex<Sampled>,
 }
+
+/// What it takes to tell a [`Moment`] in seconds since 1970.
+#[derive(Debug)]
+struct Clock {
+    /// When counting began.
+    start: u64,
+    /// Seconds since 1970 at moment 0, as they were when counting began: a start time must be the same on every page.
+    at_start: f64,
+    /// The same, as it is now.
+    now: Mutex<f64>,
+}
+
+/// The clock of the host has been set, and not only been kept right, when it is off by this much. Less is no reason to tell
+/// a past event another time than on the last page.
+const CLOCK_SET_SECONDS: f64 = 0.5;
 
 /// Limits in force, as gauges. 0 stands for none.
 #[derive(Debug, Default)]
@@ -108,15 +134,21 @@ impl Signals {
         let phase_edges = Edges::new(&PHASE_EDGES);
         let overhead_edges = Edges::new(&OVERHEAD_EDGES);
         let default_edges = Edges::new(edges);
-        let fixed = |name: &str| RouteInfo { name: name.to_owned(), edges: Arc::clone(&default_edges), preset: false };
+        let fixed =
+            |name: &str| RouteInfo { name: name.into(), kind: None, edges: Arc::clone(&default_edges), since: None };
         Arc::new(Signals {
             shards: (0..workers).map(|_| Arc::new(Shard::new(&phase_edges, &overhead_edges))).collect(),
             routes: RwLock::new(vec![fixed("_unmatched"), fixed("_other")]),
             default_edges,
             stream_edges: Edges::new(&STREAM_EDGES),
-            budget: Mutex::default(),
+            admitted: Mutex::default(),
             series_limit: AtomicU64::new(series_limit as u64),
-            folded_routes: AtomicU64::new(0),
+            memory: Budget::new(),
+            refused_routes: AtomicU64::new(0),
+            routes_folded: AtomicU64::new(0),
+            routes_pending: AtomicU64::new(0),
+            idle: Mutex::default(),
+            clock: Clock::new(),
             peak_epoch: AtomicU64::new(1),
             peaks: Mutex::default(),
             bounds: Bounds::default(),
@@ -136,24 +168,86 @@ impl Signals {
         &self.bounds
     }
 
-    /// Gives a declared route its index, the same one for the same name for ever. At the series limit routes share
-    /// `_other`. Buckets of a route that exists already stay as they are: a reload resets no histogram.
-    pub fn declare_route(&self, name: &str, edges: Option<&[f64]>) -> RouteId {
+    /// Gives a route its index, the same one for the same name for ever. `edges`: upper edges of its latency histograms in
+    /// seconds, thresholds included ([`Edges::with`]); those of a route that exists already stay, so a reload resets no
+    /// histogram. A declared route has series from now on, another one from its first request.
+    ///
+    /// `None` when there are as many routes as series, or no memory for one more: then its requests belong under
+    /// [`RouteId::OTHER`]. Of declared and imported routes that is counted here, of learned ones by who learns them
+    /// ([`Signals::set_routes_folded`]).
+    pub fn declare_route(&self, name: &str, kind: RouteKind, edges: Option<&[f64]>) -> Option<RouteId> {
+        let id = self.route_index(name, kind, edges);
+        match id {
+            Some(id) if kind == RouteKind::Declared => self.preset(id),
+            None if kind != RouteKind::Learned => drop(self.refused_routes.fetch_add(1, Relaxed)),
+            _ => {}
+        }
+        id
+    }
+
+    fn route_index(&self, name: &str, kind: RouteKind, edges: Option<&[f64]>) -> Option<RouteId> {
         let mut routes = self.routes.write().expect(POISON);
-        if let Some(at) = routes.iter().position(|r| r.name == name) {
-            return RouteId(at as u16);
+        if let Some(at) = routes.iter().position(|r| &*r.name == name) {
+            // `_other` and `_unmatched` are no routes, whoever calls a route so.
+            routes[at].kind = routes[at].kind.map(|_| kind);
+            return Some(RouteId(at as u16));
         }
         let limit = (self.series_limit.load(Relaxed) as usize).min(usize::from(u16::MAX) - 2);
         if routes.len() >= limit + 2 {
-            self.folded_routes.fetch_add(1, Relaxed);
-            return RouteId::OTHER;
+            return None;
         }
-        let edges = edges.map_or_else(|| Arc::clone(&self.default_edges), Edges::new);
-        routes.push(RouteInfo { name: name.to_owned(), edges, preset: false });
-        let id = RouteId((routes.len() - 1) as u16);
+        // A template is often given the edges of another one.
+        let same = |edges: &[f64]| routes.iter().map(|r| &r.edges).find(|known| **known.seconds() == *edges).cloned();
+        let own = |edges: &[f64]| same(edges).map_or_else(|| (Edges::new(edges), true), |known| (known, false));
+        let (edges, fresh) = edges.map_or_else(|| (Arc::clone(&self.default_edges), false), own);
+        let info = RouteInfo { name: name.into(), kind: Some(kind), edges, since: None };
+        let for_edges = if fresh { info.edges.bytes() } else { 0 };
+        let bytes = size_of::<RouteInfo>() + name.len() + for_edges + self.shards.len() * ROUTE_BYTES;
+        if !self.memory.account(false).take(bytes) {
+            return None;
+        }
+        routes.push(info);
+        Some(RouteId((routes.len() - 1) as u16))
+    }
+
+    /// Tells how many paths wait to earn a label.
+    pub fn set_routes_pending(&self, paths: u64) {
+        self.routes_pending.store(paths, Relaxed);
+    }
+
+    /// Tells how many learned routes share `_other`, all in all.
+    pub fn set_routes_folded(&self, routes: u64) {
+        self.routes_folded.store(routes, Relaxed);
+    }
+
+    /// Every route with its requests so far: index, name, where it comes from (`None` for `_unmatched` and `_other`) and
+    /// requests that ended.
+    #[must_use]
+    pub fn requests_by_route(&self) -> Vec<(RouteId, Arc<str>, Option<RouteKind>, u64)> {
+        let routes = self.routes.read().expect(POISON);
+        let ids = (0..).map(RouteId);
+        let mut all: Vec<_> = ids.zip(routes.iter()).map(|(id, r)| (id, Arc::clone(&r.name), r.kind, 0)).collect();
         drop(routes);
-        self.preset(id);
-        id
+        for shard in &self.shards {
+            for counted in shard.requests.all().iter() {
+                // A route may be younger than the list.
+                if let Some((.., requests)) = all.get_mut(counted.route.index()) {
+                    *requests += counted.cell.get();
+                }
+            }
+        }
+        all
+    }
+
+    /// Changes the most memory that label sets and routes may take, in bytes. What exists stays.
+    pub fn set_memory_limit(&self, bytes: usize) {
+        self.memory.set_limit(bytes);
+    }
+
+    /// Leaves a label set that is kept per route out of the page when it has not changed for that long. When it changes it
+    /// comes back with its full count. The zeros of a declared route stay.
+    pub fn set_series_idle(&self, after: Option<Duration>) {
+        self.idle.lock().expect(POISON).set(after);
     }
 
     /// Changes the limit of label sets per family. Label sets that exist stay.
@@ -168,20 +262,29 @@ impl Signals {
         routes.get(id.index()).map_or_else(|| Arc::clone(&self.default_edges), |r| Arc::clone(&r.edges))
     }
 
-    pub(self) fn stream_edges(&self) -> &Arc<Edges> {
-        &self.stream_edges
+    /// The edges of one family's histograms on a route that has these latency edges.
+    pub(self) fn edges_of<'e>(&'e self, family: Bounded, route: &'e Arc<Edges>) -> &'e Arc<Edges> {
+        if family == Bounded::StreamDuration { &self.stream_edges } else { route }
+    }
+
+    /// On whose account a route takes memory.
+    pub(self) fn account(&self, route: RouteId) -> Account<'_> {
+        self.memory.account(route == RouteId::OTHER || route == RouteId::UNMATCHED)
     }
 
     /// Lets a route's request counters exist at 0.
     fn preset(&self, id: RouteId) {
         let mut routes = self.routes.write().expect(POISON);
         let Some(info) = routes.get_mut(id.index()) else { return };
-        if std::mem::replace(&mut info.preset, true) {
+        if info.since.is_some() {
             return;
         }
+        info.since = Some(Moment::now().nanos());
         drop(routes);
-        for key in preset_keys() {
-            self.admit(Bounded::Requests, id, key.pack());
+        for family in Bounded::ALL {
+            for bits in preset_of(family) {
+                self.admit(family, id, bits);
+            }
         }
     }
 
@@ -190,16 +293,42 @@ impl Signals {
         if route == RouteId::OTHER {
             return true;
         }
-        let mut budget = self.budget.lock().expect(POISON);
-        let sets = &mut budget[family as usize];
-        if sets.contains(&(route, bits)) {
+        let set = (route, bits);
+        {
+            let admitted = self.admitted.lock().expect(POISON);
+            let sets = &admitted[family as usize];
+            if sets.contains(&set) {
+                return true;
+            }
+            if sets.len() >= self.series_limit.load(Relaxed) as usize {
+                return false;
+            }
+        }
+        let bytes = self.label_set_bytes(family, route);
+        let mut admitted = self.admitted.lock().expect(POISON);
+        let sets = &mut admitted[family as usize];
+        // Another worker may have been here in the meantime.
+        if sets.contains(&set) {
             return true;
         }
-        let room = sets.len() < self.series_limit.load(Relaxed) as usize;
+        let room = sets.len() < self.series_limit.load(Relaxed) as usize && self.account(route).take(bytes);
         if room {
-            sets.insert((route, bits));
+            sets.insert(set);
         }
         room
+    }
+
+    /// Bytes that a label set takes when every worker has met it.
+    fn label_set_bytes(&self, family: Bounded, route: RouteId) -> usize {
+        let cell = match family {
+            Bounded::Requests | Bounded::Aborts => Counter::bytes(&self.default_edges),
+            Bounded::Errors => TracedCounter::bytes(&self.default_edges),
+            Bounded::Duration | Bounded::FirstByte | Bounded::AbortWait | Bounded::StreamDuration => {
+                Histogram::bytes(self.edges_of(family, &self.route_edges(route)))
+            }
+        };
+        // The set of those that are admitted holds each once, and is up to half empty.
+        2 * size_of::<(RouteId, u32)>() + self.shards.len() * (cell + LABEL_SET_BYTES)
     }
 
     pub(self) fn peak_epoch(&self) -> u64 {
@@ -277,13 +406,45 @@ impl Signals {
     }
 }
 
-fn preset_keys() -> impl Iterator<Item = RequestKey> {
-    PRESET_STATUSES.into_iter().map(|status| RequestKey {
-        method: Method::Get,
-        status,
-        origin: Origin::Backend,
-        traffic: Traffic::User,
-    })
+/// The label sets of a family that a route has at 0.
+fn preset_of(family: Bounded) -> Vec<u32> {
+    let request = |status| RequestKey { method: Method::Get, status, origin: Origin::Backend, traffic: Traffic::User };
+    match family {
+        Bounded::Requests => PRESET_STATUSES.into_iter().map(|status| request(status).pack()).collect(),
+        Bounded::Aborts => AbortPhase::ALL.iter().map(|phase| phase.pack()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+// === impl Clock ===
+
+impl Clock {
+    fn new() -> Clock {
+        let start = Moment::now().nanos();
+        let at_start = offset_seconds();
+        Clock { start, at_start, now: Mutex::new(at_start) }
+    }
+
+    /// When something began to count, in seconds since 1970, to the millisecond.
+    fn created(&self, moment: u64) -> f64 {
+        ((self.at_start + moment as f64 / 1e9) * 1e3).round() / 1e3
+    }
+
+    /// Seconds since 1970 at moment 0, for events.
+    fn offset(&self) -> f64 {
+        let mut kept = self.now.lock().expect(POISON);
+        let now = offset_seconds();
+        if (now - *kept).abs() > CLOCK_SET_SECONDS {
+            *kept = now;
+        }
+        *kept
+    }
+}
+
+fn offset_seconds() -> f64 {
+    // A clock before 1970 is no clock.
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    wall - Moment::now().nanos() as f64 / 1e9
 }
 
 /// Sums one counter over all shards.

@@ -12,27 +12,102 @@ use crate::labels::{
     RetryResult, RouteId, StreamEnd, TunnelProtocol,
 };
 use crate::signals::Signals;
+use crate::signals::budget::Account;
 use crate::signals::families::Bounded;
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
-use crate::signals::store::{Counter, Edges, Gauge, Histogram};
+use crate::signals::moment::Moment;
+use crate::signals::store::{Counter, Edges, Gauge, Histogram, Traced, TracedCounter};
 
 /// The cells of one bounded family in one shard, as readers find them.
-pub(super) type Cells<C> = Mutex<Vec<(RouteId, u32, Arc<C>)>>;
+pub(super) type Cells<C> = Listed<Labelled<C>>;
+
+/// One label set of a bounded family in one shard.
+#[derive(Debug)]
+pub(super) struct Labelled<C> {
+    pub route: RouteId,
+    pub bits: u32,
+    /// When it was met for the first time, as [`Moment`] counts.
+    pub since: u64,
+    pub cell: Arc<C>,
+}
+
+/// A list that one worker adds to and scrapes read. A reader holds the lock for as long as it takes to count itself in; a
+/// worker that adds while somebody reads goes on with a copy.
+#[derive(Debug)]
+pub(super) struct Listed<T>(Mutex<Arc<Vec<T>>>);
 
 /// What a cell of a bounded family is made of.
 pub(super) trait Stored {
     fn fresh(edges: &Arc<Edges>) -> Self;
+
+    /// Bytes that a fresh one takes.
+    fn bytes(edges: &Edges) -> usize;
 }
 
 impl Stored for Counter {
     fn fresh(_edges: &Arc<Edges>) -> Self {
         Counter::default()
     }
+
+    fn bytes(_edges: &Edges) -> usize {
+        size_of::<Counter>()
+    }
+}
+
+impl Stored for TracedCounter {
+    fn fresh(_edges: &Arc<Edges>) -> Self {
+        TracedCounter::default()
+    }
+
+    fn bytes(_edges: &Edges) -> usize {
+        size_of::<TracedCounter>()
+    }
 }
 
 impl Stored for Histogram {
     fn fresh(edges: &Arc<Edges>) -> Self {
         Histogram::new(edges)
+    }
+
+    fn bytes(edges: &Edges) -> usize {
+        Histogram::ordinary_bytes(edges)
+    }
+}
+
+/// Bytes that a worker spends on a label set beside the cell: its counters as an [`Arc`], its place in the list that scrapes
+/// read and in the worker's own, with the half that a growing list keeps free.
+pub(super) const LABEL_SET_BYTES: usize =
+    16 + 2 * (size_of::<Labelled<Counter>>() + size_of::<(u32, Arc<Counter>, bool)>());
+
+/// Bytes that a worker spends on a route.
+pub(super) const ROUTE_BYTES: usize =
+    size_of::<RouteSignals>() + size_of::<RouteGauges>() + 2 * 16 + 2 * size_of::<(RouteId, Arc<RouteGauges>)>() + 16;
+
+// === impl Labelled ===
+
+impl<C> Clone for Labelled<C> {
+    fn clone(&self) -> Self {
+        let Labelled { route, bits, since, cell } = self;
+        Labelled { route: *route, bits: *bits, since: *since, cell: Arc::clone(cell) }
+    }
+}
+
+// === impl Listed ===
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Listed(Mutex::default())
+    }
+}
+
+impl<T: Clone> Listed<T> {
+    fn push(&self, item: T) {
+        Arc::make_mut(&mut self.0.lock().expect(POISON)).push(item);
+    }
+
+    /// All of them, as they are now.
+    pub fn all(&self) -> Arc<Vec<T>> {
+        Arc::clone(&self.0.lock().expect(POISON))
     }
 }
 
@@ -89,11 +164,11 @@ pub struct Shard {
     /// Lateness of the worker's timer in nanoseconds, highest since the sampler last asked.
     pub lag_nanos: AtomicU64,
 
-    pub(super) routes: Mutex<Vec<(RouteId, Arc<RouteGauges>)>>,
+    pub(super) routes: Listed<(RouteId, Arc<RouteGauges>)>,
     pub(super) requests: Cells<Counter>,
     pub(super) durations: Cells<Histogram>,
     pub(super) first_bytes: Cells<Histogram>,
-    pub(super) errors: Cells<Counter>,
+    pub(super) errors: Cells<TracedCounter>,
     pub(super) aborts: Cells<Counter>,
     pub(super) abort_waits: Cells<Histogram>,
     pub(super) stream_durations: Cells<Histogram>,
@@ -145,14 +220,14 @@ impl Shard {
             overhead: std::array::from_fn(|_| Histogram::new(overhead_edges)),
             overflow: Default::default(),
             lag_nanos: AtomicU64::new(0),
-            routes: Mutex::default(),
-            requests: Mutex::default(),
-            durations: Mutex::default(),
-            first_bytes: Mutex::default(),
-            errors: Mutex::default(),
-            aborts: Mutex::default(),
-            abort_waits: Mutex::default(),
-            stream_durations: Mutex::default(),
+            routes: Listed::default(),
+            requests: Listed::default(),
+            durations: Listed::default(),
+            first_bytes: Listed::default(),
+            errors: Listed::default(),
+            aborts: Listed::default(),
+            abort_waits: Listed::default(),
+            stream_durations: Listed::default(),
         }
     }
 
@@ -182,7 +257,7 @@ impl Shard {
 #[derive(Debug)]
 struct Known<C> {
     keys: Vec<u32>,
-    /// The cell, and whether it is `_other`'s because the family is full.
+    /// The cell, and whether it is `_other`'s, because of one limit or another.
     cells: Vec<(Arc<C>, bool)>,
 }
 
@@ -208,7 +283,7 @@ pub struct RouteSignals {
     requests: RefCell<Known<Counter>>,
     durations: RefCell<Known<Histogram>>,
     first_bytes: RefCell<Known<Histogram>>,
-    errors: RefCell<Known<Counter>>,
+    errors: RefCell<Known<TracedCounter>>,
     aborts: RefCell<Known<Counter>>,
     abort_waits: RefCell<Known<Histogram>>,
     stream_durations: RefCell<Known<Histogram>>,
@@ -274,7 +349,7 @@ impl WorkerSignals {
     #[cold]
     fn first_use(&self, id: RouteId) -> Rc<RouteSignals> {
         let gauges = Arc::new(RouteGauges::default());
-        self.shard.routes.lock().expect(POISON).push((id, Arc::clone(&gauges)));
+        self.shard.routes.push((id, Arc::clone(&gauges)));
         self.signals.preset(id);
         let route = Rc::new(RouteSignals {
             id,
@@ -311,47 +386,47 @@ impl WorkerSignals {
 
     /// Counts one ended request.
     pub fn count_request(&self, route: &RouteSignals, key: RequestKey) {
-        self.with(Bounded::Requests, route, key, |r| &r.requests, &self.shard.requests, |c| c.add(1));
+        self.with(Bounded::Requests, route, key, |r| &r.requests, &self.shard.requests, count);
     }
 
     /// Records how long a request took.
-    pub fn observe_duration(&self, route: &RouteSignals, key: DurationKey, nanos: u64) {
-        self.with(Bounded::Duration, route, key, |r| &r.durations, &self.shard.durations, |c| c.observe(nanos));
+    pub fn observe_duration(&self, route: &RouteSignals, key: DurationKey, nanos: u64, traced: Option<Traced>) {
+        let (pick, readers): (Pick<_>, _) = (|r| &r.durations, &self.shard.durations);
+        self.with(Bounded::Duration, route, key, pick, readers, observe(nanos, traced));
     }
 
     /// Records the wait for the first byte.
-    pub fn observe_first_byte(&self, route: &RouteSignals, key: FirstByte, nanos: u64) {
-        self.with(Bounded::FirstByte, route, key, |r| &r.first_bytes, &self.shard.first_bytes, |c| c.observe(nanos));
+    pub fn observe_first_byte(&self, route: &RouteSignals, key: FirstByte, nanos: u64, traced: Option<Traced>) {
+        let (pick, readers): (Pick<_>, _) = (|r| &r.first_bytes, &self.shard.first_bytes);
+        self.with(Bounded::FirstByte, route, key, pick, readers, observe(nanos, traced));
     }
 
     /// Counts one failed request.
-    pub fn count_error(&self, route: &RouteSignals, key: ErrorKey) {
-        self.with(Bounded::Errors, route, key, |r| &r.errors, &self.shard.errors, |c| c.add(1));
+    pub fn count_error(&self, route: &RouteSignals, key: ErrorKey, traced: Option<Traced>) {
+        self.with(
+            Bounded::Errors,
+            route,
+            key,
+            |r| &r.errors,
+            &self.shard.errors,
+            |cell, account| {
+                cell.add(traced, |bytes| account.take(bytes));
+                true
+            },
+        );
     }
 
     /// Counts a client that left after `nanos`.
     pub fn count_abort(&self, route: &RouteSignals, key: AbortPhase, nanos: u64) {
-        self.with(Bounded::Aborts, route, key, |r| &r.aborts, &self.shard.aborts, |c| c.add(1));
-        self.with(
-            Bounded::AbortWait,
-            route,
-            RouteOnly,
-            |r| &r.abort_waits,
-            &self.shard.abort_waits,
-            |c| c.observe(nanos),
-        );
+        self.with(Bounded::Aborts, route, key, |r| &r.aborts, &self.shard.aborts, count);
+        let (pick, readers): (Pick<_>, _) = (|r| &r.abort_waits, &self.shard.abort_waits);
+        self.with(Bounded::AbortWait, route, RouteOnly, pick, readers, observe(nanos, None));
     }
 
     /// Records how long an event stream lasted.
     pub fn observe_stream(&self, route: &RouteSignals, key: StreamEnd, nanos: u64) {
-        self.with(
-            Bounded::StreamDuration,
-            route,
-            key,
-            |r| &r.stream_durations,
-            &self.shard.stream_durations,
-            |c| c.observe(nanos),
-        );
+        let (pick, readers): (Pick<_>, _) = (|r| &r.stream_durations, &self.shard.stream_durations);
+        self.with(Bounded::StreamDuration, route, key, pick, readers, observe(nanos, None));
     }
 
     /// A request begins: in flight +1. Returns its place in the line of unfinished requests.
@@ -423,7 +498,7 @@ impl WorkerSignals {
         route.gauges.inflight.add(-1);
     }
 
-    /// Finds the cell of a label set and changes it.
+    /// Finds the cell of a label set and changes it. `change` says no when it would have needed more memory than there is.
     fn with<C: Stored, K: Key>(
         &self,
         family: Bounded,
@@ -431,21 +506,24 @@ impl WorkerSignals {
         key: K,
         pick: Pick<C>,
         readers: &Cells<C>,
-        change: impl FnOnce(&C),
+        change: impl Fn(&C, Account<'_>) -> bool,
     ) {
-        let known = pick(route);
         let bits = key.pack();
-        {
-            let known = known.borrow();
-            if let Some(at) = known.keys.iter().position(|k| *k == bits) {
+        let known = {
+            let known = pick(route).borrow();
+            known.keys.iter().position(|k| *k == bits).map(|at| {
                 let (cell, folded) = &known.cells[at];
                 if *folded {
                     self.shard.overflow[family as usize].add(1);
                 }
-                return change(cell);
-            }
+                change(cell, self.signals.account(if *folded { RouteId::OTHER } else { route.id }))
+            })
+        };
+        match known {
+            Some(true) => {}
+            Some(false) => drop(self.fold(family, bits, pick, readers, change)),
+            None => self.first_sight(family, route, bits, pick, readers, change),
         }
-        self.first_sight(family, route, bits, pick, readers, change);
     }
 
     #[cold]
@@ -456,50 +534,82 @@ impl WorkerSignals {
         bits: u32,
         pick: Pick<C>,
         readers: &Cells<C>,
-        change: impl FnOnce(&C),
+        change: impl Fn(&C, Account<'_>) -> bool,
     ) {
-        let other;
-        let admitted = self.signals.admit(family, route.id, bits);
-        let owner = if admitted {
-            route
-        } else {
-            self.shard.overflow[family as usize].add(1);
-            other = self.route(RouteId::OTHER);
-            &*other
-        };
-        let owned = pick(owner);
-        let at = owned.borrow().keys.iter().position(|k| *k == bits);
-        let cell = match at {
-            Some(at) => Arc::clone(&owned.borrow().cells[at].0),
-            None => {
-                let edges = match family {
-                    Bounded::StreamDuration => self.signals.stream_edges(),
-                    _ => &owner.edges,
-                };
-                let cell = Arc::new(C::fresh(edges));
-                readers.lock().expect(POISON).push((owner.id, bits, Arc::clone(&cell)));
-                let mut owned = owned.borrow_mut();
-                owned.keys.push(bits);
-                owned.cells.push((Arc::clone(&cell), false));
-                cell
-            }
-        };
-        if !admitted {
-            let mut known = pick(route).borrow_mut();
-            // Remembering the verdict saves the lock next time; the bound keeps a backend that sends every status
-            // there is from growing this list without end.
-            if known.keys.len() < FOLDED_MEMORY {
-                known.keys.push(bits);
-                known.cells.push((Arc::clone(&cell), true));
+        if route.id != RouteId::OTHER && self.signals.admit(family, route.id, bits) {
+            let cell = self.cell(family, route, bits, pick, readers);
+            if change(&cell, self.signals.account(route.id)) {
+                return;
             }
         }
-        change(&cell);
+        let other = self.fold(family, bits, pick, readers, change);
+        let mut known = pick(route).borrow_mut();
+        // Remembering the verdict saves the lock next time; the bound keeps a backend that sends every status there is
+        // from growing this list without end.
+        if known.keys.len() < FOLDED_MEMORY && !known.keys.contains(&bits) {
+            self.signals.account(RouteId::OTHER).take(2 * size_of::<(u32, Arc<C>, bool)>());
+            known.keys.push(bits);
+            known.cells.push((other, true));
+        }
+    }
+
+    /// Records under `_other`, and says so.
+    #[cold]
+    fn fold<C: Stored>(
+        &self,
+        family: Bounded,
+        bits: u32,
+        pick: Pick<C>,
+        readers: &Cells<C>,
+        change: impl Fn(&C, Account<'_>) -> bool,
+    ) -> Arc<C> {
+        self.shard.overflow[family as usize].add(1);
+        let other = self.route(RouteId::OTHER);
+        let cell = self.cell(family, &other, bits, pick, readers);
+        change(&cell, self.signals.account(RouteId::OTHER));
+        cell
+    }
+
+    /// The cell of a label set of this very route, a fresh one if need be.
+    fn cell<C: Stored>(
+        &self,
+        family: Bounded,
+        route: &RouteSignals,
+        bits: u32,
+        pick: Pick<C>,
+        readers: &Cells<C>,
+    ) -> Arc<C> {
+        let mut known = pick(route).borrow_mut();
+        if let Some(at) = known.keys.iter().position(|k| *k == bits) {
+            return Arc::clone(&known.cells[at].0);
+        }
+        let edges = self.signals.edges_of(family, &route.edges);
+        let cell = Arc::new(C::fresh(edges));
+        let is_other = route.id == RouteId::OTHER;
+        if is_other {
+            // Nobody asked for these: `admit` takes the memory of all others.
+            self.signals.account(route.id).take(C::bytes(edges) + LABEL_SET_BYTES);
+        }
+        let since = Moment::now().nanos();
+        readers.push(Labelled { route: route.id, bits, since, cell: Arc::clone(&cell) });
+        known.keys.push(bits);
+        known.cells.push((Arc::clone(&cell), is_other));
+        cell
     }
 }
 
+fn count(cell: &Counter, _account: Account<'_>) -> bool {
+    cell.add(1);
+    true
+}
+
+fn observe(nanos: u64, traced: Option<Traced>) -> impl Fn(&Histogram, Account<'_>) -> bool {
+    move |cell, account| cell.observe_within(nanos, traced, |bytes| account.take(bytes))
+}
+
 /// Label sets of one family and route that a worker remembers as folded. Statuses times methods of a normal route stay
-/// far below it.
-const FOLDED_MEMORY: usize = 1024;
+/// far below it, and 16 KiB are what it costs at most.
+const FOLDED_MEMORY: usize = 256;
 
 /// A poisoned lock means that a thread died while it changed a list: a defect that must not be papered over.
 pub(super) const POISON: &str = "a thread panicked while it held a list of series";

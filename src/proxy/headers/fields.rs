@@ -23,6 +23,7 @@ pub(super) enum Known {
     KeepAlive,
     ProxyConnection,
     Te,
+    TraceParent,
     TransferEncoding,
     Upgrade,
     UserAgent,
@@ -48,6 +49,7 @@ pub(super) fn known(name: &[u8]) -> Option<Known> {
         (10, b'c') => (is(name, b"connection"), Known::Connection),
         (10, b'k') => (is(name, b"keep-alive"), Known::KeepAlive),
         (10, b'u') => (is(name, b"user-agent"), Known::UserAgent),
+        (11, b't') => (is(name, b"traceparent"), Known::TraceParent),
         (12, b'c') => (is(name, b"content-type"), Known::ContentType),
         (14, b'c') => (is(name, b"content-length"), Known::ContentLength),
         (14, b'h') => (is(name, b"http2-settings"), Known::Http2Settings),
@@ -93,6 +95,8 @@ pub(super) struct Survey<'a> {
     pub(super) forwarded_proto: bool,
     pub(super) user_agent: Option<&'a [u8]>,
     pub(super) event_stream: bool,
+    pub(super) trace_parent: Option<&'a [u8]>,
+    pub(super) trace_parents: usize,
 }
 
 impl<'a> Survey<'a> {
@@ -166,6 +170,10 @@ impl<'a> Survey<'a> {
                 Some(Known::ForwardedHost) => seen.forwarded_host = true,
                 Some(Known::ForwardedProto) => seen.forwarded_proto = true,
                 Some(Known::UserAgent) => seen.user_agent = Some(value),
+                Some(Known::TraceParent) => {
+                    seen.trace_parents += 1;
+                    seen.trace_parent = Some(value);
+                }
             }
         }
         seen

@@ -7,6 +7,7 @@
 mod fields;
 mod request;
 mod response;
+mod trace;
 
 pub use fields::{Field, for_each_trailer, trailers};
 pub use request::{H2Request, Refused, RequestContext, RequestHead, request, request_from_h2};

@@ -6,8 +6,10 @@ use std::ops::Range;
 use crate::config::{Forwarded, Network};
 use crate::labels::{Failure, Method, TunnelProtocol};
 use crate::proxy::error::Answer;
+use crate::measure::TraceIds;
 use crate::proxy::h1::Framing;
 use crate::proxy::headers::fields::{Field, Known, Room, Survey, is_authority, known, list, write_field, write_number};
+use crate::proxy::headers::trace;
 
 /// What building a request for the backend needs to know beside the request.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct RequestHead {
     pub accepts_json: bool,
     /// Whether the user agent is a prober's.
     pub probe_agent: bool,
+    /// The trace that it is a part of, if its sender records that trace.
+    pub trace: Option<TraceIds>,
 }
 
 /// A head that is refused: the failure, the status, and a sentence for the client.
@@ -126,7 +130,7 @@ fn write_request<'a>(
     for (name, value) in fields.clone() {
         match known(name) {
             None if seen.nominates(name) => {}
-            None | Some(Known::Accept | Known::ContentType | Known::UserAgent) => write_field(out, name, value),
+            None | Some(Known::Accept | Known::ContentType | Known::TraceParent | Known::UserAgent) => write_field(out, name, value),
             Some(Known::Expect) if received_version != "1.0" => write_field(out, name, value),
             Some(Known::ForwardedHost | Known::ForwardedProto) if trusted => write_field(out, name, value),
             Some(Known::Via) if !context.via => write_field(out, name, value),
@@ -272,6 +276,7 @@ pub fn request(head: &[u8], context: &RequestContext<'_>, out: &mut Vec<u8>) -> 
         expects_continue: seen.expects_continue && !http10,
         accepts_json: seen.prefers_json(),
         probe_agent: is_probe(seen.user_agent, context),
+        trace: seen.trace_parent.filter(|_| seen.trace_parents == 1).and_then(trace::sampled),
     })
 }
 
@@ -428,5 +433,6 @@ pub fn request_from_h2(
         expects_continue: seen.expects_continue,
         accepts_json: seen.prefers_json(),
         probe_agent: is_probe(seen.user_agent, context),
+        trace: seen.trace_parent.filter(|_| seen.trace_parents == 1).and_then(trace::sampled),
     })
 }
