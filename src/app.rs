@@ -32,7 +32,7 @@ use crate::routes::{Ids, Learned, RouteTable};
 use crate::saturation::{self, Sampler};
 use crate::shutdown::{Signals as Outside, Wish};
 use crate::signals::Signals;
-use crate::signals::collect::ShardCollector;
+use crate::signals::collect::snapshot;
 use crate::signals::own::Own;
 use crate::signals::shard::WorkerSignals;
 
@@ -389,11 +389,10 @@ impl Sidecar {
 
         let registry = Registry::new();
         let own = Own::register(&registry, log_dropped);
-        let shards = ShardCollector::new(Arc::clone(&signals));
-        registry.register(Box::new(shards)).expect("each family is registered once");
         let backend_page = watch::Sender::new(backend_page(&config));
-        let exporter =
-            Exporter::with_backend(&registry, backend_page.subscribe()).expect("each family is registered once");
+        let shards = Arc::clone(&signals);
+        let exporter = Exporter::with_backend(&registry, Box::new(move || snapshot(&shards)), backend_page.subscribe())
+            .expect("each family is registered once");
 
         let shared =
             Arc::new(Shared { connections: AtomicUsize::new(0), budget: Budget::new(config.workers, &config.limits) });

@@ -429,18 +429,6 @@ impl RouteId {
     }
 }
 
-closed_set! {
-    /// Where a route's label comes from.
-    RouteKind {
-        /// A template of the configuration.
-        Declared = "declared",
-        /// An OpenAPI file.
-        OpenApi = "openapi",
-        /// The paths of requests.
-        Learned = "learned",
-    }
-}
-
 /// The label value of a status: the exact number, empty when no response head was sent (0). A status has three digits,
 /// which every reader of heads sees to.
 #[must_use]

@@ -59,7 +59,12 @@ impl Fixture {
             upstream: "http://127.0.0.1:8080".to_owned(),
         };
         let (_, about) = watch::channel(about);
-        let admin = Arc::new(Admin::new(Exporter::new(&registry).unwrap(), readiness.reader(), config, about));
+        let admin = Arc::new(Admin::new(
+            Exporter::new(&registry, Box::new(Vec::new)).unwrap(),
+            readiness.reader(),
+            config,
+            about,
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, stop) = watch::channel(false);

@@ -931,6 +931,7 @@ const CATALOGUE: &[Family] = &[
     ("golden_routes_folded_total", "counter", &[]),
     ("golden_scrape_duration_seconds", "", &[]),
     ("golden_scrape_size_bytes", "", &["encoding"]),
+    ("golden_scrapes_shared_total", "", &[]),
     ("golden_worker_busy_ratio", "gauge", &["worker"]),
     ("golden_runtime_lag_seconds", "", &[]),
     ("golden_log_dropped_total", "counter", &[]),

@@ -7,8 +7,8 @@
 //! | `health.rs` | the readiness state, with a writing end for others and a reading end for this room |
 //! | `page.rs` | the page at `/` |
 //!
-//! Every endpoint is one line of `ENDPOINTS` and one arm of [`Admin::respond`]. It runs on the small admin runtime, so
-//! that even a large page takes no time from a worker.
+//! Every endpoint is one line of `ENDPOINTS` and one arm of [`Admin::respond`]. It runs on the small admin runtime;
+//! metrics pages are made on a thread of their own, so that even a large one takes no time from anybody.
 
 mod health;
 mod page;
@@ -18,14 +18,14 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
 use tokio::sync::watch;
 
-use crate::exposition::{self, Exporter, Scraped};
+use crate::exposition::{Body, Exporter, NoPage, Wanted};
 
 pub use health::{Backend, Readiness, ReadinessReader};
 pub use server::{Limits, serve, serve_with};
@@ -38,7 +38,8 @@ const ENDPOINTS: [(&str, Endpoint, &str); 5] = [
     (
         "/metrics",
         Endpoint::Metrics,
-        "All numbers, for Prometheus: text 0.0.4 or OpenMetrics 1.0.0, gzip when asked; ?include=backend adds the backend's.",
+        "All numbers, for Prometheus: text, OpenMetrics or protobuf, gzip when asked; ?name[]= picks families, \
+         ?include=backend adds the backend's.",
     ),
     ("/livez", Endpoint::Live, "200 while this process can answer at all."),
     ("/readyz", Endpoint::Ready, "200 when traffic is welcome, otherwise 503 with one line per reason."),
@@ -106,16 +107,8 @@ impl Admin {
         }
     }
 
-    /// Whether the answer needs the backend's page: `/metrics?include=backend`, or each `/metrics` if so configured.
-    fn needs_backend(&self, request: &Parts) -> bool {
-        let asks = |query: &str| query.split('&').any(|pair| pair == "include=backend");
-        request.uri.path() == "/metrics"
-            && (request.method == Method::GET || request.method == Method::HEAD)
-            && (self.exporter.always_with_backend() || request.uri.query().is_some_and(asks))
-    }
-
     /// The answer to a request. For HEAD the body is given too: the server sends its length and leaves it out.
-    fn respond(&self, request: &Parts, scraped: Option<&Scraped>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: &Parts) -> Response<Body> {
         let path = request.uri.path();
         let Some((_, endpoint, _)) = ENDPOINTS.iter().find(|(known, _, _)| *known == path) else {
             return answer(StatusCode::NOT_FOUND, TEXT, "there is nothing here; / lists what there is\n");
@@ -139,14 +132,26 @@ impl Admin {
                 response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
                 response
             }
-            Endpoint::Metrics => self.metrics(request, scraped),
+            Endpoint::Metrics => self.metrics(request).await,
         }
     }
 
-    fn metrics(&self, request: &Parts, scraped: Option<&Scraped>) -> Response<Full<Bytes>> {
-        let (format, encoding) = (exposition::format(&request.headers), exposition::encoding(&request.headers));
-        let page = self.exporter.render(format, encoding, scraped);
-        let mut response = answer(StatusCode::OK, page.content_type, page.body);
+    /// The page is made elsewhere; waiting for it holds nobody up.
+    async fn metrics(&self, request: &Parts) -> Response<Body> {
+        let wanted = match Wanted::of(&request.headers, request.uri.query()) {
+            Ok(wanted) => wanted,
+            Err(bad) => return answer(StatusCode::BAD_REQUEST, TEXT, format!("{bad}\n")),
+        };
+        let page = match self.exporter.page(wanted).await {
+            Ok(page) => page,
+            Err(none @ NoPage::Busy) => {
+                let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{none}\n"));
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                return response;
+            }
+            Err(none @ NoPage::Failed) => return answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{none}\n")),
+        };
+        let mut response = answer(StatusCode::OK, &page.content_type, page.body);
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
         if let Some(encoding) = page.content_encoding {
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
@@ -159,11 +164,12 @@ impl Admin {
 }
 
 /// An answer with the fields that all of them carry.
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn answer(status: StatusCode, content_type: &str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let content_type = HeaderValue::from_str(content_type).expect("made of constants that are field values");
+    headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

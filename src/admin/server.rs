@@ -1,8 +1,9 @@
 //! The connections of the admin port: HTTP/1.1, few, and none of them slow for long.
 //!
 //! A connection is always in one of three phases, and each has one deadline: waiting for a request, receiving its head,
-//! sending the answer. (Between the last two a page may wait for the backend; that time is not the peer's.) [`Paced`] sees the phases go by in the bytes, so a peer that lets one byte through now and then
-//! wins no time.
+//! sending the answer. (Between the last two a page is made and may wait for the backend; that time is not
+//! the peer's.) [`Paced`] sees the phases go by in the bytes, so a peer that lets one byte through now and then wins no
+//! time.
 
 use std::io;
 use std::pin::Pin;
@@ -129,13 +130,10 @@ async fn connection(stream: TcpStream, admin: Arc<Admin>, mut shutdown: watch::R
         async move {
             // The request's body, if there is one, is not read: no endpoint takes one.
             let request = request.into_parts().0;
-            let mut scraped = None;
-            if admin.needs_backend(&request) {
-                waiting.store(true, Relaxed);
-                scraped = admin.exporter.ask_backend().await;
-                waiting.store(false, Relaxed);
-            }
-            Ok::<_, std::convert::Infallible>(admin.respond(&request, scraped.as_deref()))
+            waiting.store(true, Relaxed);
+            let response = admin.respond(&request).await;
+            waiting.store(false, Relaxed);
+            Ok::<_, std::convert::Infallible>(response)
         }
     });
     let served = http1::Builder::new()
@@ -167,7 +165,8 @@ enum Phase {
 struct Paced<S> {
     stream: S,
     limits: Limits,
-    /// Not the peer is being waited for but the backend, which has a deadline of its own.
+    /// Not the peer is being waited for but the answer: the backend has a deadline of its own, and so do pages in a queue
+    /// that is short.
     waiting: Arc<AtomicBool>,
     phase: Phase,
     deadline: Pin<Box<Sleep>>,

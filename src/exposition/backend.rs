@@ -10,22 +10,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus::core::Collector as _;
-use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::proto;
 use prometheus::{Gauge, IntCounterVec, Opts};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use super::Format;
-use super::foreign::{Foreign, names_of};
+use super::foreign::names_of;
 use crate::labels::Trouble;
 use crate::scrape::fetch::{Failure, Fetcher};
+use crate::scrape::text::parse;
 use crate::signals::families;
+use crate::signals::snapshot::{Kind, MetricFamily};
 
 /// A page is not asked for again within this time: two Prometheus servers that scrape together, or a person who reloads,
 /// get one page. Half a second is too short for anybody to see.
 const SHARED_FOR: Duration = Duration::from_millis(500);
 
-const ACCEPT: &str = "text/plain;version=0.0.4, text/plain;q=0.9, */*;q=0.1";
+/// Names as they are: what becomes of them is for whoever asks us to say.
+const ACCEPT: &str =
+    "text/plain;version=1.0.0;escaping=allow-utf-8, text/plain;version=0.0.4;q=0.9, text/plain;q=0.8, */*;q=0.1";
 
 const UP: &str = "golden_backend_scrape_up";
 const DURATION: &str = "golden_backend_scrape_duration_seconds";
@@ -55,7 +58,8 @@ pub struct Target {
 pub struct Scraped {
     duration: Duration,
     size_bytes: usize,
-    page: Result<Foreign, Trouble>,
+    /// As it came; it can be read.
+    page: Result<Bytes, Trouble>,
 }
 
 /// Asks for it.
@@ -123,9 +127,9 @@ impl BackendPage {
             )?,
         };
         let latest = Latest { fetcher: None, scraped: None, trouble: None, failures: numbers.failures.clone() };
-        let ours = families::all().map(|family| (family.name, family.kind.metric_type()));
-        let about = [UP, DURATION, SIZE, DROPPED].map(|name| (name, MetricType::GAUGE));
-        let all = ours.chain(about).chain([(FAILURES, MetricType::COUNTER)]);
+        let ours = families::all().map(|family| (family.name, family.kind));
+        let about = [UP, DURATION, SIZE, DROPPED].map(|name| (name, Kind::Gauge));
+        let all = ours.chain(about).chain([(FAILURES, Kind::Counter)]);
         let reserved = all.flat_map(|(name, kind)| names_of(name, kind)).collect();
         Ok(BackendPage { target, latest: Arc::new(Mutex::new(latest)), numbers, reserved })
     }
@@ -155,26 +159,36 @@ impl BackendPage {
         })
     }
 
-    /// Puts the numbers about it among our families, and gives the backend's own, written out for this format.
-    pub fn join<'s>(&self, scraped: &'s Scraped, ours: &mut Vec<MetricFamily>, format: Format) -> Vec<&'s [u8]> {
-        let (mut theirs, mut dropped) = (Vec::new(), 0);
-        if let Ok(page) = &scraped.page {
-            let mut taken = self.reserved.clone();
-            taken.extend(ours.iter().flat_map(|family| names_of(family.name(), family.get_field_type())));
-            (theirs, dropped) = page.beside(&taken, format);
-        }
-        let Numbers { up, duration_seconds, size_bytes, dropped: families_dropped, failures: _ } = &self.numbers;
+    /// Names that the backend's families cannot have on a page with these families of ours.
+    pub fn taken(&self, ours: &[MetricFamily]) -> HashSet<String> {
+        let mut taken = self.reserved.clone();
+        taken.extend(ours.iter().flat_map(|family| names_of(&family.name, family.kind)));
+        taken
+    }
+
+    /// The families about how it went and how many families were left out.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn told(&self, scraped: &Scraped, left_out: usize) -> Vec<proto::MetricFamily> {
+        let Numbers { up, duration_seconds, size_bytes, dropped, failures: _ } = &self.numbers;
         up.set(if scraped.page.is_ok() { 1.0 } else { 0.0 });
         duration_seconds.set(scraped.duration.as_secs_f64());
         size_bytes.set(scraped.size_bytes as f64);
-        families_dropped.set(dropped as f64);
-        ours.extend([up, duration_seconds, size_bytes, families_dropped].into_iter().flat_map(|gauge| gauge.collect()));
-        theirs
+        dropped.set(left_out as f64);
+        [up, duration_seconds, size_bytes, dropped].into_iter().flat_map(|gauge| gauge.collect()).collect()
     }
 
-    /// Puts what was counted among our families, once there was something to count.
-    pub fn count(&self, ours: &mut Vec<MetricFamily>) {
-        ours.extend(self.numbers.failures.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
+    /// What was counted, once there was something to count.
+    pub fn counted(&self) -> Vec<proto::MetricFamily> {
+        self.numbers.failures.collect().into_iter().filter(|family| !family.get_metric().is_empty()).collect()
+    }
+}
+
+// === impl Scraped ===
+
+impl Scraped {
+    /// The page, if there is one.
+    pub fn page(&self) -> Option<&[u8]> {
+        self.page.as_deref().ok()
     }
 }
 
@@ -213,11 +227,15 @@ impl Latest {
         let duration = begun.elapsed();
         let size_bytes = came.as_ref().map_or(0, Bytes::len);
         let page = match came {
-            // A large page takes milliseconds to read, which the admin port does not wait for.
-            Ok(bytes) => match tokio::task::spawn_blocking(move || Foreign::read(&bytes)).await {
-                Ok(read) => read.map_err(|malformed| (Trouble::Malformed, malformed.to_string())),
-                Err(stopped) => Err((Trouble::Malformed, stopped.to_string())),
-            },
+            // A large page takes milliseconds to read, which the admin port does not wait for. It is read again when it is
+            // written, as what is read refers to the bytes; to be sure of it only then would be too late to count it.
+            Ok(bytes) => {
+                let read = tokio::task::spawn_blocking(move || parse(&bytes).map(|_| ()).map(|()| bytes));
+                match read.await {
+                    Ok(read) => read.map_err(|malformed| (Trouble::Malformed, malformed.to_string())),
+                    Err(stopped) => Err((Trouble::Malformed, stopped.to_string())),
+                }
+            }
             Err(failure) => Err((failure.trouble(), failure.to_string())),
         };
         let page = page.map_err(|(trouble, detail)| {

@@ -1,39 +1,43 @@
 //! The one encoder behind both text formats; a [`Profile`] says how they differ.
 //!
-//! It is our own because of a measurement, see `text.rs`. It is fast for two plain reasons: the labels of a metric are
-//! escaped once and then copied to each of its lines, and the edges of a family, which nearly always are the same from
-//! one metric to the next, are formatted once.
+//! It is our own because of a measurement, see `text.rs`. It is fast for three plain reasons: the labels of a metric are
+//! escaped once and then copied to each of its lines, so is all that its buckets have in common, and the edges of a
+//! family, which nearly always are the same from one metric to the next, are formatted once.
 
-use prometheus::proto::{Metric, MetricFamily, MetricType};
+use std::sync::Arc;
 
 use super::number::{Style, push_count, push_edge, push_value};
+use super::sink::Sink;
+use crate::signals::snapshot::{Exemplar, Histogram, Kind, Metric, MetricFamily, Value};
 
 /// What one text format does differently from the other.
 pub(super) struct Profile {
     /// How floats are spelled.
     pub style: Style,
-    /// Writes the lines that open a family.
-    pub header: fn(&mut Vec<u8>, &MetricFamily),
+    /// Writes the lines that open a family, given its name, kind and help.
+    pub header: fn(&mut Vec<u8>, &str, Kind, &str),
     /// Writes the timestamp of a sample, given in milliseconds since 1970.
     pub timestamp: fn(&mut Vec<u8>, i64),
+    /// Whether it has exemplars and `_created`.
+    pub open: bool,
     /// What closes the page.
     pub end: &'static [u8],
 }
 
-/// Encodes families in the order given. `size_hint` is the expected size in bytes: that of the page before.
-pub(super) fn encode(families: &[MetricFamily], profile: &Profile, size_hint: usize) -> Vec<u8> {
-    // A quarter more than last time, so that a slowly growing page is still written without moving it.
+/// Encodes families in the order given, without the end of the page. `created`: with `_created`, where the format has it.
+pub(super) fn encode(families: &[MetricFamily], profile: &Profile, created: bool, sink: &mut Sink) {
     let mut page = Page {
-        out: Vec::with_capacity(size_hint + size_hint / 4),
+        out: Sink::buffer(),
         profile,
+        created: created && profile.open,
         labels: Vec::new(),
+        bucket: Vec::new(),
         edges: Edges::default(),
     };
-    for family in families {
-        page.family(family);
+    for family in families.iter().filter(|family| !family.metrics.is_empty()) {
+        page.family(family, sink);
     }
-    page.out.extend_from_slice(profile.end);
-    page.out
+    sink.take(&mut page.out);
 }
 
 /// Appends text with the escapes of a label value: backslash, double quote, line feed.
@@ -63,113 +67,138 @@ fn push_escaped(out: &mut Vec<u8>, text: &str, quotes: bool) {
 struct Page<'a> {
     out: Vec<u8>,
     profile: &'a Profile,
+    created: bool,
     /// `a="x",b="y"` of the metric at hand, escaped, without braces.
     labels: Vec<u8>,
+    /// What all bucket lines of the metric at hand begin with, up to the edge: `wait_bucket{a="x",le="`.
+    bucket: Vec<u8>,
     edges: Edges,
 }
 
 /// The edges of the histogram at hand: their text, kept while the next histogram has the same ones.
 #[derive(Default)]
 struct Edges {
-    bits: Vec<u64>,
+    of: Option<Arc<[f64]>>,
+    /// Each from the edge to the value: `0.005"} `. The last one is infinite.
     text: Vec<Vec<u8>>,
 }
 
 // === impl Edges ===
 
 impl Edges {
-    /// The text of the edge at this index: `0.005`.
-    fn text(&mut self, index: usize, edge: f64, style: Style) -> &[u8] {
-        if self.bits.get(index) != Some(&edge.to_bits()) {
-            self.bits.truncate(index);
-            self.text.truncate(index);
-            self.bits.push(edge.to_bits());
-            let mut text = Vec::with_capacity(8);
+    fn load(&mut self, edges: &Arc<[f64]>, style: Style) {
+        if self.of.as_ref().is_some_and(|known| Arc::ptr_eq(known, edges) || known == edges) {
+            return;
+        }
+        self.text.clear();
+        for edge in edges.iter().copied().chain([f64::INFINITY]) {
+            let mut text = Vec::with_capacity(12);
             push_edge(&mut text, edge, style);
+            text.extend_from_slice(b"\"} ");
             self.text.push(text);
         }
-        &self.text[index]
+        self.of = Some(Arc::clone(edges));
     }
 }
 
 // === impl Page ===
 
 impl Page<'_> {
-    fn family(&mut self, family: &MetricFamily) {
-        (self.profile.header)(&mut self.out, family);
-        let name = family.name().as_bytes();
-        for metric in family.get_metric() {
-            self.labels.clear();
-            for (index, label) in metric.get_label().iter().enumerate() {
-                if index > 0 {
-                    self.labels.push(b',');
-                }
-                self.labels.extend_from_slice(label.name().as_bytes());
-                self.labels.extend_from_slice(b"=\"");
-                push_quoted(&mut self.labels, label.value());
-                self.labels.push(b'"');
-            }
-            match family.get_field_type() {
-                MetricType::COUNTER => self.float(name, b"", metric, metric.get_counter().get_value()),
-                MetricType::GAUGE => self.float(name, b"", metric, metric.get_gauge().get_value()),
-                MetricType::HISTOGRAM => self.histogram(name, metric),
-                MetricType::SUMMARY => self.summary(name, metric),
-                // The crate has the word but no way to make or to read one.
-                MetricType::UNTYPED => {}
-            }
+    fn family(&mut self, family: &MetricFamily, sink: &mut Sink) {
+        let name = family.name.as_bytes();
+        (self.profile.header)(&mut self.out, &family.name, family.kind, &family.help);
+        // What `_created` is appended to; a counter without `_total` is none in OpenMetrics, and so has neither.
+        let base = match family.kind {
+            Kind::Counter => name.strip_suffix(b"_total"),
+            _ => Some(name),
+        };
+        for metric in &family.metrics {
+            self.metric(name, base, metric);
+            sink.offer(&mut self.out);
         }
     }
 
-    fn histogram(&mut self, name: &[u8], metric: &Metric) {
-        let histogram = metric.get_histogram();
-        let style = self.profile.style;
-        let mut infinity = false;
-        for (index, bucket) in histogram.get_bucket().iter().enumerate() {
-            let edge = bucket.upper_bound();
-            infinity |= edge == f64::INFINITY;
-            let text = self.edges.text(index, edge, style);
-            open(&mut self.out, name, b"_bucket", &self.labels, Some((b"le", text)));
-            push_count(&mut self.out, bucket.cumulative_count());
-            self.close(metric);
+    fn metric(&mut self, name: &[u8], base: Option<&[u8]>, metric: &Metric) {
+        self.labels.clear();
+        for (index, (label, value)) in metric.labels.iter().enumerate() {
+            if index > 0 {
+                self.labels.push(b',');
+            }
+            self.labels.extend_from_slice(label.as_str().as_bytes());
+            self.labels.extend_from_slice(b"=\"");
+            push_quoted(&mut self.labels, value.as_str());
+            self.labels.push(b'"');
         }
-        if !infinity {
-            open(&mut self.out, name, b"_bucket", &self.labels, Some((b"le", b"+Inf")));
-            push_count(&mut self.out, histogram.get_sample_count());
-            self.close(metric);
+        match &metric.value {
+            Value::Counter(value, exemplar) => {
+                open(&mut self.out, name, b"", &self.labels, None);
+                push_value(&mut self.out, *value, self.profile.style);
+                self.close(exemplar.as_deref().filter(|_| base.is_some()));
+            }
+            Value::Number(value) => return self.float(name, b"", *value),
+            Value::Histogram(histogram) => self.histogram(name, histogram),
+            Value::Summary(quantiles, sum, count) => self.summary(name, quantiles, *sum, *count),
         }
-        self.float(name, b"_sum", metric, histogram.get_sample_sum());
-        self.count(name, metric, histogram.get_sample_count());
+        if let (true, Some(base), Some(created)) = (self.created, base, metric.created_seconds) {
+            self.float(base, b"_created", created);
+        }
     }
 
-    fn summary(&mut self, name: &[u8], metric: &Metric) {
-        let summary = metric.get_summary();
-        for quantile in summary.get_quantile() {
+    fn histogram(&mut self, name: &[u8], histogram: &Histogram) {
+        self.edges.load(&histogram.edges, self.profile.style);
+        self.bucket.clear();
+        self.bucket.extend_from_slice(name);
+        self.bucket.extend_from_slice(b"_bucket{");
+        self.bucket.extend_from_slice(&self.labels);
+        if !self.labels.is_empty() {
+            self.bucket.push(b',');
+        }
+        self.bucket.extend_from_slice(b"le=\"");
+        let mut count = 0;
+        let mut exemplars = histogram.exemplars.iter().peekable();
+        for (index, (edge, own)) in self.edges.text.iter().zip(&histogram.counts).enumerate() {
+            count += own;
+            self.out.extend_from_slice(&self.bucket);
+            self.out.extend_from_slice(edge);
+            push_count(&mut self.out, count);
+            if self.profile.open
+                && let Some((_, exemplar)) = exemplars.next_if(|(place, _)| *place == index)
+            {
+                push_exemplar(&mut self.out, exemplar);
+            }
+            self.out.push(b'\n');
+        }
+        self.float(name, b"_sum", histogram.sum);
+        self.count(name, count);
+    }
+
+    fn summary(&mut self, name: &[u8], quantiles: &[(f64, f64)], sum: f64, count: u64) {
+        for (quantile, value) in quantiles {
             let mut text = Vec::with_capacity(8);
-            push_edge(&mut text, quantile.quantile(), self.profile.style);
+            push_edge(&mut text, *quantile, self.profile.style);
             open(&mut self.out, name, b"", &self.labels, Some((b"quantile", &text)));
-            push_value(&mut self.out, quantile.value(), self.profile.style);
-            self.close(metric);
+            push_value(&mut self.out, *value, self.profile.style);
+            self.out.push(b'\n');
         }
-        self.float(name, b"_sum", metric, summary.sample_sum());
-        self.count(name, metric, summary.sample_count());
+        self.float(name, b"_sum", sum);
+        self.count(name, count);
     }
 
-    fn float(&mut self, name: &[u8], suffix: &[u8], metric: &Metric, value: f64) {
+    fn float(&mut self, name: &[u8], suffix: &[u8], value: f64) {
         open(&mut self.out, name, suffix, &self.labels, None);
         push_value(&mut self.out, value, self.profile.style);
-        self.close(metric);
+        self.out.push(b'\n');
     }
 
-    fn count(&mut self, name: &[u8], metric: &Metric, count: u64) {
+    fn count(&mut self, name: &[u8], count: u64) {
         open(&mut self.out, name, b"_count", &self.labels, None);
         push_count(&mut self.out, count);
-        self.close(metric);
+        self.out.push(b'\n');
     }
 
-    fn close(&mut self, metric: &Metric) {
-        if metric.timestamp_ms() != 0 {
-            self.out.push(b' ');
-            (self.profile.timestamp)(&mut self.out, metric.timestamp_ms());
+    fn close(&mut self, exemplar: Option<&Exemplar>) {
+        if let Some(exemplar) = exemplar.filter(|_| self.profile.open) {
+            push_exemplar(&mut self.out, exemplar);
         }
         self.out.push(b'\n');
     }
@@ -194,4 +223,27 @@ pub(super) fn open(out: &mut Vec<u8>, name: &[u8], suffix: &[u8], labels: &[u8],
         out.push(b'}');
     }
     out.push(b' ');
+}
+
+/// ` # {trace_id="…",span_id="…"} value timestamp`. Names and values of the two labels are 63 characters, of 128 that
+/// OpenMetrics allows.
+fn push_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar) {
+    let Exemplar { trace_id, span_id, value, at_seconds } = exemplar;
+    out.extend_from_slice(b" # {trace_id=\"");
+    out.extend_from_slice(&hex(*trace_id));
+    out.extend_from_slice(b"\",span_id=\"");
+    out.extend_from_slice(&hex(u128::from(*span_id))[16..]);
+    out.extend_from_slice(b"\"} ");
+    push_value(out, *value, Style::Dotted);
+    out.push(b' ');
+    push_value(out, *at_seconds, Style::Dotted);
+}
+
+/// A trace id as W3C Trace Context spells it; a span id is its last 16 digits.
+pub(super) fn hex(id: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (place, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(id >> (4 * (31 - place)) & 15) as usize];
+    }
+    digits
 }

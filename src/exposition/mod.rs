@@ -1,79 +1,144 @@
-//! The metrics page: what the registry gathers becomes bytes in the format and encoding that the scraper asked for.
+//! The metrics page: what is known at one moment becomes bytes in the format and encoding that the scraper asked for.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `negotiate.rs` | `Accept` and `Accept-Encoding`: which [`Format`], which [`Encoding`] |
-//! | `text.rs`, `openmetrics.rs` | one profile per text format: headers, names, units, the end |
+//! | `negotiate.rs` | `Accept` and `Accept-Encoding`: which [`Format`], which [`Escaping`], which [`Encoding`] |
+//! | `filter.rs` | `?name[]=`: which families |
+//! | `queue.rs` | the thread that makes pages, and scrapes that come together and share one |
+//! | `cold.rs` | families of the registry as our own model, [`crate::signals::snapshot`] |
+//! | `text.rs`, `openmetrics.rs` | one profile per text format: headers, names, units |
 //! | `encoder.rs` | the encoder that both profiles share |
-//! | `number.rs` | how numbers are spelled |
+//! | `protobuf.rs` | the encoder of the third format |
+//! | `escaping.rs`, `number.rs` | how names and numbers are spelled |
+//! | `sink.rs`, `body.rs` | chunks of a body: as they are made, and as they are sent |
 //! | `backend.rs` | the backend's own page: when it is asked for, and what is told about that |
-//! | `foreign.rs` | the same page, made ready to be appended to ours |
+//! | `foreign.rs` | the same page, written out behind ours |
 //!
-//! A page is gathered once and encoded once, on the admin thread, never on the request path. This room reads the
-//! registry; the only numbers that it writes are those about the page itself.
+//! A page is made on a thread of its own, never on the request path, and given to everybody who asked for the same before
+//! it was begun. This room reads numbers; the only ones that it writes are those about the page itself.
 
 mod backend;
+mod body;
+mod cold;
 mod encoder;
+mod escaping;
+mod filter;
 mod foreign;
 mod negotiate;
 mod number;
 mod openmetrics;
+mod protobuf;
+mod queue;
+mod sink;
 #[cfg(test)]
 mod strict;
 mod text;
 
-use std::io::Write as _;
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use prometheus::{Gauge, GaugeVec, Opts, Registry};
+use http::HeaderMap;
+use prometheus::{Gauge, GaugeVec, IntCounter, Opts, Registry};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::exposition::backend::BackendPage;
+use crate::exposition::backend::{BackendPage, Scraped};
+use crate::exposition::encoder::Profile;
+use crate::exposition::foreign::Foreign;
+use crate::exposition::queue::Queue;
+use crate::exposition::sink::Sink;
+use crate::signals::snapshot::MetricFamily;
 
-pub use backend::{Scraped, Target};
+pub use backend::Target;
+pub use body::Body;
+pub use escaping::Escaping;
+pub use filter::{BadQuery, Filter};
 pub use negotiate::{Encoding, Format, encoding, format};
 
-/// Compression level of gzip. On the page that `text.rs` measures (1.8 MB), levels 1, 2, 3 and 6 took 1.5, 1.8, 2.4 and
-/// 6.1 ms and left 121, 92, 87 and 70 KB. After 2 each byte saved costs far more of the processor that the sidecar
-/// shares with its backend.
-const GZIP_LEVEL: u32 = 2;
+/// Where the numbers of the request path come from: called once per page, on the thread that makes it.
+pub type Source = Box<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
 
-/// What gzip leaves of a page at most, as a divisor, to reserve room for it: pages shrink to a tenth or less.
-const GZIP_ROOM_DIVISOR: usize = 10;
-
-/// Makes pages from a registry.
+/// Makes pages.
 #[derive(Debug)]
 pub struct Exporter {
-    registry: Registry,
-    duration_seconds: Gauge,
-    identity_bytes: Gauge,
-    gzip_bytes: Gauge,
-    backend: Option<BackendPage>,
+    pages: Arc<Pages>,
+    queue: Queue<Wanted, Option<Arc<Scraped>>, Rendered>,
+}
+
+/// What a scraper asked for. Those who ask for the same share a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The format.
+    pub format: Format,
+    /// What becomes of names that are not plain, and whether the answer says so: `None` is what nobody asked for,
+    /// underscores.
+    pub escaping: Option<Escaping>,
+    /// The content encoding.
+    pub encoding: Encoding,
+    /// The families.
+    pub filter: Filter,
+    /// The backend's page is part of it.
+    pub backend: bool,
 }
 
 /// A finished page: the body and the fields that describe it.
 #[derive(Clone, Debug)]
 pub struct Rendered {
     /// Value of `Content-Type`.
-    pub content_type: &'static str,
+    pub content_type: Cow<'static, str>,
     /// Value of `Content-Encoding`; `None`: the field is left out.
     pub content_encoding: Option<&'static str>,
     /// The page itself.
-    pub body: Bytes,
+    pub body: Body,
+}
+
+/// Why there is no page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPage {
+    /// Too many different ones are waited for.
+    Busy,
+    /// Making it failed, which only a defect can do.
+    Failed,
+}
+
+/// What a page is made of.
+struct Pages {
+    registry: Registry,
+    source: Source,
+    created: AtomicBool,
+    duration_seconds: Gauge,
+    identity_bytes: Gauge,
+    gzip_bytes: Gauge,
+    backend: Option<BackendPage>,
 }
 
 // === impl Exporter ===
 
 impl Exporter {
-    /// Takes the registry that every page is gathered from, and adds the families about the pages themselves.
+    /// Takes the registry and the source that every page is gathered from, and adds the families about the pages
+    /// themselves to the registry. No family may come from both.
     ///
     /// # Errors
-    /// When the registry already has `golden_scrape_duration_seconds` or `golden_scrape_size_bytes`.
-    pub fn new(registry: &Registry) -> prometheus::Result<Exporter> {
+    /// When the registry already has a family about the pages (`golden_scrape_…`).
+    pub fn new(registry: &Registry, source: Source) -> prometheus::Result<Exporter> {
+        Exporter::build(registry, source, None)
+    }
+
+    /// The same, able to append the backend's own page to ours.
+    ///
+    /// # Errors
+    /// As [`Exporter::new`].
+    pub fn with_backend(
+        registry: &Registry,
+        source: Source,
+        target: watch::Receiver<Target>,
+    ) -> prometheus::Result<Exporter> {
+        Exporter::build(registry, source, Some(BackendPage::new(target)?))
+    }
+
+    fn build(registry: &Registry, source: Source, backend: Option<BackendPage>) -> prometheus::Result<Exporter> {
         let duration_seconds = Gauge::new(
             "golden_scrape_duration_seconds",
             "Time that this process took to gather, encode and compress the previous metrics page, 0 before the first.",
@@ -85,81 +150,170 @@ impl Exporter {
             ),
             &["encoding"],
         )?;
+        let shared = IntCounter::new(
+            "golden_scrapes_shared_total",
+            "Scrapes of this process that were answered with a page that was being made for another one as well.",
+        )?;
         let identity_bytes = size_bytes.with_label_values(&["identity"]);
         let gzip_bytes = size_bytes.with_label_values(&["gzip"]);
         registry.register(Box::new(duration_seconds.clone()))?;
         registry.register(Box::new(size_bytes))?;
-        Ok(Exporter { registry: registry.clone(), duration_seconds, identity_bytes, gzip_bytes, backend: None })
+        registry.register(Box::new(shared.clone()))?;
+        let created = AtomicBool::new(true);
+        let registry = registry.clone();
+        let pages =
+            Arc::new(Pages { registry, source, created, duration_seconds, identity_bytes, gzip_bytes, backend });
+        let making = Arc::clone(&pages);
+        let queue = Queue::start("exposition", shared, move |wanted: &Wanted, scraped: Option<Arc<Scraped>>| {
+            making.render(wanted, scraped.as_deref())
+        });
+        Ok(Exporter { pages, queue })
     }
 
-    /// The same, able to append the backend's own page to ours.
+    /// Whether OpenMetrics pages have `_created` lines from now on; at first they have. Prometheus before 3 makes a series
+    /// of each. Protobuf says the same in a field, which costs nobody a series and stays.
+    pub fn set_created(&self, created: bool) {
+        self.pages.created.store(created, Relaxed);
+    }
+
+    /// A page that is begun after this call. With the backend's, it waits for the backend first, but not longer than its
+    /// target's timeout.
     ///
     /// # Errors
-    /// As [`Exporter::new`].
-    pub fn with_backend(registry: &Registry, target: watch::Receiver<Target>) -> prometheus::Result<Exporter> {
-        Ok(Exporter { backend: Some(BackendPage::new(target)?), ..Exporter::new(registry)? })
-    }
-
-    /// Whether the backend's page is part of every page of ours.
-    #[must_use]
-    pub fn always_with_backend(&self) -> bool {
-        self.backend.as_ref().is_some_and(BackendPage::always)
-    }
-
-    /// Asks for the backend's page, to be given to [`Exporter::render`]. Waits for the backend, but not longer than its
-    /// target's timeout; `None`: there is no backend to ask.
-    pub async fn ask_backend(&self) -> Option<Arc<Scraped>> {
-        match &self.backend {
+    /// When there is none.
+    pub async fn page(&self, mut wanted: Wanted) -> Result<Rendered, NoPage> {
+        let backend = self.pages.backend.as_ref();
+        wanted.backend = backend.is_some_and(|backend| wanted.backend || backend.always());
+        let scraped = match backend.filter(|_| wanted.backend) {
             Some(backend) => Some(backend.get().await),
             None => None,
-        }
-    }
-
-    /// Gathers and encodes one page, with the backend's if it was asked for. Blocks for as long as that takes, a few
-    /// milliseconds for a large page.
-    #[must_use]
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub fn render(&self, format: Format, encoding: Encoding, scraped: Option<&Scraped>) -> Rendered {
-        let begun = Instant::now();
-        let mut families = self.registry.gather();
-        let mut theirs = Vec::new();
-        if let Some(backend) = &self.backend {
-            if let Some(scraped) = scraped {
-                theirs = backend.join(scraped, &mut families, format);
-            }
-            backend.count(&mut families);
-        }
-        let (content_type, profile) = match format {
-            Format::Text => (text::CONTENT_TYPE, &text::PROFILE),
-            Format::OpenMetrics => (openmetrics::CONTENT_TYPE, &openmetrics::PROFILE),
         };
-        let mut plain = encoder::encode(&families, profile, self.identity_bytes.get() as usize);
-        if !theirs.is_empty() {
-            // Before the end of the page.
-            plain.truncate(plain.len() - profile.end.len());
-            theirs.iter().for_each(|family| plain.extend_from_slice(family));
-            plain.extend_from_slice(profile.end);
-        }
-        self.identity_bytes.set(plain.len() as f64);
-        let (content_encoding, body) = match encoding {
-            Encoding::Identity => (None, plain),
-            Encoding::Gzip => {
-                let packed = gzip(&plain);
-                self.gzip_bytes.set(packed.len() as f64);
-                (Some("gzip"), packed)
-            }
-        };
-        self.duration_seconds.set(begun.elapsed().as_secs_f64());
-        Rendered { content_type, content_encoding, body: Bytes::from(body) }
+        self.queue.ask(wanted, scraped).await
     }
 }
 
-/// Writing to a Vec cannot fail, so neither can this.
-fn gzip(plain: &[u8]) -> Vec<u8> {
-    let room = Vec::with_capacity(plain.len() / GZIP_ROOM_DIVISOR);
-    let mut encoder = GzEncoder::new(room, Compression::new(GZIP_LEVEL));
-    let written = encoder.write_all(plain).and_then(|()| encoder.finish());
-    written.expect("a Vec takes all that is written to it")
+// === impl Wanted ===
+
+impl Wanted {
+    /// What the fields and the query of a request ask for.
+    ///
+    /// # Errors
+    /// When the query names families in a way that cannot be read.
+    pub fn of(headers: &HeaderMap, query: Option<&str>) -> Result<Wanted, BadQuery> {
+        let (format, escaping) = format(headers);
+        let query = query.unwrap_or_default();
+        let backend = query.split('&').any(|pair| pair == "include=backend");
+        Ok(Wanted { format, escaping, encoding: encoding(headers), filter: Filter::read(query)?, backend })
+    }
+}
+
+// === impl NoPage ===
+
+impl fmt::Display for NoPage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            NoPage::Busy => "too many different metrics pages are being waited for; try again in a second",
+            NoPage::Failed => "the page could not be made; the log of this process says why",
+        })
+    }
+}
+
+impl std::error::Error for NoPage {}
+
+// === impl Pages ===
+
+impl Pages {
+    /// Gathers and encodes one page, with the backend's if it was asked for. Blocks for as long as that takes, a few
+    /// milliseconds for a large page.
+    #[allow(clippy::cast_precision_loss)]
+    fn render(&self, wanted: &Wanted, scraped: Option<&Scraped>) -> Rendered {
+        let begun = Instant::now();
+        let Wanted { format, escaping, encoding, filter, backend: _ } = wanted;
+        let mut families = cold::convert(self.registry.gather());
+        families.extend((self.source)());
+
+        // A page that cannot be read was found out when it came.
+        let mut names = foreign::Names::default();
+        let theirs = scraped.and_then(Scraped::page).and_then(|page| crate::scrape::text::parse(page).ok());
+        let theirs = theirs.map(|page| names.escape(page, escaping.unwrap_or_default()));
+        let mut foreign = None;
+        if let Some(backend) = &self.backend {
+            foreign = theirs.as_ref().map(|(page, escaped)| Foreign::beside(page, &backend.taken(&families), *escaped));
+            if let Some(scraped) = scraped {
+                let dropped = foreign.as_ref().map_or(0, Foreign::dropped);
+                families.extend(cold::convert(backend.told(scraped, dropped)));
+            }
+            families.extend(cold::convert(backend.counted()));
+        }
+        if !filter.is_open() {
+            families.retain(|family| filter.takes(foreign::names_of(&family.name, family.kind)));
+        }
+        // One order, whatever they come from.
+        families.sort_by(|one, other| one.name.cmp(&other.name));
+
+        let mut sink = Sink::new(*encoding);
+        match format.profile() {
+            Some(profile) => encoder::encode(&families, profile, self.created.load(Relaxed), &mut sink),
+            None => protobuf::encode(&families, &mut sink),
+        }
+        if let Some(foreign) = foreign {
+            foreign.write(*format, filter, &mut sink);
+        }
+        sink.write(format.profile().map_or(b"", |profile| profile.end));
+        let sink::Finished { chunks, plain_bytes } = sink.finish();
+        let body = Body::from(chunks);
+
+        self.identity_bytes.set(plain_bytes as f64);
+        let content_encoding = (*encoding == Encoding::Gzip).then(|| {
+            self.gzip_bytes.set(body.len() as f64);
+            "gzip"
+        });
+        self.duration_seconds.set(begun.elapsed().as_secs_f64());
+        Rendered { content_type: format.content_type(*escaping), content_encoding, body }
+    }
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Pages").field("backend", &self.backend).finish_non_exhaustive()
+    }
+}
+
+// === impl Format ===
+
+impl Format {
+    /// How it is written, if it is text.
+    fn profile(self) -> Option<&'static Profile> {
+        match self {
+            Format::Text | Format::Text1 => Some(&text::PROFILE),
+            Format::OpenMetrics | Format::OpenMetricsDraft => Some(&openmetrics::PROFILE),
+            Format::Protobuf => None,
+        }
+    }
+
+    /// What a page says that it is. It tells of the escaping only to those who spoke of it: older readers know no such
+    /// parameter.
+    fn content_type(self, escaping: Option<Escaping>) -> Cow<'static, str> {
+        let name = match self {
+            Format::Text => text::CONTENT_TYPE,
+            Format::Text1 => text::CONTENT_TYPE_1,
+            Format::OpenMetrics => openmetrics::CONTENT_TYPE,
+            Format::OpenMetricsDraft => openmetrics::CONTENT_TYPE_DRAFT,
+            Format::Protobuf => protobuf::CONTENT_TYPE,
+        };
+        match escaping {
+            None => name.into(),
+            Some(escaping) => format!("{name}; escaping={}", escaping.as_str()).into(),
+        }
+    }
+}
+
+/// Families as one text, without the end of a page.
+#[cfg(test)]
+fn plain(families: &[MetricFamily], profile: &Profile) -> String {
+    let mut sink = Sink::new(Encoding::Identity);
+    encoder::encode(families, profile, true, &mut sink);
+    String::from_utf8(sink.finish().chunks.concat()).expect("pages are UTF-8")
 }
 
 #[cfg(test)]
@@ -173,31 +327,77 @@ mod tests {
         line.unwrap_or_else(|| panic!("no {series} in\n{page}")).parse().unwrap()
     }
 
-    #[test]
-    fn a_page_tells_the_size_and_duration_of_the_page_before() {
-        let exporter = Exporter::new(&Registry::new()).unwrap();
-        let first = exporter.render(Format::Text, Encoding::Identity, None);
-        let first_text = String::from_utf8(first.body.to_vec()).unwrap();
-        assert_eq!(value(&first_text, "golden_scrape_duration_seconds"), 0.0);
-        assert_eq!(value(&first_text, "golden_scrape_size_bytes{encoding=\"gzip\"}"), 0.0);
+    fn exporter() -> Exporter {
+        Exporter::new(&Registry::new(), Box::new(Vec::new)).unwrap()
+    }
 
-        let second = exporter.render(Format::OpenMetrics, Encoding::Gzip, None);
-        assert_eq!((second.content_type, second.content_encoding), (openmetrics::CONTENT_TYPE, Some("gzip")));
-        let mut second_text = String::new();
-        flate2::read::GzDecoder::new(&second.body[..]).read_to_string(&mut second_text).unwrap();
-        assert_eq!(value(&second_text, "golden_scrape_size_bytes{encoding=\"identity\"}"), first_text.len() as f64);
-        assert!(value(&second_text, "golden_scrape_duration_seconds") > 0.0);
+    fn wanted(format: Format, encoding: Encoding) -> Wanted {
+        Wanted { format, escaping: None, encoding, filter: Filter::default(), backend: false }
+    }
 
-        let third = exporter.render(Format::Text, Encoding::Identity, None);
-        let third_text = String::from_utf8(third.body.to_vec()).unwrap();
-        assert_eq!(value(&third_text, "golden_scrape_size_bytes{encoding=\"gzip\"}"), second.body.len() as f64);
-        assert_eq!(value(&third_text, "golden_scrape_size_bytes{encoding=\"identity\"}"), second_text.len() as f64);
+    async fn page(exporter: &Exporter, wanted: Wanted) -> (Rendered, String) {
+        let page = exporter.page(wanted).await.unwrap();
+        let text = match page.content_encoding {
+            None => String::from_utf8(page.body.to_vec()).unwrap(),
+            Some(_) => {
+                let mut text = String::new();
+                flate2::read::GzDecoder::new(&page.body.to_vec()[..]).read_to_string(&mut text).unwrap();
+                text
+            }
+        };
+        (page, text)
+    }
+
+    #[tokio::test]
+    async fn a_page_tells_the_size_and_duration_of_the_page_before() {
+        let exporter = exporter();
+        let (_, first) = page(&exporter, wanted(Format::Text, Encoding::Identity)).await;
+        assert_eq!(value(&first, "golden_scrape_duration_seconds"), 0.0);
+        assert_eq!(value(&first, "golden_scrape_size_bytes{encoding=\"gzip\"}"), 0.0);
+
+        let (packed, second) = page(&exporter, wanted(Format::OpenMetrics, Encoding::Gzip)).await;
+        assert_eq!((&*packed.content_type, packed.content_encoding), (openmetrics::CONTENT_TYPE, Some("gzip")));
+        assert_eq!(value(&second, "golden_scrape_size_bytes{encoding=\"identity\"}"), first.len() as f64);
+        assert!(value(&second, "golden_scrape_duration_seconds") > 0.0);
+
+        let (_, third) = page(&exporter, wanted(Format::Text, Encoding::Identity)).await;
+        assert_eq!(value(&third, "golden_scrape_size_bytes{encoding=\"gzip\"}"), packed.body.len() as f64);
+        assert_eq!(value(&third, "golden_scrape_size_bytes{encoding=\"identity\"}"), second.len() as f64);
+    }
+
+    #[tokio::test]
+    async fn a_filter_leaves_the_families_that_it_names_and_a_valid_page() {
+        let exporter = exporter();
+        for (query, family) in [
+            ("name[]=golden_scrape_size_bytes", Some("golden_scrape_size_bytes")),
+            ("name[]=golden_scrapes_shared", Some("golden_scrapes_shared")),
+            ("name[]=golden_scrapes_shared_total", Some("golden_scrapes_shared")),
+            ("name[]=golden_scrapes_shared_created&name[]=x", Some("golden_scrapes_shared")),
+            ("name[]=golden_scrape", None),
+        ] {
+            let mut wanted = wanted(Format::OpenMetrics, Encoding::Identity);
+            wanted.filter = Filter::read(query).unwrap();
+            let (_, text) = page(&exporter, wanted).await;
+            let families: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+            let names: Vec<_> = families.iter().filter_map(|line| line.split(' ').next()).collect();
+            assert_eq!(names, family.into_iter().collect::<Vec<_>>(), "{query}");
+            assert!(text.ends_with("# EOF\n"));
+        }
     }
 
     #[test]
     fn a_registry_takes_one_exporter() {
         let registry = Registry::new();
-        assert!(Exporter::new(&registry).is_ok());
-        assert!(Exporter::new(&registry).is_err());
+        assert!(Exporter::new(&registry, Box::new(Vec::new)).is_ok());
+        assert!(Exporter::new(&registry, Box::new(Vec::new)).is_err());
+    }
+
+    #[test]
+    fn the_content_type_speaks_of_escaping_to_those_who_did() {
+        assert_eq!(Format::Text.content_type(None), "text/plain; version=0.0.4; charset=utf-8");
+        assert_eq!(
+            Format::Text1.content_type(Some(Escaping::AllowUtf8)),
+            "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+        );
     }
 }

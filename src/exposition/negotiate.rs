@@ -10,13 +10,21 @@
 use http::header::{ACCEPT, ACCEPT_ENCODING};
 use http::{HeaderMap, HeaderName};
 
-/// The formats on offer. Delimited protobuf will be a third variant and one more line in `OFFERS`.
+use super::Escaping;
+
+/// The formats on offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Text format 0.0.4.
     Text,
+    /// Text format 1.0.0: the same, and names may be quoted.
+    Text1,
     /// OpenMetrics 1.0.0.
     OpenMetrics,
+    /// The same under the name of its draft, 0.0.1.
+    OpenMetricsDraft,
+    /// Delimited protobuf.
+    Protobuf,
 }
 
 /// The content encodings on offer.
@@ -28,29 +36,39 @@ pub enum Encoding {
     Gzip,
 }
 
-/// What can be asked for: type, subtype, version. The first is the default.
-const OFFERS: [(Format, &str, &str, &str); 2] =
-    [(Format::Text, "text", "plain", "0.0.4"), (Format::OpenMetrics, "application", "openmetrics-text", "1.0.0")];
+/// What can be asked for: type, subtype, and what the parameters have to say. The first is the default.
+const OFFERS: [(Format, &str, &str, &[(&str, &str)]); 5] = [
+    (Format::Text, "text", "plain", &[("version", "0.0.4")]),
+    (Format::OpenMetrics, "application", "openmetrics-text", &[("version", "1.0.0")]),
+    (
+        Format::Protobuf,
+        "application",
+        "vnd.google.protobuf",
+        &[("proto", "io.prometheus.client.MetricFamily"), ("encoding", "delimited")],
+    ),
+    (Format::Text1, "text", "plain", &[("version", "1.0.0")]),
+    (Format::OpenMetricsDraft, "application", "openmetrics-text", &[("version", "0.0.1")]),
+];
 
-/// The format for these request fields.
+/// The format for these request fields, and the scheme of escaping that was asked for with it.
 #[must_use]
-pub fn format(headers: &HeaderMap) -> Format {
+pub fn format(headers: &HeaderMap) -> (Format, Option<Escaping>) {
     let ranges: Vec<Member> = members(headers, &ACCEPT).filter(|member| member.name.contains('/')).collect();
-    let mut best: Option<(Rank, Format)> = None;
-    for (format, kind, subtype, version) in OFFERS {
+    let mut best: Option<(Rank, Format, &Member)> = None;
+    for (format, kind, subtype, parameters) in OFFERS {
         let matching = ranges.iter().enumerate().filter_map(|(place, range)| {
-            let specificity = range.specificity(kind, subtype, version)?;
-            Some(Rank { quality: range.quality, specificity, place: std::cmp::Reverse(place) })
+            let specificity = range.specificity(format, kind, subtype, parameters)?;
+            Some((Rank { quality: range.quality, specificity, place: std::cmp::Reverse(place) }, range))
         });
         // The most specific range decides, whatever its quality; of two equal ones the first.
-        let decisive = matching.max_by_key(|rank| (rank.specificity, rank.place));
-        if let Some(rank) = decisive.filter(|rank| rank.quality > 0)
-            && best.as_ref().is_none_or(|(other, _)| rank > *other)
+        let decisive = matching.max_by_key(|(rank, _)| (rank.specificity, rank.place));
+        if let Some((rank, range)) = decisive.filter(|(rank, _)| rank.quality > 0)
+            && best.as_ref().is_none_or(|(other, ..)| rank > *other)
         {
-            best = Some((rank, format));
+            best = Some((rank, format, range));
         }
     }
-    best.map_or(Format::Text, |(_, format)| format)
+    best.map_or((Format::Text, None), |(_, format, range)| (format, range.escaping()))
 }
 
 /// The content encoding for these request fields. Gzip wins a tie: whoever names both can read both.
@@ -118,9 +136,9 @@ impl<'a> Member<'a> {
         Some(member)
     }
 
-    /// How closely this media range names the offer: 0 for `*/*`, 1 for `type/*`, 2 for the type, one more for its
-    /// version. None: it means something else.
-    fn specificity(&self, kind: &str, subtype: &str, version: &str) -> Option<usize> {
+    /// How closely this media range names the offer: 0 for `*/*`, 1 for `type/*`, 2 for the type, one more for
+    /// its parameters. None: it means something else.
+    fn specificity(&self, format: Format, kind: &str, subtype: &str, wanted: &[(&str, &str)]) -> Option<usize> {
         let (own_kind, own_subtype) = self.name.split_once('/')?;
         let mut specificity = match (own_kind, own_subtype) {
             ("*", "*") => 0,
@@ -128,22 +146,35 @@ impl<'a> Member<'a> {
             (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => 2,
             _ => return None,
         };
+        let mut given = 0;
         for (key, value) in &self.parameters {
-            if key.eq_ignore_ascii_case("version") {
-                if value != version {
+            if let Some((_, wanted)) = wanted.iter().find(|(name, _)| key.eq_ignore_ascii_case(name)) {
+                if value != wanted {
                     return None;
                 }
-                specificity += 1;
+                given += 1;
             } else if key.eq_ignore_ascii_case("charset") {
                 if !value.eq_ignore_ascii_case("utf-8") {
                     return None;
                 }
             } else if !key.eq_ignore_ascii_case("escaping") {
-                // Every escaping scheme of Prometheus 3 leaves our names as they are: they are plain ASCII.
                 return None;
             }
         }
-        Some(specificity)
+        // Who says less than that gets what everybody can read: nobody gets bytes for asking for `*/*`, and a version that
+        // is seldom asked for has to be.
+        let in_full = given == wanted.len();
+        specificity += usize::from(in_full);
+        match format {
+            Format::Text | Format::OpenMetrics => Some(specificity),
+            Format::Text1 | Format::OpenMetricsDraft | Format::Protobuf => in_full.then_some(specificity),
+        }
+    }
+
+    /// The scheme of escaping; a name that nobody knows is as good as none.
+    fn escaping(&self) -> Option<Escaping> {
+        let (_, value) = self.parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case("escaping"))?;
+        Escaping::named(value)
     }
 }
 
@@ -222,10 +253,19 @@ mod tests {
 
     use super::*;
 
-    const PROMETHEUS_2_45: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-    const PROMETHEUS_2_50_NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-    const PROMETHEUS_3: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
-    const PROMETHEUS_3_TEXT_FIRST: &str = "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,application/openmetrics-text;version=1.0.0;q=0.4,*/*;q=0.3";
+    // As `scrape/scrape.go` of these versions writes them.
+    const PROMETHEUS_2_42: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    const PROMETHEUS_2_42_NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    const PROMETHEUS_2_50: &str = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    const PROMETHEUS_2_50_NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.5,application/openmetrics-text;version=1.0.0;q=0.4,application/openmetrics-text;version=0.0.1;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+    const PROMETHEUS_3_0: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;escaping=allow-utf-8;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;escaping=allow-utf-8;q=0.3,*/*;q=0.2";
+    const PROMETHEUS_3_0_NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;escaping=allow-utf-8;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;escaping=allow-utf-8;q=0.2,*/*;q=0.1";
+    const PROMETHEUS_3_5: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    const PROMETHEUS_3_5_NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+    const PROMETHEUS_3_5_LEGACY_NAMES: &str = "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=underscores;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    const PROMETHEUS_3_5_TEXT_FIRST: &str = "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.4,*/*;q=0.3";
+    const PROMETHEUS_3_5_DRAFT_ONLY: &str = "application/openmetrics-text;version=0.0.1;q=0.6,*/*;q=0.5";
+    const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
 
     fn fields(field: HeaderName, lines: &[&str]) -> HeaderMap {
         lines.iter().map(|line| (field.clone(), HeaderValue::from_str(line).unwrap())).collect()
@@ -233,22 +273,40 @@ mod tests {
 
     #[test]
     fn formats_follow_the_accept_field() {
-        use Format::{OpenMetrics, Text};
+        use Format::{OpenMetrics, OpenMetricsDraft, Protobuf, Text, Text1};
         for (lines, expected) in [
             (&[][..], Text),
-            (&[PROMETHEUS_2_45], OpenMetrics),
-            (&[PROMETHEUS_2_50_NATIVE], OpenMetrics),
-            (&[PROMETHEUS_3], OpenMetrics),
-            (&[PROMETHEUS_3_TEXT_FIRST], Text),
-            (&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"], Text),
+            (&[PROMETHEUS_2_42], OpenMetrics),
+            (&[PROMETHEUS_2_42_NATIVE], Protobuf),
+            (&[PROMETHEUS_2_50], OpenMetrics),
+            (&[PROMETHEUS_2_50_NATIVE], Protobuf),
+            (&[PROMETHEUS_3_0], OpenMetrics),
+            (&[PROMETHEUS_3_0_NATIVE], Protobuf),
+            (&[PROMETHEUS_3_5], OpenMetrics),
+            (&[PROMETHEUS_3_5_NATIVE], Protobuf),
+            (&[PROMETHEUS_3_5_LEGACY_NAMES], OpenMetrics),
+            (&[PROMETHEUS_3_5_TEXT_FIRST], Text1),
+            (&[PROMETHEUS_3_5_DRAFT_ONLY], OpenMetricsDraft),
+            (&[BROWSER], Text),
             (&["*/*"], Text),
+            (&["application/vnd.google.protobuf"], Text),
+            (&["application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text"], Text),
+            (&["application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily"], Text),
+            (&["application/vnd.google.protobuf;encoding=delimited;proto=x.MetricFamily"], Text),
+            (
+                &["application/vnd.google.protobuf; Encoding=\"delimited\"; proto=io.prometheus.client.MetricFamily"],
+                Protobuf,
+            ),
+            (&["text/plain;version=1.0.0"], Text1),
+            (&["text/plain;version=1.0.0;q=0, text/plain"], Text),
+            (&["text/plain;version=2.0.0"], Text),
             (&["text/*"], Text),
             (&["application/*"], OpenMetrics),
             (&["application/*;q=0.5, text/plain;q=0.4"], OpenMetrics),
             (&["APPLICATION/OpenMetrics-Text; Version=1.0.0; Q=1"], OpenMetrics),
             (&["application/openmetrics-text"], OpenMetrics),
             (&["application/openmetrics-text; version=\"1.0.0\"; charset=\"UTF-8\""], OpenMetrics),
-            (&["application/openmetrics-text;version=0.0.1"], Text),
+            (&["application/openmetrics-text;version=0.0.1"], OpenMetricsDraft),
             (&["application/openmetrics-text;version=2.0.0,text/plain;q=0.1"], Text),
             (&["application/openmetrics-text;q=0"], Text),
             (&["application/openmetrics-text;q=0, */*"], Text),
@@ -279,7 +337,26 @@ mod tests {
             (&["application/json"], Text),
             (&["application/openmetrics-text;charset=iso-8859-1"], Text),
         ] {
-            assert_eq!(format(&fields(ACCEPT, lines)), expected, "{lines:?}");
+            assert_eq!(format(&fields(ACCEPT, lines)).0, expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_of_escaping_is_the_one_of_the_format_that_is_chosen() {
+        for (line, expected) in [
+            ("", None),
+            (PROMETHEUS_2_50, None),
+            (PROMETHEUS_3_0_NATIVE, Some(Escaping::AllowUtf8)),
+            (PROMETHEUS_3_5, Some(Escaping::AllowUtf8)),
+            (PROMETHEUS_3_5_NATIVE, None),
+            (PROMETHEUS_3_5_LEGACY_NAMES, Some(Escaping::Underscores)),
+            (PROMETHEUS_3_5_DRAFT_ONLY, None),
+            ("text/plain;escaping=dots", Some(Escaping::Dots)),
+            ("text/plain;escaping=\"values\"", Some(Escaping::Values)),
+            ("text/plain;escaping=whatever", None),
+            ("text/plain;escaping=dots, application/openmetrics-text;q=0.9;escaping=values", Some(Escaping::Dots)),
+        ] {
+            assert_eq!(format(&fields(ACCEPT, &[line])).1, expected, "{line}");
         }
     }
 
@@ -326,7 +403,7 @@ mod tests {
 
             let quality = if quality == 1000 { "1".to_owned() } else { format!("0.{quality:03}") };
             let accept = format!("text/plain;q=0, application/openmetrics-text;q={quality}");
-            prop_assert_eq!(format(&fields(ACCEPT, &[&accept])), Format::OpenMetrics);
+            prop_assert_eq!(format(&fields(ACCEPT, &[&accept])).0, Format::OpenMetrics);
             let accept = format!("gzip;q={quality}, identity;q=0");
             prop_assert_eq!(encoding(&fields(ACCEPT_ENCODING, &[&accept])), Encoding::Gzip);
         }

@@ -8,53 +8,56 @@
 //! - `# UNIT` only where the family name ends in `_` and that unit, which the specification demands.
 //! - `golden_build_info` stays a gauge. An info family would have to be called `golden_build`, and then the two formats
 //!   would disagree about the metadata of one series for nothing in return.
-//! - Exemplars are not in the data model of the `prometheus` crate; they will come with a model of our own.
+//! - `_created` and exemplars stand where the model has them: on counters, on buckets, and at the end of a histogram.
 
 use std::io::Write as _;
 
-use prometheus::proto::{MetricFamily, MetricType};
-
 use super::encoder::{Profile, push_quoted};
+use super::escaping::push_name;
 use super::number::Style;
+use crate::signals::snapshot::Kind;
 
 /// What the page says that it is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-pub(super) const PROFILE: Profile = Profile { style: Style::Dotted, header, timestamp, end: b"# EOF\n" };
+/// The same for those who only know the draft; they read what has been taken over from it.
+pub const CONTENT_TYPE_DRAFT: &str = "application/openmetrics-text; version=0.0.1; charset=utf-8";
+
+pub(super) const PROFILE: Profile = Profile { style: Style::Dotted, header, timestamp, open: true, end: b"# EOF\n" };
 
 /// The base units that the metric catalogue uses. A new one is added here.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
-fn header(out: &mut Vec<u8>, family: &MetricFamily) {
-    let (name, kind): (&str, &[u8]) = match family.get_field_type() {
-        MetricType::COUNTER => match family.name().strip_suffix("_total") {
+fn header(out: &mut Vec<u8>, name: &str, kind: Kind, help: &str) {
+    let (name, kind): (&str, &[u8]) = match kind {
+        Kind::Counter => match name.strip_suffix("_total") {
             Some(name) => (name, b"counter"),
-            None => (family.name(), b"unknown"),
+            None => (name, b"unknown"),
         },
-        MetricType::GAUGE => (family.name(), b"gauge"),
-        MetricType::HISTOGRAM => (family.name(), b"histogram"),
-        MetricType::SUMMARY => (family.name(), b"summary"),
-        MetricType::UNTYPED => (family.name(), b"unknown"),
+        Kind::Gauge => (name, b"gauge"),
+        Kind::Histogram => (name, b"histogram"),
+        Kind::Summary => (name, b"summary"),
+        Kind::Unknown => (name, b"unknown"),
     };
     line(out, b"# TYPE ", name, |out| out.extend_from_slice(kind));
     if let Some(unit) = unit(name) {
         line(out, b"# UNIT ", name, |out| out.extend_from_slice(unit.as_bytes()));
     }
-    if !family.help().is_empty() {
-        line(out, b"# HELP ", name, |out| push_quoted(out, family.help()));
+    if !help.is_empty() {
+        line(out, b"# HELP ", name, |out| push_quoted(out, help));
     }
 }
 
 fn line(out: &mut Vec<u8>, keyword: &[u8], name: &str, rest: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(keyword);
-    out.extend_from_slice(name.as_bytes());
+    push_name(out, name);
     out.push(b' ');
     rest(out);
     out.push(b'\n');
 }
 
 /// The unit that this family name (without `_total`) ends in.
-fn unit(name: &str) -> Option<&'static str> {
+pub(super) fn unit(name: &str) -> Option<&'static str> {
     UNITS.into_iter().find(|unit| name.strip_suffix(unit).is_some_and(|stem| stem.ends_with('_')))
 }
 
@@ -71,7 +74,7 @@ mod tests {
     use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
     use super::*;
-    use crate::exposition::encoder::encode;
+    use crate::exposition::{cold, plain};
 
     #[test]
     fn the_page_has_family_names_units_dotted_floats_and_an_end() {
@@ -79,8 +82,8 @@ mod tests {
         let bytes =
             IntCounterVec::new(Opts::new("golden_response_bytes_total", "Say \"hi\" \\ \n."), &["route"]).unwrap();
         bytes.with_label_values(&["/a\"b\\c\nd"]).inc_by(12);
-        let plain = IntCounter::new("requests", "No suffix.").unwrap();
-        plain.inc();
+        let bare = IntCounter::new("requests", "No suffix.").unwrap();
+        bare.inc();
         let histogram =
             HistogramVec::new(HistogramOpts::new("wait_seconds", "W.").buckets(vec![0.5, 1.0]), &["x"]).unwrap();
         histogram.with_label_values(&["y"]).observe(1.0);
@@ -91,7 +94,7 @@ mod tests {
         let no_unit = Gauge::new("megabytes", "Ends in a unit, but not in _unit.").unwrap();
         for collector in [
             Box::new(bytes) as Box<dyn prometheus::core::Collector>,
-            Box::new(plain),
+            Box::new(bare),
             Box::new(histogram),
             Box::new(ratio),
             Box::new(info),
@@ -100,7 +103,7 @@ mod tests {
             registry.register(collector).unwrap();
         }
 
-        let page = String::from_utf8(encode(&registry.gather(), &PROFILE, 0)).unwrap();
+        let page = plain(&cold::convert(registry.gather()), &PROFILE) + "# EOF\n";
         assert_eq!(
             page,
             r##"# TYPE golden_build_info gauge

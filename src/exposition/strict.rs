@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use prometheus::proto;
 use proptest::prelude::*;
 
-use super::encoder::encode;
-use super::{openmetrics, text};
+use super::{cold, openmetrics, plain, text};
 
 /// A family as it was read.
 #[derive(Debug, Default, PartialEq)]
@@ -266,7 +265,7 @@ proptest! {
             (name.to_owned(), Family { kind: kind.to_owned(), unit, help: Some(help.clone()), samples })
         };
         for (open, profile) in [(false, &text::PROFILE), (true, &openmetrics::PROFILE)] {
-            let page = String::from_utf8(encode(&families, profile, 0)).unwrap();
+            let page = plain(&cold::convert(families.to_vec()), profile) + if open { "# EOF\n" } else { "" };
             let found = read(&page, open).map_err(|error| TestCaseError::fail(format!("{error}\n{page}")))?;
             prop_assert_eq!(with_numeric_edges(found), vec![
                 want(open, "golden_bytes", "golden_bytes_total", "counter", Some("bytes"),

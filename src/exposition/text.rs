@@ -9,33 +9,34 @@
 //! crate's encoder would be the largest part of a scrape, and the encoder is here for OpenMetrics anyway. A test keeps
 //! the two equal byte for byte; the crate's also writes an explicit infinite edge as `inf`.
 
-use prometheus::proto::{MetricFamily, MetricType};
-
 use super::encoder::{Profile, push_help};
+use super::escaping::push_name;
 use super::number::Style;
+use crate::signals::snapshot::Kind;
 
 /// What the page says that it is.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The same in version 1.0.0, which differs in nothing but that names may be quoted.
+pub const CONTENT_TYPE_1: &str = "text/plain; version=1.0.0; charset=utf-8";
 
-pub(super) const PROFILE: Profile = Profile { style: Style::Plain, header, timestamp, end: b"" };
+pub(super) const PROFILE: Profile = Profile { style: Style::Plain, header, timestamp, open: false, end: b"" };
 
-fn header(out: &mut Vec<u8>, family: &MetricFamily) {
-    let name = family.name().as_bytes();
-    if !family.help().is_empty() {
+fn header(out: &mut Vec<u8>, name: &str, kind: Kind, help: &str) {
+    if !help.is_empty() {
         out.extend_from_slice(b"# HELP ");
-        out.extend_from_slice(name);
+        push_name(out, name);
         out.push(b' ');
-        push_help(out, family.help());
+        push_help(out, help);
         out.push(b'\n');
     }
     out.extend_from_slice(b"# TYPE ");
-    out.extend_from_slice(name);
-    out.extend_from_slice(match family.get_field_type() {
-        MetricType::COUNTER => b" counter\n",
-        MetricType::GAUGE => b" gauge\n",
-        MetricType::HISTOGRAM => b" histogram\n",
-        MetricType::SUMMARY => b" summary\n",
-        MetricType::UNTYPED => b" untyped\n",
+    push_name(out, name);
+    out.extend_from_slice(match kind {
+        Kind::Counter => b" counter\n",
+        Kind::Gauge => b" gauge\n",
+        Kind::Histogram => b" histogram\n",
+        Kind::Summary => b" summary\n",
+        Kind::Unknown => b" untyped\n",
     });
 }
 
@@ -49,7 +50,7 @@ mod tests {
     use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
     use super::*;
-    use crate::exposition::encoder::encode;
+    use crate::exposition::{cold, plain};
 
     #[test]
     fn the_page_is_the_one_that_the_encoder_of_the_prometheus_crate_writes() {
@@ -70,8 +71,9 @@ mod tests {
         registry.register(Box::new(gauge)).unwrap();
 
         let families = registry.gather();
-        let ours = String::from_utf8(encode(&families, &PROFILE, 0)).unwrap();
-        assert_eq!(ours, TextEncoder::new().encode_to_string(&families).unwrap());
+        let theirs = TextEncoder::new().encode_to_string(&families).unwrap();
+        let ours = plain(&cold::convert(families), &PROFILE);
+        assert_eq!(ours, theirs);
         assert!(ours.contains("a_total{route=\"/a\\\\b\\\"c\\nd\"} 1234567890\n"), "{ours}");
     }
 }

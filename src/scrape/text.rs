@@ -2,7 +2,8 @@
 //!
 //! Source: "Text-based format" in the Prometheus documentation, "Exposition formats"; OpenMetrics 1.0.0, "Text format".
 //! Shape:  lines: `# HELP name text`, `# TYPE name kind`, other comments, `name{label="value",…} value [timestamp]`. Line
-//!         ends of CR LF and a last line without an end are taken; between tokens there may be blanks and tabs.
+//!         ends of CR LF and a last line without an end are taken; between tokens there may be blanks and tabs. Names that
+//!         are not plain are those of version 1.0.0: `# TYPE "a.b" kind`, `{"a.b","c.d"="value"} value`.
 //! Units:  timestamps are milliseconds since 1970; those of OpenMetrics, known by `# EOF`, are seconds on the page.
 //! Absent: a family without `# TYPE` is untyped. Exemplars are not kept.
 //!
@@ -134,6 +135,25 @@ impl<'a> Page<'a> {
         &self.labels[sample.labels.clone()]
     }
 
+    /// The names of all labels, with repetitions.
+    pub fn label_names(&self) -> impl Iterator<Item = &'a str> {
+        self.labels.iter().map(|(name, _)| *name)
+    }
+
+    /// Gives families and series, and labels, another name: the one that stands beside theirs.
+    pub fn rename(&mut self, series: &'a HashMap<String, String>, labels: &'a HashMap<String, String>) {
+        let rename = |name: &mut &'a str, names: &'a HashMap<String, String>| {
+            if let Some(other) = names.get(*name) {
+                *name = other;
+            }
+        };
+        for family in &mut self.families {
+            rename(&mut family.name, series);
+            family.samples.iter_mut().for_each(|sample| rename(&mut sample.name, series));
+        }
+        self.labels.iter_mut().for_each(|(name, _)| rename(name, labels));
+    }
+
     /// The sum over all series with this name whose labels are (true) or are not (false) as told; a label that is not
     /// there is empty. `None`: there is no such series.
     #[must_use]
@@ -192,10 +212,14 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let rest = rest.trim_start_matches(BLANKS);
-        let (name, rest) = rest.split_once(BLANKS).unwrap_or((rest, ""));
-        if name_length(name, true) != name.len() || name.is_empty() {
-            return Err("a family with a bad name");
-        }
+        let (name, rest) = match quoted(rest) {
+            Some((name, after)) => (name, after.strip_prefix(BLANKS).or_else(|| after.is_empty().then_some(after))),
+            None => {
+                let (name, after) = rest.split_once(BLANKS).unwrap_or((rest, ""));
+                (name, (name_length(name, true) == name.len() && !name.is_empty()).then_some(after))
+            }
+        };
+        let rest = rest.ok_or("a family with a bad name")?;
         let Some(place) = self.announce(name)? else { return Ok(()) };
         let family = &mut self.page.families[place];
         if keyword == "HELP" {
@@ -246,13 +270,18 @@ impl<'a> Reader<'a> {
 
     fn sample(&mut self, line: &'a str) -> Result<(), &'static str> {
         let (name, rest) = line.split_at(name_length(line, true));
-        if name.is_empty() || !rest.starts_with(['{', ' ', '\t']) {
-            return Err("a sample with a bad name");
-        }
         let first_label = self.page.labels.len();
-        let rest = match rest.trim_start_matches(BLANKS).strip_prefix('{') {
-            Some(inside) => self.labels(inside, first_label)?,
-            None => rest,
+        let (name, rest) = match rest.trim_start_matches(BLANKS).strip_prefix('{') {
+            Some(inside) if name.is_empty() => {
+                // A name that is not plain stands in quotes before the labels.
+                let (name, after) = quoted(trim(inside)).ok_or("a sample with a bad name")?;
+                let after = after.trim_start_matches(BLANKS);
+                let labels = after.strip_prefix(',').or_else(|| after.starts_with('}').then_some(after));
+                (name, self.labels(labels.ok_or("a sample with a bad name")?, first_label)?)
+            }
+            Some(inside) => (name, self.labels(inside, first_label)?),
+            None if name.is_empty() || !rest.starts_with(BLANKS) => return Err("a sample with a bad name"),
+            None => (name, rest),
         };
         // Only OpenMetrics has exemplars, behind a number sign.
         let (rest, _exemplar) = if self.open { rest.split_once(" # ").unwrap_or((rest, "")) } else { (rest, "") };
@@ -287,7 +316,7 @@ impl<'a> Reader<'a> {
             if let Some(after) = rest.strip_prefix('}') {
                 return Ok(after);
             }
-            let (name, after) = rest.split_at(name_length(rest, false));
+            let (name, after) = quoted(rest).unwrap_or_else(|| rest.split_at(name_length(rest, false)));
             let after = after.trim_start_matches(BLANKS).strip_prefix('=');
             let value = after.and_then(|after| after.trim_start_matches(BLANKS).strip_prefix('"'));
             let (false, Some(value)) = (name.is_empty(), value) else { return Err("a bad label") };
@@ -383,6 +412,13 @@ fn name_length(text: &str, colons: bool) -> usize {
         _ => false,
     };
     text.bytes().enumerate().take_while(|place| legal(*place)).count()
+}
+
+/// A name in quotes, and what follows it. One with escapes is not taken, so that a name is always a part of the page;
+/// nobody names anything with a quote or a backslash.
+fn quoted(text: &str) -> Option<(&str, &str)> {
+    let (name, after) = text.strip_prefix('"')?.split_once('"')?;
+    (!name.is_empty() && !name.contains('\\')).then_some((name, after))
 }
 
 /// Where the quote is that ends the value which begins here.
@@ -514,6 +550,42 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_not_plain_stand_in_quotes() {
+        let page = "# HELP \"a.b\" Help.\n# TYPE \"a.b\" histogram\n{\"a.b_bucket\",\"c d\"=\"1\",le=\"+Inf\"} 11\n\
+            {\"a.b_sum\", \"c d\"=\"1\"} 12 13\n{ \"a.b_count\" ,\"c d\"=\"1\",} 11\n{\"温度\"} 14\nplain{\"é\"=\"15\"} 16\n\
+            # TYPE \"empty\" gauge\n";
+        let expected = [
+            "a.b Histogram Some(\"Help.\")",
+            "  a.b_bucket [c d=1,le=+Inf] 11 None",
+            "  a.b_sum [c d=1] 12 Some(13)",
+            "  a.b_count [c d=1] 11 None",
+            "温度 Untyped None",
+            "  温度 [] 14 None",
+            "plain Untyped None",
+            "  plain [é=15] 16 None",
+            "empty Gauge None",
+        ];
+        assert_eq!(read(page), expected);
+        for page in [
+            "{} 1",
+            "{\"\"} 1",
+            "{\"a} 1",
+            "{\"a\"=\"b\"} 1",
+            "{\"a\\n\"} 1",
+            "{\"a\"\"b\"} 1",
+            "\"a\" 1",
+            "# TYPE \"a\"gauge",
+            "# TYPE \"\" gauge",
+            "a{\"b\"} 1",
+            "a{\"\"=\"1\"} 1",
+            "{\"a\"",
+            "{a=\"1\"} 1",
+        ] {
+            assert!(parse(page.as_bytes()).is_err(), "{page}");
+        }
+    }
+
+    #[test]
     fn openmetrics_is_read_as_the_older_format_would_have_it() {
         let page = "# TYPE c counter\n# UNIT c bytes\n# HELP c Say \\\"hi\\\".\nc_total{a=\"1\"} 12.0 1.5 # {trace_id=\"x\"} 1.0\n\
             c_created{a=\"1\"} 13.0\nc_total{a=\"2\"} 14.0\nc_created{a=\"2\"} 15.0\n# TYPE i info\ni_info{v=\"1\"} 1\n# EOF\n";
@@ -561,7 +633,6 @@ mod tests {
             ("a\0b 1\n", 1, "a sample with a bad name"),
             ("a-b 1\n", 1, "a sample with a bad name"),
             ("{x=\"1\"} 1\n", 1, "a sample with a bad name"),
-            ("{\"a.b\"} 1\n", 1, "a sample with a bad name"),
             ("<!doctype html>\n", 1, "a sample with a bad name"),
             ("a\n", 1, "a sample with a bad name"),
             ("a \n", 1, "a sample with a bad name"),

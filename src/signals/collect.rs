@@ -13,7 +13,6 @@ use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason,
     Resource, RetryResult, RouteId, RouteKind, StreamEnd, TunnelProtocol,
 };
-pub use crate::signals::bridge::ShardCollector;
 use crate::signals::families::{self as f, Bounded, Family};
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
 use crate::signals::moment::Moment;

@@ -20,7 +20,6 @@
 //! To add a signal: declare it in `families.rs`, give it a cell in `shard.rs`, a line in `collect.rs`, and call it from
 //! `measure/`.
 
-mod bridge;
 mod budget;
 pub mod collect;
 pub mod families;

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::config::{Forwarded, Network};
 use crate::labels::{Failure, Method, TunnelProtocol};
-use crate::proxy::error::Answer;
 use crate::measure::TraceIds;
+use crate::proxy::error::Answer;
 use crate::proxy::h1::Framing;
 use crate::proxy::headers::fields::{Field, Known, Room, Survey, is_authority, known, list, write_field, write_number};
 use crate::proxy::headers::trace;
@@ -130,7 +130,9 @@ fn write_request<'a>(
     for (name, value) in fields.clone() {
         match known(name) {
             None if seen.nominates(name) => {}
-            None | Some(Known::Accept | Known::ContentType | Known::TraceParent | Known::UserAgent) => write_field(out, name, value),
+            None | Some(Known::Accept | Known::ContentType | Known::TraceParent | Known::UserAgent) => {
+                write_field(out, name, value)
+            }
             Some(Known::Expect) if received_version != "1.0" => write_field(out, name, value),
             Some(Known::ForwardedHost | Known::ForwardedProto) if trusted => write_field(out, name, value),
             Some(Known::Via) if !context.via => write_field(out, name, value),
