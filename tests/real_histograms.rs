@@ -5,8 +5,8 @@
 //!
 //! Each request is measured three times, one inside of the other: the backend from the head it has read to the answer it is
 //! about to write, the sidecar from the head it has read to the last byte it has written, the client from before its first
-//! byte to after the last one. So what the sidecar says is held between the other two, and no tolerance for a busy machine
-//! is needed.
+//! byte to after the last one. So what the sidecar says is held between the other two: a busy machine moves these apart, and
+//! no tolerance has to be guessed for it.
 //!
 //! Needs `prometheus`; `make test` installs it. A missing one is a failure, not a reason to skip.
 
