@@ -57,9 +57,9 @@ test: lint deny doctest ## everything that must be green: format, lints, depende
 		cargo test --locked --lib --bins --tests --no-fail-fast; \
 	fi
 
-bench-build: ## the two binaries of the bench: all measurement on, and compiled out
+bench-build: ## the programs of the bench: all measurement on, and compiled out; the routes alone
 	@echo "== release builds"
-	cargo build --release --locked
+	cargo build --release --locked --bins --example bench-routes
 	cargo build --release --locked --features unmeasured --target-dir target/unmeasured
 
 bench: ## cost, side by side with nginx, HAProxy and Envoy (some ten minutes; leave the machine alone)

@@ -10,7 +10,10 @@ and its CPU time per request is the price of one request. Sections, each also ca
 | syscalls | system calls per request at saturation (strace -c) | 4.2 |
 | memory   | resident memory at rest; per idle keep-alive connection | 15 MiB; 2 KiB |
 | startup  | exec to the first 200 on /readyz | 100 ms |
-| scrape   | GET /metrics with 100 routes x 3 codes | 5 ms |
+| scrape   | GET /metrics with 100 routes x 4 codes x 3 methods, in each format; time that the worker loses to it; size of the protobuf page | 10 ms; 1 ms; 1/4 of text |
+| storm    | p99 of requests at half of the capacity while 20 scrapers ask at once, every second, to p99 without them | 1.05 |
+| routes   | finding a path among 500 templates; what learning adds to a path that it knows | 300 ns; 200 ns |
+| scanner  | 100,000 distinct paths and 1,000 methods, all answered 200: seconds; growth of resident memory; label sets of the fullest family | 10 s; 8 MiB; 2,000 |
 | streams  | growth of the peak resident memory by 1 GiB up and 1 GiB down | 16 MiB |
 | sampling | CPU of the sampler thread, once a second, a backend of 8 processes and 2,000 or 20,000 connections | 0.5 %; 3 % of a core |
 
@@ -28,6 +31,7 @@ import http.client
 import json
 import os
 import platform
+import random
 import re
 import resource
 import shutil
@@ -46,7 +50,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # === What is measured, and the bars ===
 
-SECTIONS = ("cost", "syscalls", "memory", "startup", "scrape", "streams", "sampling")
+SECTIONS = ("cost", "syscalls", "memory", "startup", "scrape", "storm", "routes", "scanner", "streams", "sampling")
 PROXIES = ("sidecar", "sidecar-unmeasured", "nginx", "haproxy", "haproxy-tcp", "envoy")
 TITLES = {
     "sidecar": "golden-sidecar",
@@ -65,7 +69,18 @@ SATURATED_RATIO = 0.9
 MEMORY_REST_BAR_MIB = 15.0
 MEMORY_CONNECTION_BAR_KIB = 2.0
 STARTUP_BAR_MS = 100.0
-SCRAPE_BAR_MS = 5.0
+SCRAPE_BAR_MS = 10.0
+SCRAPE_WORKER_BAR_MS = 1.0
+PROTOBUF_SIZE_BAR = 0.25
+STORM_SCRAPERS = 20
+STORM_BAR = 1.05
+SCANNER_PATHS = 100_000
+SCANNER_METHODS = 1_000
+SCANNER_BAR_SECONDS = 10.0
+SCANNER_BAR_MIB = 8.0
+SCANNER_BAR_SETS = 2_000
+FIND_BAR_NS = 300.0
+LEARN_BAR_NS = 200.0
 STREAMS_BAR_MIB = 16.0
 SAMPLING_BARS_PERCENT = {2_000: 0.5, 20_000: 3.0}
 
@@ -75,7 +90,8 @@ BODY = '{"id":42,"name":"Ada Lovelace","email":"ada@example.org","roles":["admin
 TARGET = "/users/42"
 ROUTES = ["/users/{id}", "/users", "/users/{id}/orders", "/orders/{id}", "/orders", "/search", "/reports/{year}/{month}"]
 SCRAPE_ROUTES = 100
-SCRAPE_CODES = (200, 404, 500)
+SCRAPE_CODES = (200, 301, 404, 500)
+SCRAPE_METHODS = ("GET", "POST", "DELETE")
 STREAM_BYTES = 1 << 30
 # Longer than any section: no connection may end by an idle limit while it is being measured.
 NEVER_SECONDS = 3600
@@ -798,47 +814,70 @@ SCRAPES = 50
 
 def section_scrape(bench: Bench, report: Report) -> None:
     backend = start_backend(bench)
-    config = bench.directory / "scrape.yaml"
-    config.write_text("routes:\n" + "".join(f"  - path: /r{i}/{{id}}\n" for i in range(SCRAPE_ROUTES)))
-    proxy = start_proxy(bench, "sidecar", backend, config)
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
-    for i in range(SCRAPE_ROUTES):
-        for code in SCRAPE_CODES:
-            connection.request("GET", f"/r{i}/{code}")
-            response = connection.getresponse()
-            response.read()
-            if response.status != code:
-                raise proxy.server.fail(f"GET /r{i}/{code} gave {response.status}")
-    connection.close()
-    rows, data = [], {}
-    for encoding, title in (("identity", "text"), ("gzip", "text, gzip")):
-        times, size, page = time_scrapes(proxy, encoding)
-        if encoding == "identity":
-            check_scrape(proxy, page.decode())
-        median = statistics.median(times)
-        rows.append([title, f"{median:.2f}", f"{max(times):.2f}", f"{size / 1024:,.0f}"])
-        report.bars.append(Bar(f"scrape, {title}, median", median, SCRAPE_BAR_MS, "ms"))
-        data[encoding] = {"milliseconds": times, "bytes": size}
-    report.table(f"GET /metrics with {SCRAPE_ROUTES} routes x {len(SCRAPE_CODES)} codes, {SCRAPES} scrapes",
-                 ["page", "median ms", "max ms", "size KiB"], rows)
+    proxy = start_full_sidecar(bench, backend)
+    rows, data, sizes = [], {}, {}
+    for title, accept in PAGES.items():
+        for encoding in ("identity", "gzip"):
+            worker_before = thread_cpu_ns(proxy.server.pid, "worker-0")
+            times, size, page = time_scrapes(proxy, accept, encoding)
+            worker_ms = (thread_cpu_ns(proxy.server.pid, "worker-0") - worker_before) / 1e6 / len(times)
+            if (title, encoding) == ("text", "identity"):
+                check_scrape(proxy, page.decode())
+            name = title if encoding == "identity" else f"{title}, gzip"
+            sizes[name] = size
+            median = statistics.median(times)
+            rows.append([name, f"{median:.2f}", f"{max(times):.2f}", f"{worker_ms:.3f}", f"{size / 1024:,.0f}"])
+            report.bars.append(Bar(f"scrape, {name}, median", median, SCRAPE_BAR_MS, "ms"))
+            report.bars.append(Bar(f"scrape, {name}, time of the worker", worker_ms, SCRAPE_WORKER_BAR_MS, "ms"))
+            data[name] = {"milliseconds": times, "bytes": size, "worker_milliseconds": worker_ms}
+    report.bars.append(Bar("protobuf page with native histograms, to the text page", sizes["protobuf"] / sizes["text"], PROTOBUF_SIZE_BAR, "x"))
+    report.table(f"GET /metrics with {SCRAPE_ROUTES} routes x {len(SCRAPE_CODES)} codes x {len(SCRAPE_METHODS)} methods, {SCRAPES} scrapes",
+                 ["page", "median ms", "max ms", "worker ms", "size KiB"], rows)
     report.data["scrape"] = data
     proxy.server.stop()
 
 
-def time_scrapes(proxy: Proxy, encoding: str) -> tuple[list[float], int, bytes]:
+# As Prometheus asks for them.
+PAGES = {
+    "text": "text/plain;version=0.0.4",
+    "OpenMetrics": "application/openmetrics-text;version=1.0.0",
+    "protobuf": "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+}
+
+
+def start_full_sidecar(bench: Bench, backend: int) -> Proxy:
+    """A sidecar that has seen every route with every code and method, once each."""
+    config = bench.directory / "scrape.yaml"
+    routes = [*(f"/r{i}/{{id}}" for i in range(SCRAPE_ROUTES)), *ROUTES]
+    config.write_text("routes:\n" + "".join(f"  - path: {route}\n" for route in routes))
+    proxy = start_proxy(bench, "sidecar", backend, config)
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
+    for i in range(SCRAPE_ROUTES):
+        for code in SCRAPE_CODES:
+            for method in SCRAPE_METHODS:
+                connection.request(method, f"/r{i}/{code}")
+                response = connection.getresponse()
+                response.read()
+                if response.status != code:
+                    raise proxy.server.fail(f"{method} /r{i}/{code} gave {response.status}")
+    connection.close()
+    return proxy
+
+
+def time_scrapes(proxy: Proxy, accept: str, encoding: str) -> tuple[list[float], int, bytes]:
     """Milliseconds from request to last byte over one keep-alive connection, bytes on the wire, the last page."""
     admin = http.client.HTTPConnection("127.0.0.1", proxy.admin, timeout=10)
     times, page = [], b""
     # The first one opens the connection and is not counted.
     for number in range(SCRAPES + 1):
         began = time.perf_counter()
-        admin.request("GET", "/metrics", headers={"Accept-Encoding": encoding})
+        admin.request("GET", "/metrics", headers={"Accept": accept, "Accept-Encoding": encoding})
         response = admin.getresponse()
         page = response.read()
         if number:
             times.append((time.perf_counter() - began) * 1000)
-        if response.status != 200:
-            raise proxy.server.fail(f"GET /metrics gave {response.status}")
+        if response.status != 200 or response.getheader("Content-Type").split(";")[0] != accept.split(";")[0]:
+            raise proxy.server.fail(f"GET /metrics for {accept} gave {response.status} {response.getheader('Content-Type')}")
         if (response.getheader("Content-Encoding") == "gzip") != (encoding == "gzip"):
             raise proxy.server.fail(f"asked for {encoding}, got {response.getheader('Content-Encoding')}")
     admin.close()
@@ -846,15 +885,194 @@ def time_scrapes(proxy: Proxy, encoding: str) -> tuple[list[float], int, bytes]:
 
 
 def check_scrape(proxy: Proxy, page: str) -> None:
-    """The page must hold what was driven: each route and code once in the duration histogram."""
-    counts = re.findall(r'^http_server_request_duration_seconds_count\{([^}]*(?:\{id\}[^}]*)?)\} (\S+)$', page, re.MULTILINE)
+    """The page must hold what was driven: each route, code and method once in the duration histogram."""
+    counts = re.findall(r'^http_server_request_duration_seconds_count\{(.*)\} (\S+)$', page, re.MULTILINE)
+
+    def value(labels: str, name: str) -> str:
+        return re.search(name + '="([^"]*)"', labels)[1]
+
     once = {
-        (re.search(r'http_route="([^"]*)"', labels)[1], re.search(r'http_response_status_code="(\d+)"', labels)[1])
-        for labels, value in counts if float(value) == 1
+        (value(labels, "http_route"), value(labels, "http_response_status_code"), value(labels, "http_request_method"))
+        for labels, number in counts if float(number) == 1
     }
-    wanted = {(f"/r{i}/{{id}}", str(code)) for i in range(SCRAPE_ROUTES) for code in SCRAPE_CODES}
+    wanted = {(f"/r{i}/{{id}}", str(code), method) for i in range(SCRAPE_ROUTES) for code in SCRAPE_CODES for method in SCRAPE_METHODS}
     if wanted - once:
         raise proxy.server.fail(f"{len(wanted - once)} of {len(wanted)} series are not at 1, for example {sorted(wanted - once)[0]}")
+
+
+# === Section: storm ===
+
+# A closed loop at saturation would show any millisecond that the one core spends elsewhere as latency of everybody, with
+# or without a sidecar; half of the capacity is what a service that is well is run at.
+STORM_LOAD_SHARE = 0.5
+STORM_CONNECTIONS = 10
+STORM_SECONDS = 10
+STORM_ROUNDS = 7
+
+
+def section_storm(bench: Bench, report: Report) -> None:
+    backend = start_backend(bench)
+    proxy = start_full_sidecar(bench, backend)
+    capacity = run_wrk(bench, proxy, bench.options.seconds, backend)
+    rate = int(capacity["requests"] / (capacity["duration_us"] / 1e6) * STORM_LOAD_SHARE)
+    quiet, storm = [], []
+    for number in range(STORM_ROUNDS):
+        # In turn, and each first as often as second.
+        for stormy in ((False, True) if number % 2 == 0 else (True, False)):
+            stop = threading.Event()
+            scrapers = [threading.Thread(target=keep_scraping, args=(proxy, stop)) for _ in range(STORM_SCRAPERS if stormy else 0)]
+            for scraper in scrapers:
+                scraper.start()
+            (storm if stormy else quiet).append(percentile_us(bench, proxy, rate, 0.99))
+            stop.set()
+            for scraper in scrapers:
+                scraper.join()
+    moved = statistics.median(storm) / statistics.median(quiet)
+    report.bars.append(Bar(f"p99 with {STORM_SCRAPERS} scrapers, to p99 without", moved, STORM_BAR, "x"))
+    report.table(
+        f"p99 at {rate:,} requests/s, {STORM_SCRAPERS} scrapers at once every second, the page of the section scrape, medians of {STORM_ROUNDS} rounds of {STORM_SECONDS} s",
+        ["", "p99 \u00b5s", "min-max"],
+        [["no scraper", f"{statistics.median(quiet):.0f}", spread(quiet)], [f"{STORM_SCRAPERS} scrapers", f"{statistics.median(storm):.0f}", spread(storm)]],
+    )
+    report.data["storm"] = {"rate": rate, "quiet_us": quiet, "storm_us": storm}
+    proxy.server.stop()
+
+
+def keep_scraping(proxy: Proxy, stop: threading.Event) -> None:
+    """All scrapers ask at the turn of each second: as bad as it gets with one interval for all."""
+    while not stop.wait(1 - time.time() % 1):
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.admin, timeout=10)
+        connection.request("GET", "/metrics", headers={"Accept": PAGES["OpenMetrics"], "Accept-Encoding": "gzip"})
+        if connection.getresponse().read()[:2] != b"\x1f\x8b":
+            raise proxy.server.fail("a scraper of the storm got no gzip")
+        connection.close()
+
+
+def percentile_us(bench: Bench, proxy: Proxy, rate: int, share: float) -> float:
+    """This percentile of the latency at this rate, from h2load's own record of each request."""
+    record = bench.directory / "latencies"
+    record.unlink(missing_ok=True)
+    command = [
+        bench.tools["h2load"], "--h1", f"--clients={STORM_CONNECTIONS}", "--threads=1", f"--duration={STORM_SECONDS}", "--warm-up-time=1",
+        f"--rps={rate / STORM_CONNECTIONS:.3f}", f"--log-file={record}", f"http://127.0.0.1:{proxy.port}{TARGET}",
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=STORM_SECONDS + 60, env=clean_environment({}))
+    # Start, status, microseconds.
+    entries = [line.split("\t") for line in record.read_text().splitlines()]
+    if ran.returncode != 0 or not entries or any(status != "200" for _, status, _ in entries):
+        raise proxy.server.fail(f"h2load went wrong: {ran.stdout}{ran.stderr}")
+    if not 0.9 <= len(entries) / (rate * STORM_SECONDS) <= 1.15:
+        raise proxy.server.fail(f"h2load made {len(entries)} requests instead of {rate * STORM_SECONDS}")
+    took = sorted(int(entry[2]) for entry in entries)
+    return took[int(len(took) * share)]
+
+
+# === Section: routes ===
+
+
+def section_routes(bench: Bench, report: Report) -> None:
+    """A program of the crate measures it; here it runs on the core of the proxies."""
+    command = ["taskset", "--cpu-list", str(bench.proxy_core), bench.tools["routes"]]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=clean_environment({}))
+    if ran.returncode != 0:
+        raise BenchError(f"the bench of the routes failed: {ran.stdout}{ran.stderr}")
+    numbers = json.loads(ran.stdout)
+    report.bars.append(Bar("finding a path among 500 templates", numbers["find_500_ns"], FIND_BAR_NS, "ns"))
+    report.bars.append(Bar("learning, added to a path that it knows", numbers["learned_adds_ns"], LEARN_BAR_NS, "ns"))
+    report.table("Routes, one path after the other, medians", ["", "ns"], [
+        ["among 500 imported templates", f"{numbers['find_500_ns']:.0f}"],
+        ["known to the learner, added to what the templates take", f"{numbers['learned_adds_ns']:.0f}"],
+    ])
+    report.data["routes"] = numbers
+
+
+# === Section: scanner ===
+
+SCANNER_CONNECTIONS = 4
+SCANNER_BATCH = 50
+
+
+def section_scanner(bench: Bench, report: Report) -> None:
+    """No route is declared; the backend answers everything with 200, the worst case for whoever learns from answers."""
+
+    def build(port: int):
+        config = bench.directory / "agreeable.conf"
+        config.write_text(nginx_common(bench, "agreeable") + f"  server {{ listen 127.0.0.1:{port}; location / {{ return 200; }} }}\n}}\n")
+        return [bench.tools["nginx"], "-c", str(config), "-e", "stderr"], {}
+
+    def serving(server: Server, port: int) -> None:
+        wait_until_serving(server, port, "/", b"")
+
+    _, backend = bench.start("backend-agreeable", build, serving)
+    empty = bench.directory / "empty.yaml"
+    empty.write_text("{}\n")
+    proxy = start_sidecar(bench, "sidecar", backend, empty, {})
+    requests = scanner_requests()
+    # What the first thousand need is the price of serving at all: connections, buffers, the allocator's first pages.
+    send_requests(proxy, requests[:1000])
+    before = settled_rss_kib(bench, proxy.server)
+    began = time.monotonic()
+    send_requests(proxy, requests)
+    seconds = time.monotonic() - began
+    grown = (settled_rss_kib(bench, proxy.server) - before) / 1024
+    page = get(proxy.admin, "/metrics")[1].decode()
+    series = {family: float(value) for family, value in re.findall(r'^golden_metric_series\{family="([^"]*)"\} (\S+)$', page, re.MULTILINE)}
+    overflow = sum(float(value) for value in re.findall(r'^golden_metric_overflow_total\{[^}]*\} (\S+)$', page, re.MULTILINE))
+    seen = sum(float(value) for value in re.findall(r'^golden_requests_total\{.*\} (\S+)$', page, re.MULTILINE))
+    if seen != len(requests) + 1000:
+        raise proxy.server.fail(f"{seen:.0f} requests on the page, {len(requests) + 1000} were sent")
+    if not overflow:
+        raise proxy.server.fail("golden_metric_overflow_total tells nothing")
+    labels = len(set(re.findall(r'http_route="([^"]*)"', page)))
+    report.bars.append(Bar(f"scanner, {SCANNER_PATHS:,} paths and {SCANNER_METHODS:,} methods", seconds, SCANNER_BAR_SECONDS, "s"))
+    report.bars.append(Bar("scanner, growth of resident memory", grown, SCANNER_BAR_MIB, "MiB"))
+    report.bars.append(Bar("scanner, label sets of the fullest family", max(series.values()), SCANNER_BAR_SETS, ""))
+    report.table(f"{SCANNER_PATHS:,} distinct paths and {SCANNER_METHODS:,} methods, all answered 200",
+                 ["seconds", "grown MiB", "route labels", "label sets of the fullest family", "observations under _other"],
+                 [[f"{seconds:.1f}", f"{grown:.1f}", f"{labels}", f"{max(series.values()):.0f}", f"{overflow:.0f}"]])
+    report.data["scanner"] = {"seconds": seconds, "grown_mib": grown, "labels": labels, "series": series, "overflow": overflow}
+    proxy.server.stop()
+
+
+def scanner_requests() -> list[bytes]:
+    """The same ones every time: gibberish of any depth, words, numbers, and 900 plain endpoints that are more than there may be."""
+    chance = random.Random(4)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+
+    def word() -> str:
+        return "".join(chance.choice(letters) for _ in range(chance.randint(3, 12)))
+
+    places = [word() for _ in range(30)]
+    paths = {f"/{one}/{two}" for one in places for two in places}
+    while len(paths) < SCANNER_PATHS:
+        segments = [chance.choice((word, lambda: f"{chance.getrandbits(64):x}", lambda: str(chance.randint(0, 10**9))))() for _ in range(chance.randint(1, 6))]
+        paths.add("/" + "/".join(segments))
+    methods = [word().upper() for _ in range(SCANNER_METHODS)]
+    requests = [f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for path in sorted(paths)]
+    requests += [f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode() for method in methods]
+    chance.shuffle(requests)
+    return requests
+
+
+def send_requests(proxy: Proxy, requests: list[bytes]) -> None:
+    """Pipelined, on a few connections in turn; every answer must be a 200 without a body."""
+    connections = [socket.create_connection(("127.0.0.1", proxy.port), timeout=10) for _ in range(SCANNER_CONNECTIONS)]
+    batches = [requests[at:at + SCANNER_BATCH] for at in range(0, len(requests), SCANNER_BATCH)]
+    for at in range(0, len(batches), SCANNER_CONNECTIONS):
+        turn = list(zip(connections, batches[at:]))
+        for connection, batch in turn:
+            connection.sendall(b"".join(batch))
+        for connection, batch in turn:
+            answers = b""
+            while answers.count(b"\r\n\r\n") < len(batch):
+                piece = connection.recv(1 << 16)
+                if not piece:
+                    raise proxy.server.fail("a connection of the scanner was closed")
+                answers += piece
+            if answers.count(b"HTTP/1.1 200") != len(batch):
+                raise proxy.server.fail(f"not every answer is a 200: {answers[:200]!r}")
+    for connection in connections:
+        connection.close()
 
 
 # === Section: streams ===
@@ -1204,8 +1422,10 @@ def proxy_names(text: str) -> list[str]:
 def find_tools(options: argparse.Namespace) -> dict[str, str]:
     """Full paths of all programs that this run needs; fails on the first that is missing."""
     wanted = ["nginx"]
-    if {"cost", "syscalls"} & set(options.sections):
+    if {"cost", "syscalls", "storm"} & set(options.sections):
         wanted.append("wrk")
+    if "storm" in options.sections:
+        wanted.append("h2load")
     if "syscalls" in options.sections and "sidecar" in options.proxies:
         wanted.append("strace")
     if {"cost", "memory"} & set(options.sections):
@@ -1220,6 +1440,10 @@ def find_tools(options: argparse.Namespace) -> dict[str, str]:
         if path is None:
             raise MissingError(f"{name} is missing; run tools/setup.sh bench")
         tools[name] = path
+    if "routes" in options.sections and "sidecar" in options.proxies:
+        tools["routes"] = str(options.sidecar.resolve().parent / "examples/bench-routes")
+        if not os.access(tools["routes"], os.X_OK):
+            raise MissingError(f"{tools['routes']} is missing; build it with 'make bench-build'")
     for name, binary in (("sidecar", options.sidecar), ("sidecar-unmeasured", options.unmeasured)):
         if name in options.proxies:
             if not os.access(binary, os.X_OK):
@@ -1246,7 +1470,8 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     report = Report()
     section_functions = {
         "cost": section_cost, "syscalls": section_syscalls, "memory": section_memory,
-        "startup": section_startup, "scrape": section_scrape, "streams": section_streams,
+        "startup": section_startup, "scrape": section_scrape, "storm": section_storm, "routes": section_routes,
+        "scanner": section_scanner, "streams": section_streams,
         "sampling": section_sampling,
     }
     place = {}

@@ -3,13 +3,21 @@
 //! Threads: one per worker, each with a runtime of its own, one that samples, and this one, whose runtime does admin,
 //! probing, reloads, the command that is the backend if there is one, and the end.
 
+mod documents;
+mod state;
+
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+pub use documents::Failure as DocumentFailure;
+use documents::{Documents, Slot};
 
 use bytes::Bytes;
 use prometheus::Registry;
@@ -19,11 +27,11 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{BackendMetrics, Config, Loaded, Restart, RouteTemplate, Upstream};
+use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Restart, Upstream};
 use crate::demo;
 use crate::doctor;
 use crate::exposition::{Exporter, Target};
-use crate::labels::{RouteId, RouteKind};
+use crate::labels::{RouteId, RouteKind, Trouble};
 use crate::proxy::listener;
 use crate::proxy::upstream::Budget;
 use crate::proxy::worker::{self, Order, Settings, Shared};
@@ -46,8 +54,6 @@ const HEALTHCHECK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a reload waits for the address of the upstream. Resolvers repeat a question after five seconds; so long nobody
 /// waits for a signal to be heeded.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
-/// Labels that may be learned.
-const LEARNED_LABELS: usize = 100;
 /// What shells say of a command that does not start.
 const COMMAND_NOT_STARTED: u8 = 127;
 
@@ -72,6 +78,8 @@ pub enum Error {
     },
     /// The routes contradict each other.
     Routes(crate::routes::Conflict),
+    /// A document of templates cannot be read.
+    OpenApi(DocumentFailure),
     /// The system refused something that is needed.
     System(&'static str, io::Error),
     /// The command that is to be the backend does not start.
@@ -94,6 +102,7 @@ impl fmt::Display for Error {
                  for example http://127.0.0.1:8080"
             ),
             Error::Routes(conflict) => conflict.fmt(out),
+            Error::OpenApi(failure) => failure.fmt(out),
             Error::System(what, source) => write!(out, "cannot {what}: {source}"),
             Error::Command(error) => error.fmt(out),
             Error::StoppedAtOnce => write!(out, "stopped at once by a second signal"),
@@ -108,7 +117,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Bind { .. } | Error::Resolve { .. } | Error::Routes(_) => 2,
+            Error::Bind { .. } | Error::Resolve { .. } | Error::Routes(_) | Error::OpenApi(_) => 2,
             Error::Command(_) => COMMAND_NOT_STARTED,
             Error::System(..) | Error::StoppedAtOnce => 1,
         }
@@ -141,6 +150,10 @@ pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8
             let wish = tokio::select! {
                 wish = outside.next() => wish,
                 end = ended(&mut command) => break Ending::CommandEnded(end),
+                () = sidecar.documents.arrived() => {
+                    sidecar.take_in_documents();
+                    continue;
+                }
             };
             match wish {
                 Wish::Stop { signal } => break Ending::Asked { signal },
@@ -210,6 +223,14 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     });
     demo.stop();
     result
+}
+
+/// Reads what a start would read besides the configuration: the files among the documents of templates.
+///
+/// # Errors
+/// When one cannot be read, as at a start.
+pub fn check(config: &Config) -> Result<(), Error> {
+    Documents::read(&config.openapi, &[]).map(drop).map_err(Error::OpenApi)
 }
 
 /// Says what can be seen of the backend from here, what cannot, and how to enable it. `upstream_given`: whether somebody
@@ -345,6 +366,9 @@ struct Sidecar {
     config: Config,
     signals: Arc<Signals>,
     learned: Arc<Learned>,
+    ids: Arc<StoreIds>,
+    documents: Documents,
+    state: Option<state::Keeper>,
     own: Own,
     readiness: Readiness,
     admin_room: Arc<Admin>,
@@ -377,8 +401,12 @@ impl Sidecar {
             upstream: Arc::clone(&upstream),
             wrapped: changes.is_some(),
         };
-        let learned = Arc::new(Learned::new(LEARNED_LABELS));
-        let settings = settings(&config, &signals, &learned, upstream)?;
+        apply_store_limits(&config, &signals);
+        let learned = Arc::new(Learned::new(config.learn.limit));
+        let ids = Arc::new(StoreIds::new(&signals, config.learn.limit));
+        let documents = Documents::read(&config.openapi, &[]).map_err(Error::OpenApi)?;
+        let routes = routes(&config, &documents, &learned, &ids)?;
+        let settings = Settings::new(&config, Arc::clone(&routes), upstream);
         let bind = |key, address| move |source| Error::Bind { key, address, source };
         let sockets = listener::bind(config.listen, config.workers).map_err(bind("listen", config.listen))?;
         let proxy = sockets[0].local_addr().map_err(bind("listen", config.listen))?;
@@ -389,10 +417,18 @@ impl Sidecar {
 
         let registry = Registry::new();
         let own = Own::register(&registry, log_dropped);
+        own.openapi_templates.set(routes.imported().count() as i64);
+        let documents = Documents::new(documents, counting_failures(&own));
         let backend_page = watch::Sender::new(backend_page(&config));
-        let shards = Arc::clone(&signals);
-        let exporter = Exporter::with_backend(&registry, Box::new(move || snapshot(&shards)), backend_page.subscribe())
+        let (shards, teacher) = (Arc::clone(&signals), Arc::clone(&learned));
+        let source = move || {
+            shards.set_routes_pending(teacher.pending() as u64);
+            shards.set_routes_folded(teacher.folded());
+            snapshot(&shards)
+        };
+        let exporter = Exporter::with_backend(&registry, Box::new(source), backend_page.subscribe())
             .expect("each family is registered once");
+        exporter.set_created(config.created);
 
         let shared =
             Arc::new(Shared { connections: AtomicUsize::new(0), budget: Budget::new(config.workers, &config.limits) });
@@ -407,7 +443,11 @@ impl Sidecar {
                 proxy,
                 admin: admin_address,
                 signals,
+                // After the declared routes have their labels, which do not count.
+                state: keep_state(&config, &learned, &ids, None),
                 learned,
+                ids,
+                documents,
                 own,
                 readiness,
                 admin_room,
@@ -549,8 +589,8 @@ impl Sidecar {
         let mut new = loaded.reload().map_err(|error| error.to_string())?;
         let upstream = resolve_in_time(&new.config.upstream).await.map_err(|error| error.to_string())?;
         let sampled = Arc::clone(&upstream);
-        let settings =
-            settings(&new.config, &self.signals, &self.learned, upstream).map_err(|error| error.to_string())?;
+        let documents = self.read_documents(&new.config.openapi).await?;
+        let routes = routes(&new.config, &documents, &self.learned, &self.ids).map_err(|error| error.to_string())?;
         let fixed = keep_fixed(&self.config, &mut new.config);
         if !fixed.is_empty() {
             tracing::warn!(
@@ -559,7 +599,13 @@ impl Sidecar {
                 "these keys take effect at the next start"
             );
         }
-        self.signals.set_series_limit(new.config.limits.series);
+        apply_store_limits(&new.config, &self.signals);
+        self.admin_room.exporter().set_created(new.config.created);
+        self.learned.set_limit(new.config.learn.limit);
+        self.ids.limit.store(new.config.learn.limit, Relaxed);
+        self.own.openapi_templates.set(routes.imported().count() as i64);
+        self.documents = Documents::new(documents, counting_failures(&self.own));
+        self.state = keep_state(&new.config, &self.learned, &self.ids, self.state.take());
         self.shared.budget.set_limits(&new.config.limits);
         self.config_json.send_replace(Bytes::from(new.to_json()));
         let old = std::mem::replace(&mut self.config, new.config.clone());
@@ -569,7 +615,7 @@ impl Sidecar {
             sampling.saturation = self.config.saturation.clone();
             sampling.upstream = sampled;
         });
-        self.order(&Order::Reload(Arc::new(settings)));
+        self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream))));
         if (&old.upstream, &old.readiness) != (&self.config.upstream, &self.config.readiness) {
             self.about.send_replace(about(&self.config, self.proxy));
             self.start_probe().map_err(|error| error.to_string())?;
@@ -578,10 +624,36 @@ impl Sidecar {
         Ok(())
     }
 
+    /// Reads the files again, while others are served.
+    async fn read_documents(&self, asked: &[OpenApi]) -> Result<Vec<Slot>, String> {
+        let (asked, old) = (asked.to_vec(), self.documents.slots().to_vec());
+        match tokio::task::spawn_blocking(move || Documents::read(&asked, &old)).await {
+            Ok(Ok(documents)) => Ok(documents),
+            Ok(Err(failure)) => {
+                self.own.openapi_failures.with_label_values(&[failure.reason.as_str()]).inc();
+                Err(failure.to_string())
+            }
+            Err(panicked) => Err(panicked.to_string()),
+        }
+    }
+
+    /// Lets the workers know the templates of a document that has come.
+    fn take_in_documents(&mut self) {
+        let upstream = Arc::clone(&self.sampling.borrow().upstream);
+        match routes(&self.config, self.documents.slots(), &self.learned, &self.ids) {
+            Ok(routes) => {
+                self.own.openapi_templates.set(routes.imported().count() as i64);
+                self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream))));
+            }
+            // The declared routes, which alone can contradict each other, are those in force.
+            Err(error) => tracing::error!(event = "openapi_not_used", %error),
+        }
+    }
+
     /// Ends in order: not ready, grace, drain, cut, the command, last scrape. `at_once` shortens it. Returns the exit
     /// status: the command's, if there is one.
     async fn stop<R: FnMut(command::Event)>(
-        self,
+        mut self,
         ending: Ending,
         command: &mut Option<Keeper<R>>,
         at_once: impl Future<Output = i32>,
@@ -642,6 +714,9 @@ impl Sidecar {
         if result.is_err() {
             command.iter().for_each(Keeper::kill);
         }
+        if let Some(state) = self.state.take().filter(|_| result.is_ok()) {
+            state.finish().await;
+        }
         self.admin_stop.send_replace(true);
         if result.is_ok() {
             let _ = self.admin_task.await;
@@ -687,31 +762,103 @@ async fn end_command<R: FnMut(command::Event)>(command: &mut Keeper<R>, signal: 
     command.ended().await
 }
 
-fn settings(
+/// The route table of a configuration and its documents. What was learned and given numbers stays.
+fn routes(
     config: &Config,
-    signals: &Arc<Signals>,
+    documents: &[Slot],
     learned: &Arc<Learned>,
-    upstream: Arc<[SocketAddr]>,
-) -> Result<Settings, Error> {
-    let ids = Arc::new(StoreIds { signals: Arc::clone(signals) });
-    let routes = RouteTable::new(&config.routes, Some(Arc::clone(learned)), ids).map_err(Error::Routes)?;
-    Ok(Settings::new(config, Arc::new(routes), upstream))
+    ids: &Arc<StoreIds>,
+) -> Result<Arc<RouteTable>, Error> {
+    let learned = config.learn.enabled.then(|| Arc::clone(learned));
+    let ids: Arc<dyn Ids> = Arc::<StoreIds>::clone(ids);
+    let table = RouteTable::new(&config.routes, &documents::templates(documents), learned, ids);
+    let table = table.map_err(Error::Routes)?;
+    documents::log_notes(table.notes());
+    Ok(Arc::new(table))
 }
 
-/// Gives routes their place in the stores.
+/// Hands the limits of the stores on that are not part of their making.
+fn apply_store_limits(config: &Config, signals: &Signals) {
+    signals.set_series_limit(config.limits.series);
+    signals.set_series_idle(config.limits.series_idle);
+    signals.set_memory_limit(usize::try_from(config.limits.metrics_memory).unwrap_or(usize::MAX));
+}
+
+/// Counts attempts to get a document that failed.
+fn counting_failures(own: &Own) -> impl Fn(Trouble) + Clone + Send + 'static {
+    let failures = own.openapi_failures.clone();
+    move |reason: Trouble| failures.with_label_values(&[reason.as_str()]).inc()
+}
+
+/// Takes in what a file says was learned.
+fn restore(path: &Path, learned: &Learned, ids: &StoreIds) {
+    let Some(text) = state::read(path) else { return };
+    match learned.restore(&text, &|name| ids.first_used(name, RouteKind::Learned)) {
+        Ok(templates) => tracing::info!(event = "learned_restored", file = %path.display(), templates),
+        Err(error) => {
+            tracing::warn!(event = "learned_not_read", file = %path.display(), %error, "starting with nothing learned");
+        }
+    }
+}
+
+/// Who writes down what is learned under this configuration; whoever does already goes on. A file that comes into use is
+/// read before it is written.
+fn keep_state(
+    config: &Config,
+    learned: &Arc<Learned>,
+    ids: &StoreIds,
+    old: Option<state::Keeper>,
+) -> Option<state::Keeper> {
+    let path = config.learn.state.as_ref().filter(|_| config.learn.enabled)?;
+    match old {
+        Some(old) if old.path() == path => Some(old),
+        _ => {
+            restore(path, learned, ids);
+            Some(state::Keeper::start(path, learned))
+        }
+    }
+}
+
+/// Gives routes their place in the stores, and no more labels than there may be.
 #[derive(Debug)]
 struct StoreIds {
     signals: Arc<Signals>,
+    /// Most labels of routes that nobody declared.
+    limit: AtomicUsize,
+    names: Mutex<Names>,
+}
+
+/// Labels that have a number.
+#[derive(Debug, Default)]
+struct Names {
+    declared: HashSet<String>,
+    /// Imported and learned ones: these count.
+    others: HashSet<String>,
+}
+
+impl StoreIds {
+    fn new(signals: &Arc<Signals>, limit: usize) -> StoreIds {
+        StoreIds { signals: Arc::clone(signals), limit: AtomicUsize::new(limit), names: Mutex::default() }
+    }
 }
 
 impl Ids for StoreIds {
-    fn declared(&self, template: &RouteTemplate) -> RouteId {
-        let route = self.signals.declare_route(&template.path, RouteKind::Declared, template.buckets.as_deref());
-        route.unwrap_or(RouteId::OTHER)
+    fn declared(&self, name: &str, edges: Option<&[f64]>) -> RouteId {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).declared.insert(name.to_owned());
+        self.signals.declare_route(name, RouteKind::Declared, edges).unwrap_or(RouteId::OTHER)
     }
 
     fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId> {
-        self.signals.declare_route(name, kind, None)
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = names.declared.contains(name) || names.others.contains(name);
+        if !known && names.others.len() >= self.limit.load(Relaxed) {
+            return None;
+        }
+        let route = self.signals.declare_route(name, kind, None)?;
+        if !known {
+            names.others.insert(name.to_owned());
+        }
+        Some(route)
     }
 }
 

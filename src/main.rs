@@ -33,10 +33,9 @@ fn main() -> ExitCode {
             log_to_stderr("warn");
             app::run_demo(run_for, listen, admin)
         }
-        Invocation::Check(loaded) => {
+        Invocation::Check(loaded) => app::check(&loaded.config).map(|()| {
             let _ = std::io::stdout().write_all(loaded.to_yaml().as_bytes());
-            Ok(())
-        }
+        }),
         Invocation::Doctor { loaded, upstream_given } => app::doctor(&loaded, upstream_given),
         Invocation::Healthcheck { admin } => {
             return match app::healthcheck(admin) {

@@ -73,6 +73,53 @@ const BAD_FILES: &[(&str, &str)] = &[
         "forwarded.thrust: unknown key; did you mean forwarded.trust? (golden.yaml:2)",
     ),
     ("via: true\nvia: false", "via: given twice; expected once (golden.yaml:2)"),
+    // Documents and learning.
+    (
+        "openapi: https://app/openapi.json",
+        "openapi: \"https://app/openapi.json\" uses https, which is not built yet in this version; expected a file, or http://HOST:PORT/PATH, for example http://127.0.0.1:8080/openapi.json (golden.yaml:1)",
+    ),
+    (
+        "openapi: [a.yaml, 'ftp://me:hunter2@app/x']",
+        "openapi[1]: \"ftp://***@app/x\" has an unknown scheme; expected a file, or http://HOST:PORT/PATH, for example http://127.0.0.1:8080/openapi.json (golden.yaml:1)",
+    ),
+    (
+        "openapi: http:///openapi.json",
+        "openapi: \"http:///openapi.json\" has no valid host; expected a file, or http://HOST:PORT/PATH, for example http://127.0.0.1:8080/openapi.json (golden.yaml:1)",
+    ),
+    ("openapi: ''", "openapi: \"\" is not a path; expected one such as openapi.yaml, or a URL (golden.yaml:1)"),
+    ("openapi: {file: a.yaml}", "openapi: found a map; expected one value or a list such as [a, b] (golden.yaml:1)"),
+    ("openapi:\n  - [a.yaml]", "openapi[0]: found a list; expected one value (golden.yaml:2)"),
+    (
+        "openapi: [http://a/x?key=hunter2, http://a/x?key=hunter2]",
+        "openapi[1]: \"http://a/x?***\" is listed twice; expected once (golden.yaml:1)",
+    ),
+    (
+        "openapi: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]",
+        "openapi: found 17 documents; expected at most 16 (golden.yaml:1)",
+    ),
+    ("learn: no", "learn: found \"no\"; expected a map of keys (golden.yaml:1)"),
+    ("learn:\n  enabled: on", "learn.enabled: \"on\" is not a boolean; expected true or false (golden.yaml:2)"),
+    (
+        "learn:\n  limit: none",
+        "learn.limit: \"none\" is not a whole number; expected a whole number from 1 to 10000 (golden.yaml:2)",
+    ),
+    (
+        "learn:\n  limit: 0",
+        "learn.limit: \"0\" is out of range; expected a whole number from 1 to 10000 (golden.yaml:2)",
+    ),
+    (
+        "learn:\n  state: ''",
+        "learn.state: \"\" is not a path; expected one such as routes.state, or none (golden.yaml:2)",
+    ),
+    (
+        "limits:\n  series_idle: 0s",
+        "limits.series_idle: \"0s\" is too short; expected more than 0s, or none (golden.yaml:2)",
+    ),
+    (
+        "limits:\n  metrics_memory: 1023KiB",
+        "limits.metrics_memory: \"1023KiB\" is out of range; expected 1MiB to 16GiB (golden.yaml:2)",
+    ),
+    ("created: 1", "created: \"1\" is not a boolean; expected true or false (golden.yaml:1)"),
     ("slos: []", "slos: not built yet in this version; remove the key (golden.yaml:1)"),
     (
         "saturation:\n  backend:\n    cpu_limt: 2",
@@ -486,8 +533,17 @@ const BAD_VARIABLES: &[(&str, &str, &str)] = &[
         "2000",
         "saturation.backend.cpu_limit: \"2000\" is out of range; expected at most 1024 cores, or none; millicores need an m (environment GOLDEN_SATURATION_BACKEND_CPU_LIMIT)",
     ),
-    ("GOLDEN_LEARN_LIMIT", "5", "GOLDEN_LEARN_LIMIT: not built yet in this version; remove the variable"),
-    ("GOLDEN_OPENAPI", "x.yaml", "GOLDEN_OPENAPI: not built yet in this version; remove the variable"),
+    ("GOLDEN_SLOS", "5", "GOLDEN_SLOS: not built yet in this version; remove the variable"),
+    (
+        "GOLDEN_LEARN_LIMIT",
+        "5.5",
+        "learn.limit: \"5.5\" is not a whole number; expected a whole number from 1 to 10000 (environment GOLDEN_LEARN_LIMIT)",
+    ),
+    (
+        "GOLDEN_OPENAPI",
+        "a.yaml,,b.yaml",
+        "openapi[1]: \"\" is not a path; expected one such as openapi.yaml, or a URL (environment GOLDEN_OPENAPI)",
+    ),
     (
         "GOLDEN_CONFIG",
         "missing.yaml",
@@ -669,12 +725,20 @@ limits:
   upstream_connections: 512
   upstream_waiting: 1024
   series: 2000
+  series_idle: none
+  metrics_memory: 64MiB
 drain:
   grace: 5s
   timeout: 30s
   last_scrape: 0s
 routes: []
+openapi: []
+learn:
+  enabled: true
+  limit: 100
+  state: none
 buckets: [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+created: true
 probes:
   paths: [/healthz, /readyz, /livez]
   user_agents: [kube-probe/]
@@ -819,6 +883,8 @@ limits:
   upstream_connections: 27
   upstream_waiting: 28
   series: 29
+  series_idle: 46m
+  metrics_memory: 47MiB
 drain:
   grace: 30s
   timeout: 31s
@@ -831,7 +897,13 @@ routes:
   - path: '/odd/"quoted"\{{x}}'
   - path: /users/{name}
     methods: [POST]
+openapi: [api/pets.yaml, '/abs/it''s, "mine".json', http://127.0.0.1:8085/openapi.json]
+learn:
+  enabled: false
+  limit: 48
+  state: routes.state
 buckets: [0.33, 34]
+created: false
 probes:
   paths: [/a-b, '/c:d']
   user_agents: ['it''s: "me"/1.0', '1.10', 'true', '- x', 'a, b']
@@ -963,7 +1035,7 @@ fn variables(path: &str, value: &serde_json::Value, variables: &mut Vec<(String,
 fn every_key_but_lists_of_maps_is_also_an_environment_variable() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("golden.yaml");
-    std::fs::write(&path, ALL_KEYS.replace(", 'a, b'", "")).expect("write the file");
+    std::fs::write(&path, ALL_KEYS.replace(", 'a, b'", "").replace("it''s, \"mine\"", "mine")).expect("write the file");
     let mut by_file = loaded(&["--config", path.to_str().expect("UTF-8")], &[]);
     by_file.config.routes.clear();
     by_file.config.saturation.pools.clear();

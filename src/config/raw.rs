@@ -18,7 +18,7 @@ pub(super) const FILE_VARIABLE: &str = "GOLDEN_CONFIG";
 
 /// Keys of the contract that this version does not build. They get a sentence of their own, since "unknown" would
 /// send their user looking for a typing mistake.
-const NOT_BUILT: [&str; 4] = ["openapi", "learn", "slos", "implicit_errors"];
+const NOT_BUILT: [&str; 2] = ["slos", "implicit_errors"];
 
 /// A value and where it was given.
 #[derive(Clone, Debug)]
@@ -32,6 +32,10 @@ pub(super) type Scalar = Option<Given<String>>;
 
 /// A list of texts. In a variable the items are separated by commas.
 pub(super) type Texts = Option<Given<Vec<Given<String>>>>;
+
+/// A list of texts that may be written as one text.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OneOrMore(pub Texts);
 
 /// A list of maps, such as the declared routes; it can be given in the file only.
 pub(super) type Maps<T> = Option<Given<Vec<Given<T>>>>;
@@ -108,9 +112,9 @@ section! {
     /// The whole configuration.
     Raw {
         upstream: Scalar, listen: Scalar, admin: Scalar, workers: Scalar, timeouts: RawTimeouts, limits: RawLimits,
-        drain: RawDrain, routes: Maps<RawRoute>, buckets: Texts, probes: RawProbes, readiness: RawReadiness,
-        saturation: RawSaturation, command: RawCommand, backend_metrics: RawBackendMetrics,
-        forwarded: Option<Given<RawPolicy>>, via: Scalar,
+        drain: RawDrain, routes: Maps<RawRoute>, openapi: OneOrMore, learn: RawLearn, buckets: Texts,
+        created: Scalar, probes: RawProbes, readiness: RawReadiness, saturation: RawSaturation, command: RawCommand,
+        backend_metrics: RawBackendMetrics, forwarded: Option<Given<RawPolicy>>, via: Scalar,
     }
 }
 
@@ -127,7 +131,7 @@ section! {
     RawLimits {
         connections: Scalar, head_bytes: Scalar, headers: Scalar, request_line_bytes: Scalar,
         request_body_bytes: Scalar, streams: Scalar, inflight: Scalar, upstream_connections: Scalar,
-        upstream_waiting: Scalar, series: Scalar,
+        upstream_waiting: Scalar, series: Scalar, series_idle: Scalar, metrics_memory: Scalar,
     }
 }
 
@@ -139,6 +143,11 @@ section! {
 section! {
     /// An entry of `routes`.
     RawRoute { path: Scalar, methods: Texts, buckets: Texts }
+}
+
+section! {
+    /// `learn`.
+    RawLearn { enabled: Scalar, limit: Scalar, state: Scalar }
 }
 
 section! {
@@ -287,6 +296,26 @@ impl Part for Texts {
 
     fn keys(path: &str, keys: &mut Vec<Key>) {
         keys.push(Key { path: path.to_owned(), variable: true });
+    }
+}
+
+impl Part for OneOrMore {
+    fn read(&mut self, path: &str, node: &Node, file: &Arc<str>) -> Result<(), ConfigError> {
+        let value = match &node.value {
+            Value::Scalar(text) => vec![Given { value: text.clone(), source: at(file, node) }],
+            Value::List(_) | Value::Null => texts(path, node, file)?,
+            Value::Map(_) => return Err(wrong_shape(path, node, file, "one value or a list such as [a, b]")),
+        };
+        self.0 = Some(Given { value, source: at(file, node) });
+        Ok(())
+    }
+
+    fn set(&mut self, path: &str, rest: &str, text: &str, source: &Source) -> Result<bool, ConfigError> {
+        self.0.set(path, rest, text, source)
+    }
+
+    fn keys(path: &str, keys: &mut Vec<Key>) {
+        Texts::keys(path, keys);
     }
 }
 

@@ -12,13 +12,14 @@ use super::error::{ConfigError, Source, found};
 use super::expression::{self, Format};
 use super::presets;
 use super::raw::{
-    Given, Maps, Raw, RawBackend, RawBackendMetrics, RawCommand, RawDrain, RawLimits, RawPolicy, RawPool, RawProbes,
-    RawReadiness, RawRoute, RawSaturation, RawTimeouts, Scalar,
+    Given, Maps, OneOrMore, Raw, RawBackend, RawBackendMetrics, RawCommand, RawDrain, RawLearn, RawLimits, RawPolicy,
+    RawPool, RawProbes, RawReadiness, RawRoute, RawSaturation, RawTimeouts, Scalar,
 };
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{
-    BackendHints, BackendMetrics, Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Expression, Forwarded, Limits, Network,
-    Pool, PoolKind, PoolSelectors, Probes, Readiness, Restart, RouteTemplate, Saturation, Timeouts, Upstream,
+    BackendHints, BackendMetrics, Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Expression, Forwarded, Learn, Limits,
+    Network, OpenApi, Pool, PoolKind, PoolSelectors, Probes, Readiness, Restart, RouteTemplate, Saturation, Timeouts,
+    Upstream,
 };
 use crate::labels::Method;
 
@@ -52,6 +53,14 @@ const CORES_MAX: f64 = 1024.0;
 const POOLS_MAX: usize = 20;
 /// A label value that people read.
 const POOL_NAME_CHARS_MAX: usize = 64;
+/// Each document is a table of its own in memory while it is read.
+const DOCUMENTS_MAX: usize = 16;
+/// Each label is dozens of series, and a route's number has 16 bits.
+const LABELS_MAX: usize = 10_000;
+/// Below it, not even the label sets that are always there would fit.
+const METRICS_MEMORY_MIN: u64 = 1 << 20;
+/// More than any process that is put beside another one; a typing mistake.
+const METRICS_MEMORY_MAX: u64 = 16 << 30;
 /// A page below it holds a handful of series.
 const PAGE_BYTES_MIN: u64 = 1 << 10;
 /// The page is held in memory while it is joined to ours.
@@ -104,7 +113,10 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         limits,
         drain,
         routes,
+        openapi,
+        learn,
         buckets,
+        created,
         probes,
         readiness,
         saturation,
@@ -160,7 +172,10 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         limits: resolve_limits(&mut keys, limits, defaults.limits)?,
         drain: resolve_drain(&mut keys, drain, defaults.drain)?,
         routes: resolve_routes(&mut keys, routes)?,
+        openapi: resolve_openapi(&mut keys, openapi, &around.folders)?,
+        learn: resolve_learn(&mut keys, learn, defaults.learn, &around.folders)?,
         buckets: keys.value("buckets", buckets, defaults.buckets, |given| parse_buckets("buckets", given))?,
+        created: keys.scalar("created", created, defaults.created, parse_bool)?,
         probes: resolve_probes(&mut keys, probes, defaults.probes)?,
         readiness: resolve_readiness(&mut keys, readiness, defaults.readiness)?,
         saturation: resolve_saturation(&mut keys, saturation, defaults.saturation, &around.folders)?,
@@ -206,6 +221,18 @@ pub(super) fn distinct(
         None => ("listen", format!("{listen} has the port of admin ({admin})"), listen_source),
     };
     Err(ConfigError::new(key, format!("{problem}; expected another port"), source))
+}
+
+// === impl Folders ===
+
+impl Folders {
+    /// The folder where the relative paths of a source begin.
+    fn of(&self, source: &Source) -> &PathBuf {
+        match source {
+            Source::File { .. } => &self.file,
+            Source::Flag(_) | Source::Environment(_) => &self.working,
+        }
+    }
 }
 
 // === keys ===
@@ -295,6 +322,8 @@ fn resolve_limits(keys: &mut Keys, raw: RawLimits, defaults: Limits) -> Result<L
         upstream_connections,
         upstream_waiting,
         series,
+        series_idle,
+        metrics_memory,
     } = raw;
     let some = |text: &str| count(text, 1, COUNT_MAX, "");
     let head_bytes = keys.scalar("limits.head_bytes", head_bytes, defaults.head_bytes, |text| {
@@ -344,6 +373,52 @@ fn resolve_limits(keys: &mut Keys, raw: RawLimits, defaults: Limits) -> Result<L
         )?,
         upstream_waiting: keys.scalar("limits.upstream_waiting", upstream_waiting, defaults.upstream_waiting, some)?,
         series: keys.scalar("limits.series", series, defaults.series, some)?,
+        series_idle: keys.scalar("limits.series_idle", series_idle, defaults.series_idle, |text| match text {
+            "none" => Ok(None),
+            _ => parse_positive_duration(text).map(Some).map_err(|problem| format!("{problem}, or none")),
+        })?,
+        metrics_memory: keys.scalar("limits.metrics_memory", metrics_memory, defaults.metrics_memory, |text| {
+            size(text, METRICS_MEMORY_MIN, METRICS_MEMORY_MAX)
+        })?,
+    })
+}
+
+fn resolve_openapi(keys: &mut Keys, raw: OneOrMore, folders: &Folders) -> Result<Vec<OpenApi>, ConfigError> {
+    const KEY: &str = "openapi";
+    keys.value(KEY, raw.0, Vec::new(), |Given { value, source }| {
+        if value.len() > DOCUMENTS_MAX {
+            let problem = format!("found {} documents; expected at most {DOCUMENTS_MAX}", value.len());
+            return Err(ConfigError::new(KEY, problem, Some(source)));
+        }
+        let folder = folders.of(&source);
+        let one = value.len() == 1;
+        let mut documents = Vec::new();
+        for (index, given) in value.into_iter().enumerate() {
+            let key = if one { KEY.to_owned() } else { format!("{KEY}[{index}]") };
+            let document_source = given.source.clone();
+            let document = checked(&key, given, |text| parse_document(text, folder))?;
+            if documents.contains(&document) {
+                let problem = format!("{document} is listed twice; expected once");
+                return Err(ConfigError::new(key, problem, Some(document_source)));
+            }
+            documents.push(document);
+        }
+        Ok(documents)
+    })
+}
+
+fn resolve_learn(keys: &mut Keys, raw: RawLearn, defaults: Learn, folders: &Folders) -> Result<Learn, ConfigError> {
+    let RawLearn { enabled, limit, state } = raw;
+    let folder = state.as_ref().map_or(&folders.working, |given| folders.of(&given.source));
+    Ok(Learn {
+        enabled: keys.scalar("learn.enabled", enabled, defaults.enabled, parse_bool)?,
+        limit: keys.scalar("learn.limit", limit, defaults.limit, |text| count(text, 1, LABELS_MAX, ""))?,
+        state: keys.scalar("learn.state", state, defaults.state, |text| match text {
+            "none" => Ok(None),
+            _ => parse_path_of_file(text, "routes.state", folder)
+                .map(Some)
+                .map_err(|problem| format!("{problem}, or none")),
+        })?,
     })
 }
 
@@ -407,10 +482,7 @@ fn resolve_backend(
     const PID_FILE: &str = "saturation.backend.pid_file";
     let RawBackend { pid, pid_file, cgroup, cpu_limit, memory_limit } = raw;
     let pid_file_source = pid_file.as_ref().map(|given| given.source.clone());
-    let folder = match pid_file_source {
-        Some(Source::File { .. }) => &folders.file,
-        _ => &folders.working,
-    };
+    let folder = pid_file_source.as_ref().map_or(&folders.working, |source| folders.of(source));
     let hints = BackendHints {
         pid: keys.scalar("saturation.backend.pid", pid, defaults.pid, |text| match text {
             "none" => Ok(None),
@@ -421,7 +493,9 @@ fn resolve_backend(
         })?,
         pid_file: keys.scalar(PID_FILE, pid_file, defaults.pid_file, |text| match text {
             "none" => Ok(None),
-            _ => parse_path_of_file(text, folder).map(Some).map_err(|problem| format!("{problem}, or none")),
+            _ => parse_path_of_file(text, "/run/app.pid", folder)
+                .map(Some)
+                .map_err(|problem| format!("{problem}, or none")),
         })?,
         cgroup: keys.scalar("saturation.backend.cgroup", cgroup, defaults.cgroup, |text| match text {
             "none" => Ok(None),
@@ -751,25 +825,40 @@ fn host_and_port(authority: &str) -> Result<(&str, u16), &'static str> {
     }
 }
 
-/// The URL of a page of numbers. User information is allowed, for pages that want it.
+/// A document: a URL if it has a scheme, else a file.
+fn parse_document(text: &str, folder: &Path) -> Result<OpenApi, String> {
+    const EXPECTED: &str = "expected a file, or http://HOST:PORT/PATH, for example http://127.0.0.1:8080/openapi.json";
+    if text.contains("://") {
+        return parse_url(text, EXPECTED).map(OpenApi::Url);
+    }
+    parse_path_of_file(text, "openapi.yaml", folder)
+        .map(OpenApi::File)
+        .map_err(|problem| format!("{problem}, or a URL"))
+}
+
+/// The URL of a page of numbers.
 fn parse_page_url(text: &str) -> Result<String, String> {
-    const EXPECTED: &str = "expected http://HOST:PORT/PATH, for example http://127.0.0.1:8080/metrics";
+    parse_url(text, "expected http://HOST:PORT/PATH, for example http://127.0.0.1:8080/metrics")
+}
+
+/// The URL of something that is asked for now and then. User information is allowed, for servers that want it.
+fn parse_url(text: &str, expected: &str) -> Result<String, String> {
     let shown = found(text);
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!("{shown} has no scheme; {EXPECTED}"));
+        return Err(format!("{shown} has no scheme; {expected}"));
     };
     if scheme.eq_ignore_ascii_case("https") {
-        return Err(format!("{shown} uses https, which is not built yet in this version; {EXPECTED}"));
+        return Err(format!("{shown} uses https, which is not built yet in this version; {expected}"));
     }
     if !scheme.eq_ignore_ascii_case("http") {
-        return Err(format!("{shown} has an unknown scheme; {EXPECTED}"));
+        return Err(format!("{shown} has an unknown scheme; {expected}"));
     }
     if text.contains('#') || !text.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(format!("{shown} is not percent-encoded like in a request; {EXPECTED}"));
+        return Err(format!("{shown} is not percent-encoded like in a request; {expected}"));
     }
     let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    host_and_port(host).map_err(|problem| format!("{shown} {problem}; {EXPECTED}"))?;
+    host_and_port(host).map_err(|problem| format!("{shown} {problem}; {expected}"))?;
     Ok(text.to_owned())
 }
 
@@ -790,9 +879,9 @@ fn parse_pool_name(text: &str) -> Result<String, String> {
 }
 
 /// A path, made absolute. Nothing is looked up, so it may not exist yet.
-fn parse_path_of_file(text: &str, folder: &Path) -> Result<PathBuf, String> {
+fn parse_path_of_file(text: &str, such_as: &str, folder: &Path) -> Result<PathBuf, String> {
     if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(format!("{} is not a path; expected one such as /run/app.pid", found(text)));
+        return Err(format!("{} is not a path; expected one such as {such_as}", found(text)));
     }
     // By its components, so that `./` and doubled slashes go.
     Ok(folder.join(text).components().collect())

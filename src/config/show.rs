@@ -14,8 +14,8 @@ use super::error::redact;
 use super::resolve::Sources;
 use super::units::{format_duration, format_size};
 use super::{
-    BackendHints, BackendMetrics, Config, Drain, Forwarded, Limits, Network, Pool, PoolKind, PoolSelectors, Probes,
-    Readiness, RouteTemplate, Saturation, Source, Timeouts,
+    BackendHints, BackendMetrics, Config, Drain, Forwarded, Learn, Limits, Network, OpenApi, Pool, PoolKind,
+    PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, Source, Timeouts,
 };
 
 /// A value on its way out.
@@ -64,7 +64,10 @@ fn shown(config: &Config) -> Shown {
         limits,
         drain,
         routes,
+        openapi,
+        learn,
         buckets,
+        created,
         probes,
         readiness,
         saturation,
@@ -86,6 +89,8 @@ fn shown(config: &Config) -> Shown {
         upstream_connections,
         upstream_waiting,
         series,
+        series_idle,
+        metrics_memory,
     } = limits;
     let Drain { grace, timeout, last_scrape } = drain;
     let Probes { paths, user_agents } = probes;
@@ -124,6 +129,8 @@ fn shown(config: &Config) -> Shown {
                 ("upstream_connections", count(*upstream_connections)),
                 ("upstream_waiting", count(*upstream_waiting)),
                 ("series", count(*series)),
+                ("series_idle", series_idle.map_or_else(none, duration)),
+                ("metrics_memory", size(*metrics_memory)),
             ]),
         ),
         (
@@ -135,7 +142,10 @@ fn shown(config: &Config) -> Shown {
             ]),
         ),
         ("routes", Shown::List(routes.iter().map(shown_route).collect())),
+        ("openapi", Shown::List(openapi.iter().map(shown_openapi).collect())),
+        ("learn", shown_learn(learn)),
         ("buckets", shown_buckets(buckets)),
+        ("created", Shown::Bool(*created)),
         ("probes", Shown::Map(vec![("paths", shown_texts(paths)), ("user_agents", shown_texts(user_agents))])),
         (
             "readiness",
@@ -160,6 +170,22 @@ fn shown_route(route: &RouteTemplate) -> Shown {
         entries.push(("buckets", shown_buckets(buckets)));
     }
     Shown::Map(entries)
+}
+
+fn shown_openapi(document: &OpenApi) -> Shown {
+    Shown::Text(match document {
+        OpenApi::File(path) => path.display().to_string(),
+        OpenApi::Url(url) => redact(url),
+    })
+}
+
+fn shown_learn(learn: &Learn) -> Shown {
+    let Learn { enabled, limit, state } = learn;
+    Shown::Map(vec![
+        ("enabled", Shown::Bool(*enabled)),
+        ("limit", Shown::Count(*limit as u64)),
+        ("state", state.as_ref().map_or_else(none, |path| Shown::Text(path.display().to_string()))),
+    ])
 }
 
 fn shown_saturation(saturation: &Saturation) -> Shown {

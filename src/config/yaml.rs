@@ -1,5 +1,5 @@
-//! YAML text becomes a tree of scalars, lists and maps that knows its line numbers. The one place that names the
-//! YAML library, so that it can be exchanged.
+//! YAML text becomes a tree of scalars, lists and maps that knows its line numbers. The one place of this
+//! room that names the YAML library, so that it can be exchanged.
 //!
 //! Source: YAML 1.2, core schema; merge keys and anchors work.
 //! Shape:  scalars stay the text that was written (`0.10` is not `0.1`): their meaning depends on the key, not on

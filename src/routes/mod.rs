@@ -3,7 +3,7 @@
 //! | source | file | when a route has its label |
 //! |---|---|---|
 //! | declared templates of the configuration | `table.rs` | from the start |
-//! | templates of an OpenAPI or Swagger document | `openapi.rs`, `table.rs` | from its first request |
+//! | templates of an OpenAPI or Swagger document | `openapi.rs`, `imported.rs` | from its first request |
 //! | templates learned from traffic | `segment.rs`, `learn.rs` | once an answer other than 404 or 405 has earned it |
 //!
 //! A path that none of them knows is `_unmatched`; one that would have a label but for a limit is `_other`. No label ever
@@ -12,7 +12,10 @@
 //! [`RouteTable::find`] is on the request path: no lock and no allocation. [`RouteTable::earned`] is called once per
 //! request to a path that nobody knew.
 
+mod imported;
 mod learn;
+pub mod openapi;
+mod segment;
 mod table;
 
 use std::fmt;
@@ -21,7 +24,8 @@ use std::sync::Arc;
 use crate::config::RouteTemplate;
 use crate::labels::{Method, RouteId, RouteKind};
 
-pub use learn::{Learned, Verdict};
+pub use learn::{Explanation, Learned, LearnedRoute, Malformed, SegmentExplained, Verdict};
+use openapi::{ImportedTemplate, Notes};
 pub use table::Conflict;
 use table::Templates;
 
@@ -34,8 +38,8 @@ const LEARNED_PATH_BYTES: usize = 1024;
 
 /// Gives routes their numbers. `app` puts the stores behind it.
 pub trait Ids: fmt::Debug + Send + Sync {
-    /// The number of a declared route, which has its series at once.
-    fn declared(&self, template: &RouteTemplate) -> RouteId;
+    /// The number of a declared route, which has its series at once. `edges`: its latency edges, `None` for the global ones.
+    fn declared(&self, name: &str, edges: Option<&[f64]>) -> RouteId;
     /// The number of a route that is used for the first time; `None`: there are as many as there may be.
     fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId>;
 }
@@ -46,6 +50,7 @@ pub struct RouteTable {
     templates: Templates,
     learned: Option<Arc<Learned>>,
     ids: Arc<dyn Ids>,
+    notes: Notes,
 }
 
 /// The route of a request, as far as its head tells.
@@ -60,22 +65,35 @@ pub struct Found {
 // === impl RouteTable ===
 
 impl RouteTable {
-    /// A table of these templates. `learned`: what is learned from other paths; `None`: nothing is.
+    /// A table of these templates, the declared ones first. `learned`: what is learned from other paths; `None`: nothing is.
     ///
     /// # Errors
     /// When two declared templates match the same paths for the same method, or one is malformed.
     pub fn new(
         declared: &[RouteTemplate],
+        imported: &[ImportedTemplate],
         learned: Option<Arc<Learned>>,
         ids: Arc<dyn Ids>,
     ) -> Result<RouteTable, Conflict> {
-        Ok(RouteTable { templates: Templates::new(declared, &*ids)?, learned, ids })
+        let (templates, notes) = Templates::new(declared, imported, &*ids)?;
+        Ok(RouteTable { templates, learned, ids, notes })
+    }
+
+    /// What there is to say of imported templates that share a label or could not be taken in.
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// The imported templates as labels, and the routes of those that had a request.
+    pub fn imported(&self) -> impl Iterator<Item = (&str, Option<RouteId>)> {
+        self.templates.imported().labels()
     }
 
     /// The route of a path (raw, without query, not decoded).
     #[must_use]
     pub fn find(&self, method: Method, path: &[u8]) -> Found {
-        if let Some(route) = self.templates.find(method, path) {
+        if let Some(route) = self.templates.find(method, path, &*self.ids) {
             return Found { route, unknown: false };
         }
         let Some(learned) = &self.learned else { return Found { route: RouteId::UNMATCHED, unknown: false } };

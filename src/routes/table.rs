@@ -1,18 +1,22 @@
-//! Templates that somebody wrote down: those of the configuration.
+//! Templates that somebody wrote down: those of the configuration, then those of documents.
 //!
-//! One matcher per method, so that a template that does not hold for a method never hides one that does:
-//! the most specific template *for this method* wins (a literal segment before a parameter, a parameter before a
-//! remainder), whatever the order in the configuration.
+//! One matcher per method for the declared ones, so that a template that does not hold for a method never hides one that
+//! does: the most specific template *for this method* wins (a literal segment before a parameter, a parameter before a
+//! remainder), whatever the order in the configuration. What none of them matches is looked up among the imported ones.
 
 use std::fmt;
 
 use crate::config::RouteTemplate;
 use crate::labels::{Method, RouteId};
 use crate::routes::Ids;
+use crate::routes::imported::Imported;
+use crate::routes::openapi::{ImportedTemplate, Notes};
 
 /// Finds the template of a path.
 pub(super) struct Templates {
-    by_method: [matchit::Router<RouteId>; Method::COUNT],
+    /// `None`: nothing is declared.
+    declared: Option<Box<[matchit::Router<RouteId>; Method::COUNT]>>,
+    imported: Imported,
 }
 
 /// Two templates that match the same paths for the same method.
@@ -35,14 +39,18 @@ impl std::error::Error for Conflict {}
 // === impl Templates ===
 
 impl Templates {
-    /// A table of these templates.
+    /// A table of these templates, and what there is to say of the imported ones.
     ///
     /// # Errors
-    /// When two templates match the same paths for the same method, or one is malformed.
-    pub fn new(declared: &[RouteTemplate], ids: &dyn Ids) -> Result<Templates, Conflict> {
+    /// When two declared templates match the same paths for the same method, or one is malformed.
+    pub fn new(
+        declared: &[RouteTemplate],
+        imported: &[ImportedTemplate],
+        ids: &dyn Ids,
+    ) -> Result<(Templates, Notes), Conflict> {
         let mut by_method: [matchit::Router<RouteId>; Method::COUNT] = std::array::from_fn(|_| matchit::Router::new());
         for template in declared {
-            let route = ids.declared(template);
+            let route = ids.declared(&label(&template.path), template.buckets.as_deref());
             let methods = if template.methods.is_empty() { Method::ALL } else { &template.methods };
             for method in methods {
                 by_method[method.index()]
@@ -50,19 +58,37 @@ impl Templates {
                     .map_err(|reason| Conflict { path: template.path.clone(), reason })?;
             }
         }
-        Ok(Templates { by_method })
+        let mut notes = Notes::default();
+        let paths: Vec<String> = declared.iter().map(|template| template.path.clone()).collect();
+        let imported = Imported::new(imported, &paths, &mut notes);
+        Ok((Templates { declared: (!declared.is_empty()).then(|| Box::new(by_method)), imported }, notes))
     }
 
-    /// The route of a path; one that is not UTF-8 matches nothing.
-    pub fn find(&self, method: Method, path: &[u8]) -> Option<RouteId> {
-        let path = std::str::from_utf8(path).ok()?;
-        self.by_method[method.index()].at(path).ok().map(|found| *found.value)
+    /// The route of a path; one that is not UTF-8 matches nothing that is declared.
+    pub fn find(&self, method: Method, path: &[u8], ids: &dyn Ids) -> Option<RouteId> {
+        self.find_declared(method, path).or_else(|| self.imported.find(method, path, ids))
     }
+
+    /// The imported templates.
+    pub fn imported(&self) -> &Imported {
+        &self.imported
+    }
+
+    fn find_declared(&self, method: Method, path: &[u8]) -> Option<RouteId> {
+        let declared = self.declared.as_ref()?;
+        let path = std::str::from_utf8(path).ok()?;
+        declared[method.index()].at(path).ok().map(|found| *found.value)
+    }
+}
+
+/// The label of a declared template: its text, but never a star, which dashboards take for a pattern.
+fn label(template: &str) -> String {
+    template.replace("{*", "{").replace('*', "%2A")
 }
 
 impl fmt::Debug for Templates {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Templates").finish_non_exhaustive()
+        out.debug_struct("Templates").field("imported", &self.imported).finish_non_exhaustive()
     }
 }
 
@@ -78,7 +104,7 @@ mod tests {
     struct InOrder(AtomicU16);
 
     impl Ids for InOrder {
-        fn declared(&self, _template: &RouteTemplate) -> RouteId {
+        fn declared(&self, _name: &str, _edges: Option<&[f64]>) -> RouteId {
             RouteId(self.0.fetch_add(1, Relaxed))
         }
 
@@ -92,29 +118,29 @@ mod tests {
             .iter()
             .map(|(path, methods)| RouteTemplate { path: (*path).into(), methods: methods.to_vec(), buckets: None })
             .collect();
-        Templates::new(&templates, &InOrder(AtomicU16::new(2))).unwrap()
+        Templates::new(&templates, &[], &InOrder(AtomicU16::new(2))).unwrap().0
     }
 
     #[test]
     fn the_most_specific_template_wins_in_any_order() {
         let one = table(&[("/users/{id}", &[]), ("/users/me", &[]), ("/{a}/{*rest}", &[])]);
-        assert_eq!(one.find(Method::Get, b"/users/me"), Some(RouteId(3)));
-        assert_eq!(one.find(Method::Get, b"/users/7"), Some(RouteId(2)));
-        assert_eq!(one.find(Method::Get, b"/users/7/orders"), Some(RouteId(4)));
+        assert_eq!(one.find_declared(Method::Get, b"/users/me"), Some(RouteId(3)));
+        assert_eq!(one.find_declared(Method::Get, b"/users/7"), Some(RouteId(2)));
+        assert_eq!(one.find_declared(Method::Get, b"/users/7/orders"), Some(RouteId(4)));
         let other = table(&[("/{a}/{*rest}", &[]), ("/users/me", &[]), ("/users/{id}", &[])]);
-        assert_eq!(other.find(Method::Get, b"/users/me"), Some(RouteId(3)));
-        assert_eq!(other.find(Method::Get, b"/users/7"), Some(RouteId(4)));
+        assert_eq!(other.find_declared(Method::Get, b"/users/me"), Some(RouteId(3)));
+        assert_eq!(other.find_declared(Method::Get, b"/users/7"), Some(RouteId(4)));
     }
 
     #[test]
     fn a_template_for_another_method_hides_nothing() {
         let table = table(&[("/users/me", &[Method::Get]), ("/users/{id}", &[Method::Put])]);
-        assert_eq!(table.find(Method::Put, b"/users/me"), Some(RouteId(3)));
-        assert_eq!(table.find(Method::Post, b"/users/me"), None);
+        assert_eq!(table.find_declared(Method::Put, b"/users/me"), Some(RouteId(3)));
+        assert_eq!(table.find_declared(Method::Post, b"/users/me"), None);
     }
 
     #[test]
     fn what_is_not_text_matches_nothing() {
-        assert_eq!(table(&[("/{id}", &[])]).find(Method::Get, b"/\xff"), None);
+        assert_eq!(table(&[("/{id}", &[])]).find_declared(Method::Get, b"/\xff"), None);
     }
 }

@@ -8,6 +8,19 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, IntCounterVec, IntGauge, Opts, Registry};
 
+use crate::labels::Trouble;
+
+/// Why a document cannot be had: of a file the first two, of a URL the next three.
+const DOCUMENT_TROUBLES: [Trouble; 7] = [
+    Trouble::Absent,
+    Trouble::Permission,
+    Trouble::Unreachable,
+    Trouble::Status,
+    Trouble::Timeout,
+    Trouble::TooLarge,
+    Trouble::Malformed,
+];
+
 /// Families about this process.
 #[derive(Clone, Debug)]
 pub struct Own {
@@ -15,6 +28,10 @@ pub struct Own {
     reload_successful: IntGauge,
     reload_timestamp: Gauge,
     draining: IntGauge,
+    /// Labels that documents can give.
+    pub openapi_templates: IntGauge,
+    /// Attempts to read a document that failed, by reason.
+    pub openapi_failures: IntCounterVec,
     /// 1 while the backend answers the readiness probe.
     pub backend_up: Gauge,
     /// How long the last readiness probe took.
@@ -43,6 +60,18 @@ impl Own {
                 "Unix time of the latest successful load of the configuration.",
             ),
             draining: gauge_int("golden_draining", "1 from the signal to stop until the end of the process."),
+            openapi_templates: gauge_int(
+                "golden_openapi_templates",
+                "Route templates that the OpenAPI documents have now; only those that had a request have series.",
+            ),
+            openapi_failures: IntCounterVec::new(
+                Opts::new(
+                    "golden_openapi_failures_total",
+                    "Attempts of this sidecar to read an OpenAPI document that failed, by reason.",
+                ),
+                &["reason"],
+            )
+            .expect(VALID),
             backend_up: gauge(
                 "golden_backend_up",
                 "1 when the latest readiness probe of the backend succeeded, else 0; without readiness.path that means that it listens and its accept queue has room.",
@@ -61,12 +90,17 @@ impl Own {
         for result in ["success", "failure"] {
             own.reloads.with_label_values(&[result]);
         }
+        for reason in DOCUMENT_TROUBLES {
+            own.openapi_failures.with_label_values(&[reason.as_str()]);
+        }
         own.loaded();
         let all: Vec<Box<dyn Collector>> = vec![
             Box::new(own.reloads.clone()),
             Box::new(own.reload_successful.clone()),
             Box::new(own.reload_timestamp.clone()),
             Box::new(own.draining.clone()),
+            Box::new(own.openapi_templates.clone()),
+            Box::new(own.openapi_failures.clone()),
             Box::new(own.backend_up.clone()),
             Box::new(own.backend_probe_duration.clone()),
             Box::new(build),

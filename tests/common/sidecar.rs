@@ -32,6 +32,7 @@ pub struct Builder {
     yaml: Option<String>,
     env: Vec<(String, String)>,
     workers: usize,
+    learning: bool,
     command: Vec<String>,
     rights: Rights,
 }
@@ -135,6 +136,13 @@ impl Builder {
         self
     }
 
+    /// Learns routes, as it does by default. In tests it does not unless told so: most of them speak of `_unmatched`.
+    #[must_use]
+    pub fn learning(mut self) -> Builder {
+        self.learning = true;
+        self
+    }
+
     /// `--workers`.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Builder {
@@ -177,6 +185,9 @@ impl Builder {
         if let Some(yaml) = &self.yaml {
             config.write_all(yaml.as_bytes()).expect("write");
             command.arg("--config").arg(config.path());
+        }
+        if !self.learning {
+            command.env("GOLDEN_LEARN_ENABLED", "false");
         }
         command.args(&self.flags).envs(self.env.iter().cloned());
         if !self.command.is_empty() {
@@ -279,6 +290,7 @@ impl Sidecar {
             yaml: None,
             env: Vec::new(),
             workers: 1,
+            learning: false,
             command: Vec::new(),
             rights: Rights::Ours,
         }
