@@ -173,8 +173,8 @@ fn who_sees_nothing_in_flight_finds_everything_counted() {
             let cells = Arc::clone(&cells);
             move || {
                 let (inflight, requests, durations) = &*cells;
-                requests.add(1);
                 durations.observe(FIRST);
+                requests.add(1);
                 inflight.add(-1);
             }
         });

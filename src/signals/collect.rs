@@ -26,7 +26,12 @@ use crate::signals::{Bounds, Signals, preset_of, total};
 /// All numbers at one moment. Families without a series are left out.
 #[must_use]
 pub fn snapshot(signals: &Signals) -> Vec<MetricFamily> {
-    Page::new(signals).build()
+    snapshot_at(signals, Instant::now())
+}
+
+/// As [`snapshot`]; `now` decides what is idle.
+pub(super) fn snapshot_at(signals: &Signals, now: Instant) -> Vec<MetricFamily> {
+    Page::new(signals, now).build()
 }
 
 /// When each label set that is kept per route changed last, as scrapes saw it. As many as there are label sets, and none
@@ -104,11 +109,11 @@ impl Count for TracedCounter {
 }
 
 impl<'a> Page<'a> {
-    fn new(signals: &'a Signals) -> Self {
+    fn new(signals: &'a Signals, now: Instant) -> Self {
         let started = Some(signals.clock.created(signals.clock.start));
         let families = Vec::with_capacity(f::all().count());
         let (offset, shards) = (signals.clock.offset(), signals.shards());
-        Page { signals, shards, now: Instant::now(), offset, started, routes: Vec::new(), families }
+        Page { signals, shards, now, offset, started, routes: Vec::new(), families }
     }
 
     fn build(mut self) -> Vec<MetricFamily> {
