@@ -278,7 +278,7 @@ impl<'a> Page<'a> {
         }
         let known = |name: &str| Resource::ALL.iter().any(|resource| resource.as_str() == name);
         let pools = fresh.iter().flat_map(|latest| &latest.ratios).filter(|(name, _)| !known(name));
-        ratios.extend(pools.map(|(name, ratio)| (text(name), *ratio)));
+        ratios.extend(pools.map(|(name, ratio)| (text(name.clone()), *ratio)));
         let highest = ratios.iter().map(|(_, ratio)| *ratio).fold(0.0, f64::max);
         let bottleneck = ratios.iter().position(|(_, ratio)| *ratio > 0.0 && *ratio == highest);
         let each = |family: &'static Family, value: &dyn Fn(usize, f64) -> f64| {
@@ -293,7 +293,12 @@ impl<'a> Page<'a> {
         let histograms = histograms.map(|(resource, histogram)| {
             let (edges, counts) = (Arc::clone(&edges), histogram.buckets.to_vec());
             let histogram = Histogram { edges, counts, sum: histogram.sum, native: None, exemplars: Vec::new() };
-            metric(&f::SATURATION_SAMPLED, [text(resource)], Value::Histogram(Box::new(histogram)), self.started)
+            metric(
+                &f::SATURATION_SAMPLED,
+                [text(resource.clone())],
+                Value::Histogram(Box::new(histogram)),
+                self.started,
+            )
         });
         self.families.push(collected(&f::SATURATION_SAMPLED, histograms.collect()));
         for family in f::SAMPLED {
@@ -302,7 +307,7 @@ impl<'a> Page<'a> {
             // What was counted stays counted; what was measured is only worth as long as it is fresh.
             let points = points.filter(|_| fresh.is_some() || family.kind == Kind::Counter);
             // When the kernel or the backend began to count, nobody knows.
-            let metrics = points.map(|point| simple(family, point.labels.iter().map(text), point.value, None));
+            let metrics = points.map(|point| simple(family, point.labels.iter().cloned().map(text), point.value, None));
             self.families.push(collected(family, metrics.collect()));
         }
         let busy = fresh.iter().flat_map(|latest| latest.worker_busy.iter().enumerate());
@@ -486,9 +491,9 @@ fn simple(
     }
 }
 
-fn text(given: &Cow<'static, str>) -> Text {
+fn text(given: Cow<'static, str>) -> Text {
     match given {
         Cow::Borrowed(text) => Text::Static(text),
-        Cow::Owned(text) => Text::Shared(text.as_str().into()),
+        Cow::Owned(text) => text.into(),
     }
 }
