@@ -930,6 +930,8 @@ const CATALOGUE: &[Family] = &[
     ("golden_config_last_reload_success_timestamp_seconds", "gauge", &[]),
     ("golden_metric_series", "gauge", &["family"]),
     ("golden_metric_overflow_total", "counter", &["family"]),
+    ("golden_metric_memory_bytes", "gauge", &[]),
+    ("golden_metric_memory_limit_bytes", "gauge", &[]),
     ("golden_routes", "gauge", &["kind"]),
     ("golden_routes_folded_total", "counter", &[]),
     ("golden_scrape_duration_seconds", "", &[]),

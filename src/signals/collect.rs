@@ -25,7 +25,12 @@ use crate::signals::{Bounds, Signals, preset_of, total};
 /// All numbers at one moment. Families without a series are left out.
 #[must_use]
 pub fn snapshot(signals: &Signals) -> Vec<MetricFamily> {
-    Page::new(signals).build()
+    snapshot_at(signals, Instant::now())
+}
+
+/// As [`snapshot`]; `now` decides what is idle.
+pub(super) fn snapshot_at(signals: &Signals, now: Instant) -> Vec<MetricFamily> {
+    Page::new(signals, now).build()
 }
 
 /// When each label set that is kept per route changed last, as scrapes saw it. As many as there are label sets, and none
@@ -103,11 +108,11 @@ impl Count for TracedCounter {
 }
 
 impl<'a> Page<'a> {
-    fn new(signals: &'a Signals) -> Self {
+    fn new(signals: &'a Signals, now: Instant) -> Self {
         let started = Some(signals.clock.created(signals.clock.start));
         let families = Vec::with_capacity(f::all().count());
         let (offset, shards) = (signals.clock.offset(), signals.shards());
-        Page { signals, shards, now: Instant::now(), offset, started, routes: Vec::new(), families }
+        Page { signals, shards, now, offset, started, routes: Vec::new(), families }
     }
 
     fn build(mut self) -> Vec<MetricFamily> {
@@ -272,7 +277,7 @@ impl<'a> Page<'a> {
         }
         let known = |name: &str| Resource::ALL.iter().any(|resource| resource.as_str() == name);
         let pools = fresh.iter().flat_map(|latest| &latest.ratios).filter(|(name, _)| !known(name));
-        ratios.extend(pools.map(|(name, ratio)| (text(name), *ratio)));
+        ratios.extend(pools.map(|(name, ratio)| (text(name.clone()), *ratio)));
         let highest = ratios.iter().map(|(_, ratio)| *ratio).fold(0.0, f64::max);
         let bottleneck = ratios.iter().position(|(_, ratio)| *ratio > 0.0 && *ratio == highest);
         let each = |family: &'static Family, value: &dyn Fn(usize, f64) -> f64| {
@@ -287,7 +292,12 @@ impl<'a> Page<'a> {
         let histograms = histograms.map(|(resource, histogram)| {
             let (edges, counts) = (Arc::clone(&edges), histogram.buckets.to_vec());
             let histogram = Histogram { edges, counts, sum: histogram.sum, native: None, exemplars: Vec::new() };
-            metric(&f::SATURATION_SAMPLED, [text(resource)], Value::Histogram(Box::new(histogram)), self.started)
+            metric(
+                &f::SATURATION_SAMPLED,
+                [text(resource.clone())],
+                Value::Histogram(Box::new(histogram)),
+                self.started,
+            )
         });
         self.families.push(collected(&f::SATURATION_SAMPLED, histograms.collect()));
         for family in f::SAMPLED {
@@ -296,7 +306,7 @@ impl<'a> Page<'a> {
             // What was counted stays counted; what was measured is only worth as long as it is fresh.
             let points = points.filter(|_| fresh.is_some() || family.kind == Kind::Counter);
             // When the kernel or the backend began to count, nobody knows.
-            let metrics = points.map(|point| simple(family, point.labels.iter().map(text), point.value, None));
+            let metrics = points.map(|point| simple(family, point.labels.iter().cloned().map(text), point.value, None));
             self.families.push(collected(family, metrics.collect()));
         }
         let busy = fresh.iter().flat_map(|latest| latest.worker_busy.iter().enumerate());
@@ -480,9 +490,9 @@ fn simple(
     }
 }
 
-fn text(given: &Cow<'static, str>) -> Text {
+fn text(given: Cow<'static, str>) -> Text {
     match given {
         Cow::Borrowed(text) => Text::Static(text),
-        Cow::Owned(text) => Text::Shared(text.as_str().into()),
+        Cow::Owned(text) => text.into(),
     }
 }

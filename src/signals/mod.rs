@@ -450,3 +450,6 @@ fn offset_seconds() -> f64 {
 fn total(shards: &[Arc<Shard>], pick: impl Fn(&Shard) -> &Counter) -> u64 {
     shards.iter().map(|s| pick(s).get()).sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::native;
 use super::snapshot;
-use super::sync::{AtomicI64, AtomicPtr, AtomicU64, fence, yield_now};
+use super::sync::{AtomicI64, AtomicPtr, AtomicU64, Own as _, fence, yield_now};
 
 /// A count that only grows. One writer.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Adds `n`. Only the owning worker may call this.
     pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+        self.0.store(self.0.own().wrapping_add(n), Relaxed);
     }
 
     /// The count now.
@@ -47,7 +47,7 @@ impl Gauge {
     /// Adds `n`, which may be negative. Only the owning worker may call this.
     pub fn add(&self, n: i64) {
         // Release, and acquire in `get`: a reader that sees a gauge go down sees what was counted before. Free on x86.
-        self.0.store(self.0.load(Relaxed) + n, Release);
+        self.0.store(self.0.own() + n, Release);
     }
 
     /// Replaces the value. Only the owning worker may call this.
@@ -160,7 +160,7 @@ impl Sequence {
     /// Writes what it guards. Only the owning worker may call this.
     #[inline]
     fn write(&self, change: impl FnOnce()) {
-        let before = self.0.load(Relaxed);
+        let before = self.0.own();
         self.0.store(before.wrapping_add(1), Relaxed);
         // Who sees any of the changes sees the odd number as well. No instruction on x86.
         fence(Release);
@@ -200,10 +200,17 @@ impl<T> Late<T> {
         unsafe { self.0.load(Acquire).as_ref() }
     }
 
+    /// As [`Late::get`], for the one writer.
+    #[inline]
+    fn own(&self) -> Option<&T> {
+        // SAFETY: as above.
+        unsafe { self.0.own().as_ref() }
+    }
+
     /// What is there, or what is put there now. Only the owning worker may call this.
     #[cold]
     fn fill(&self, value: impl FnOnce() -> T) -> &T {
-        if let Some(there) = self.get() {
+        if let Some(there) = self.own() {
             return there;
         }
         let made = Box::into_raw(Box::new(value()));
@@ -251,7 +258,7 @@ impl TracedCounter {
     /// Counts one event. `take` is asked for the bytes that the first traced one needs. Only the owning worker may call this.
     pub fn add(&self, traced: Option<Traced>, take: impl FnOnce(usize) -> bool) {
         let Some(traced) = traced else { return self.count.add(1) };
-        let room = self.latest.get().is_some() || take(size_of::<Slot>());
+        let room = self.latest.own().is_some() || take(size_of::<Slot>());
         let latest = room.then(|| self.latest.fill(Slot::default));
         self.sequence.write(|| {
             self.count.add(1);
@@ -365,7 +372,7 @@ impl Histogram {
         let cell = native::cell(nanos);
         let bucket = self.edges.bucket(cell, nanos);
         let cell = cell + bucket;
-        let page = match self.pages[cell / PAGE].get() {
+        let page = match self.pages[cell / PAGE].own() {
             Some(page) => page,
             None => match self.page(cell / PAGE, &take) {
                 Some(page) => page,
@@ -378,7 +385,7 @@ impl Histogram {
         };
         self.sequence.write(|| {
             page[cell % PAGE].add(1);
-            let sum = self.sum_nanos.get();
+            let sum = self.sum_nanos.0.own();
             self.sum_nanos.set(sum.wrapping_add(nanos));
             if sum.checked_add(nanos).is_none() {
                 self.sum_carried.add(1);
@@ -392,7 +399,7 @@ impl Histogram {
 
     #[cold]
     fn page(&self, at: usize, take: impl Fn(usize) -> bool) -> Option<&Page> {
-        if self.filled.get() >= ORDINARY_PAGES && !take(size_of::<Page>()) {
+        if self.filled.0.own() >= ORDINARY_PAGES && !take(size_of::<Page>()) {
             return None;
         }
         self.filled.add(1);
@@ -402,7 +409,7 @@ impl Histogram {
     #[cold]
     fn slot(&self, bucket: usize, take: impl Fn(usize) -> bool) -> Option<&Slot> {
         let buckets = self.edges.nanos.len();
-        if self.exemplars.get().is_none() && !take(buckets * size_of::<Slot>()) {
+        if self.exemplars.own().is_none() && !take(buckets * size_of::<Slot>()) {
             return None;
         }
         Some(&self.exemplars.fill(|| (0..buckets).map(|_| Slot::default()).collect())[bucket])
