@@ -29,6 +29,8 @@ mod number;
 mod openmetrics;
 mod protobuf;
 mod queue;
+#[cfg(test)]
+mod roundtrip;
 mod sink;
 #[cfg(test)]
 mod strict;
