@@ -24,6 +24,8 @@ mod encoder;
 mod escaping;
 mod filter;
 mod foreign;
+#[cfg(test)]
+mod large;
 mod negotiate;
 mod number;
 mod openmetrics;
