@@ -702,6 +702,64 @@ bare_total 20.0
         assert_eq!(written(shared, &[], Format::Text), ("# TYPE s summary\ns_count 1\n".to_owned(), 1));
     }
 
+    #[test]
+    fn protobuf_says_the_same_in_messages() {
+        use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as data;
+        use prost::Message as _;
+        let (bytes, _) = escaped(PAGE, &["jobs"], Format::Protobuf, Escaping::Underscores);
+        let mut rest = &bytes[..];
+        let mut found = Vec::new();
+        while !rest.is_empty() {
+            found.push(data::MetricFamily::decode_length_delimited(&mut rest).unwrap());
+        }
+        let told = found.iter().map(|family| {
+            let metrics = family.metric.iter().map(|metric| {
+                let labels: Vec<_> =
+                    metric.label.iter().map(|label| format!("{}={}", label.name, label.value)).collect();
+                let data::Metric { gauge, counter, summary, untyped, histogram, timestamp_ms, .. } = metric;
+                let number = gauge.as_ref().map(|gauge| gauge.value).or(untyped.as_ref().map(|untyped| untyped.value));
+                let value = number.map(|number| number.to_string());
+                let value = value.or(counter.as_ref().map(|counter| {
+                    format!(
+                        "{} since {:?}",
+                        counter.value,
+                        counter.start_timestamp.as_ref().map(|time| (time.seconds, time.nanos))
+                    )
+                }));
+                let value = value.or(summary.as_ref().map(|summary| {
+                    let quantiles: Vec<_> = summary.quantile.iter().map(|pair| (pair.quantile, pair.value)).collect();
+                    format!("{quantiles:?} {} {}", summary.sample_sum, summary.sample_count)
+                }));
+                let value = value.or(histogram.as_ref().map(|histogram| {
+                    let buckets: Vec<_> =
+                        histogram.bucket.iter().map(|part| (part.upper_bound, part.cumulative_count)).collect();
+                    format!("{buckets:?} {} {}", histogram.sample_sum, histogram.sample_count)
+                }));
+                format!("{labels:?} {} at {timestamp_ms}", value.unwrap())
+            });
+            let metrics: Vec<_> = metrics.collect();
+            format!("{} {:?} {:?} {:?} {}", family.name, family.r#type(), family.help, family.unit, metrics.join("; "))
+        });
+        let expected = [
+            r#"a_total Counter "Help with \\ and \n." "" ["x=q\"\\\n"] 12 since Some((13, 500000000)) at 1500"#,
+            r#"g_bytes Gauge "" "bytes" ["y=1", "z=2"] -inf at 0"#,
+            r#"h_seconds Histogram "" "seconds" ["x=1"] [(0.5, 0), (1.0, 15)] 15.25 16 at 0"#,
+            r#"s Summary "" "" [] [(0.99, NaN), (1.0, 17.5)] 18 19 at 0"#,
+            r#"u Untyped "" "" [] NaN at 0"#,
+            r#"bare_total Untyped "" "" [] 20 at 0"#,
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        // What breaks a rule, or lacks what every summary has, is passed on series by series.
+        let (bytes, _) =
+            escaped("# TYPE s summary\ns_sum 1\ns{quantile=\"0.5\"} 2\n", &[], Format::Protobuf, Escaping::Dots);
+        let mut rest = &bytes[..];
+        for (name, value) in [("s_sum", 1.0), ("s", 2.0)] {
+            let family = data::MetricFamily::decode_length_delimited(&mut rest).unwrap();
+            assert_eq!((family.name.as_str(), family.metric[0].untyped.as_ref().unwrap().value), (name, value));
+        }
+        assert!(rest.is_empty());
+    }
+
     const UNUSUAL: &str = r#"# HELP "a.b" Help.
 # TYPE "a.b" histogram
 {"a.b_bucket","c d"="1",le="+Inf"} 11

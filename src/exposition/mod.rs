@@ -24,11 +24,15 @@ mod encoder;
 mod escaping;
 mod filter;
 mod foreign;
+#[cfg(test)]
+mod large;
 mod negotiate;
 mod number;
 mod openmetrics;
 mod protobuf;
 mod queue;
+#[cfg(test)]
+mod roundtrip;
 mod sink;
 #[cfg(test)]
 mod strict;

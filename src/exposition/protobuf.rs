@@ -21,7 +21,7 @@ pub const CONTENT_TYPE: &str =
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
 
 /// Empty buckets that are written out as such rather than ended by a new span: a bucket costs one byte, a span four.
-const GAP_MAX: i32 = 2;
+const GAP_MAX: i64 = 2;
 
 /// Room for the first family.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -263,7 +263,7 @@ fn push_native(out: &mut Backward, native: &Native) {
                     out.varint(zigzag(count.cast_signed()));
                     continue;
                 };
-                match index.wrapping_sub(before) - 1 {
+                match gap(before, *index) {
                     empty @ 1..=GAP_MAX => {
                         out.varint(zigzag(count.cast_signed()));
                         (1..empty).for_each(|_| out.varint(0));
@@ -277,12 +277,11 @@ fn push_native(out: &mut Backward, native: &Native) {
     // What is written last comes first, so spans are found from the end.
     let mut rest = &buckets[..];
     while let Some((last, _)) = rest.last() {
-        let ends = |pair: &[(i32, u64)]| pair[1].0.wrapping_sub(pair[0].0) - 1 > GAP_MAX;
+        let ends = |pair: &[(i32, u64)]| gap(pair[0].0, pair[1].0) > GAP_MAX;
         let begin = rest.windows(2).rposition(ends).map_or(0, |place| place + 1);
         let (first, before) = (rest[begin].0, begin.checked_sub(1).map(|place| rest[place].0));
-        let offset = before.map_or(first, |before| first.wrapping_sub(before).wrapping_sub(1));
-        let length = last.wrapping_sub(first) + 1;
-        push_span(out, offset, length.cast_unsigned());
+        let offset = before.map_or(i64::from(first), |before| gap(before, first));
+        push_span(out, offset, last.abs_diff(first) + 1);
         rest = &rest[..begin];
     }
     if buckets.is_empty() && *zero_threshold == 0.0 && *zero_count == 0 {
@@ -298,10 +297,15 @@ fn push_native(out: &mut Backward, native: &Native) {
     out.number(histogram::SCHEMA, zigzag(i64::from(*schema)));
 }
 
-fn push_span(out: &mut Backward, offset: i32, length: u32) {
+/// How many buckets are empty between these two.
+fn gap(before: i32, index: i32) -> i64 {
+    i64::from(index) - i64::from(before) - 1
+}
+
+fn push_span(out: &mut Backward, offset: i64, length: u32) {
     out.message(histogram::POSITIVE_SPAN, |out| {
         out.number(span::LENGTH, u64::from(length));
-        out.number(span::OFFSET, zigzag(i64::from(offset)));
+        out.number(span::OFFSET, zigzag(offset));
     });
 }
 

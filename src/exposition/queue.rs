@@ -159,10 +159,134 @@ fn serve<Key, Input, Made: Clone>(
     shared.inc_by(served.saturating_sub(1) as u64);
 }
 
-/// Lets others go first. Where that is forbidden, the thread works as before.
+/// Lets others go first. Where that is forbidden, the thread works as before; who was told to step back further stays there.
 fn step_back() {
-    // SAFETY: the call touches no memory. Linux keeps a niceness per thread, and 0 is the one that calls.
+    // SAFETY: the calls touch no memory. Linux keeps a niceness per thread, and 0 is the one that calls.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
+        let now = libc::getpriority(libc::PRIO_PROCESS, 0);
+        libc::setpriority(libc::PRIO_PROCESS, 0, now.max(NICENESS));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::mpsc as tasks;
+    use tokio::task::{JoinHandle, yield_now};
+
+    use super::*;
+
+    /// A queue that says when it begins and waits for a word to end. What it makes is how many it has made.
+    struct Slow {
+        queue: Arc<Queue<u8, &'static str, (usize, u8, &'static str)>>,
+        begun: tasks::UnboundedReceiver<u8>,
+        go_on: mpsc::Sender<()>,
+        shared: IntCounter,
+    }
+
+    impl Slow {
+        fn start() -> Slow {
+            let (begin, begun) = tasks::unbounded_channel();
+            let (go_on, wait) = mpsc::channel();
+            let shared = IntCounter::new("shared", "Help.").unwrap();
+            let made = std::sync::atomic::AtomicUsize::new(0);
+            let make = move |key: &u8, input| {
+                begin.send(*key).unwrap();
+                wait.recv().unwrap();
+                (made.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, *key, input)
+            };
+            Slow { queue: Arc::new(Queue::start("test", shared.clone(), make)), begun, go_on, shared }
+        }
+
+        /// Somebody asks; when this returns, he waits.
+        async fn ask(&self, key: u8, input: &'static str) -> JoinHandle<Result<(usize, u8, &'static str), NoPage>> {
+            let queue = Arc::clone(&self.queue);
+            let asking = tokio::spawn(async move { queue.ask(key, input).await });
+            // One thread, tasks in order: now he has been polled.
+            yield_now().await;
+            asking
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_while_it_is_made_gets_the_next_one_and_shares_it() {
+        let mut slow = Slow::start();
+        let first = slow.ask(7, "a").await;
+        assert_eq!(slow.begun.recv().await, Some(7));
+        let later = [slow.ask(7, "b").await, slow.ask(7, "c").await, slow.ask(7, "d").await];
+        let other = slow.ask(8, "e").await;
+        (0..3).for_each(|_| slow.go_on.send(()).unwrap());
+        assert_eq!(first.await.unwrap(), Ok((1, 7, "a")));
+        for waiter in later {
+            assert_eq!(waiter.await.unwrap(), Ok((2, 7, "d")), "made from what the last one brought");
+        }
+        assert_eq!(other.await.unwrap(), Ok((3, 8, "e")));
+        assert_eq!(slow.shared.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn whoever_leaves_stops_nobody_and_nothing_is_made_for_nobody() {
+        let mut slow = Slow::start();
+        let first = slow.ask(1, "a").await;
+        assert_eq!(slow.begun.recv().await, Some(1));
+        let (leaver, stayer) = (slow.ask(2, "b").await, slow.ask(2, "c").await);
+        let alone = slow.ask(3, "d").await;
+        let last = slow.ask(4, "e").await;
+        first.abort();
+        leaver.abort();
+        alone.abort();
+        yield_now().await;
+        (0..3).for_each(|_| slow.go_on.send(()).unwrap());
+        assert_eq!(stayer.await.unwrap(), Ok((2, 2, "c")));
+        assert_eq!(last.await.unwrap(), Ok((3, 4, "e")));
+        assert_eq!((slow.begun.recv().await, slow.begun.recv().await), (Some(2), Some(4)));
+        assert_eq!(slow.shared.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_different_things_are_waited_for() {
+        let mut slow = Slow::start();
+        let _made = slow.ask(100, "").await;
+        assert_eq!(slow.begun.recv().await, Some(100));
+        let mut waiting = Vec::new();
+        for key in 0..16 {
+            waiting.push(slow.ask(key, "").await);
+        }
+        assert_eq!(slow.ask(16, "").await.await.unwrap(), Err(NoPage::Busy));
+        let known = slow.ask(3, "").await;
+        assert!(!known.is_finished(), "what is waited for already costs no place");
+        waiting.remove(5).abort();
+        yield_now().await;
+        let next = slow.ask(16, "").await;
+        yield_now().await;
+        assert!(!next.is_finished(), "who left has left his place");
+        (0..17).for_each(|_| slow.go_on.send(()).unwrap());
+        assert_eq!(next.await.unwrap().unwrap().1, 16);
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_one_and_the_end_of_the_queue_is_the_end_of_its_thread() {
+        let (alive, ended) = mpsc::channel::<()>();
+        let shared = IntCounter::new("shared", "Help.").unwrap();
+        let queue = Queue::start("test", shared, move |key: &u8, ()| {
+            let _alive = &alive;
+            assert!(*key > 0, "this is what a test does");
+            *key
+        });
+        assert_eq!(queue.ask(0, ()).await, Err(NoPage::Failed));
+        assert_eq!(queue.ask(1, ()).await, Ok(1));
+        drop(queue);
+        assert_eq!(ended.recv(), Err(mpsc::RecvError));
+    }
+
+    #[tokio::test]
+    async fn the_thread_steps_back_and_nobody_else_does() {
+        // SAFETY: the call touches no memory.
+        let niceness = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let before = niceness();
+        let queue = Queue::start("test", IntCounter::new("shared", "Help.").unwrap(), move |(): &(), ()| niceness());
+        assert_eq!(queue.ask((), ()).await, Ok(before.max(5)));
+        assert_eq!(niceness(), before);
     }
 }
