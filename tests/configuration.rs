@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use golden_sidecar::config::units::{format_duration, format_size, parse_duration, parse_size};
-use golden_sidecar::config::{self, Config, Failure, Invocation, Loaded, Stream};
+use golden_sidecar::config::{self, Config, Failure, Invocation, Loaded, OpenApi, Stream};
 use proptest::prelude::*;
 
 /// Runs the binary in a folder of its own, where `file` is `golden.yaml`, with these variables and no others.
@@ -897,7 +897,7 @@ routes:
   - path: '/odd/"quoted"\{{x}}'
   - path: /users/{name}
     methods: [POST]
-openapi: [api/pets.yaml, '/abs/it''s, "mine".json', http://127.0.0.1:8085/openapi.json]
+openapi: [http://127.0.0.1:8085/openapi.json, 'http://[::1]/%20']
 learn:
   enabled: false
   limit: 48
@@ -1035,7 +1035,7 @@ fn variables(path: &str, value: &serde_json::Value, variables: &mut Vec<(String,
 fn every_key_but_lists_of_maps_is_also_an_environment_variable() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("golden.yaml");
-    std::fs::write(&path, ALL_KEYS.replace(", 'a, b'", "").replace("it''s, \"mine\"", "mine")).expect("write the file");
+    std::fs::write(&path, ALL_KEYS.replace(", 'a, b'", "")).expect("write the file");
     let mut by_file = loaded(&["--config", path.to_str().expect("UTF-8")], &[]);
     by_file.config.routes.clear();
     by_file.config.saturation.pools.clear();
@@ -1147,6 +1147,32 @@ fn limits_are_read_as_kubernetes_and_people_write_them() {
     for (text, bytes) in [("536870912", 512 << 20), ("512MiB", 512 << 20), ("512Mi", 512 << 20), ("1B", 1), ("1", 1)] {
         assert_eq!(hints("GOLDEN_SATURATION_BACKEND_MEMORY_LIMIT", text).memory_limit_bytes, Some(bytes), "{text}");
     }
+}
+
+#[test]
+fn relative_documents_and_states_belong_to_the_folder_of_who_named_them() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("golden.yaml");
+    std::fs::write(&path, "openapi: ./api/pets.yaml\nlearn: {state: routes.state}\n").expect("write the file");
+    let file = ["--config", path.to_str().expect("UTF-8"), UPSTREAM];
+    let by_file = loaded(&file, &[]).config;
+    assert_eq!(by_file.openapi, [OpenApi::File(folder.path().join("api/pets.yaml"))]);
+    assert_eq!(by_file.learn.state, Some(folder.path().join("routes.state")));
+
+    let working = std::env::current_dir().expect("a working folder");
+    let env = [("GOLDEN_OPENAPI", "a b.json, http://a/x , /c.yaml"), ("GOLDEN_LEARN_STATE", "state")];
+    let by_variable = loaded(&file, &env).config;
+    let expected = [
+        OpenApi::File(working.join("a b.json")),
+        OpenApi::Url("http://a/x".to_owned()),
+        OpenApi::File("/c.yaml".into()),
+    ];
+    assert_eq!(by_variable.openapi, expected);
+    assert_eq!(by_variable.learn.state, Some(working.join("state")));
+    // What is shown means the same again, from any folder.
+    std::fs::write(&path, by_variable.to_json()).expect("write the file");
+    assert_eq!(loaded(&file[..2], &[]).config, by_variable);
+    assert_eq!(loaded(&[UPSTREAM, "--routes-limit", "7"], &[]).config.learn.limit, 7);
 }
 
 #[test]

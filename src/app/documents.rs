@@ -1,5 +1,5 @@
-//! Documents of route templates. Files are read at once, and a mistake in one is a mistake of the configuration. A URL is
-//! mostly the backend's own, which may not be up yet: it is asked in the background until its document comes.
+//! Documents of route templates. Files are read at once, and a mistake in one is a mistake of the configuration. A
+//! URL is mostly the backend's own, which may not be up yet: it is asked in the background until its document comes.
 
 use std::fmt;
 use std::fs::File;
@@ -18,7 +18,8 @@ use crate::scrape::fetch::Fetcher;
 
 /// Until a document must be there. Frameworks put it together at the first request, which takes seconds for large ones.
 const FETCH_PATIENCE: Duration = Duration::from_secs(30);
-/// Between the first two questions for a document: a backend that is just starting is not waited for longer than it takes.
+/// Between the first two questions for a document: a backend that is just starting is not waited for longer than it
+/// takes.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Between two questions later on, doubling until then: a backend that never has it costs two requests a minute.
 const RETRY_LAST: Duration = Duration::from_secs(30);

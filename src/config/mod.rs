@@ -688,7 +688,7 @@ impl Config {
                 // What a Prometheus holds without notice.
                 series: 2000,
                 series_idle: None,
-                // A hundred thousand label sets with their histograms: far beyond the bounds above, and no pod notices it.
+                // Tens of thousands of label sets with histograms: far beyond the bounds above, and no pod notices it.
                 metrics_memory: 64 << 20,
             },
             drain: Drain { grace: seconds(5), timeout: seconds(30), last_scrape: Duration::ZERO },

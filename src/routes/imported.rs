@@ -1,14 +1,14 @@
 //! Imported templates as a tree, one level per segment: finds the template of a path without a lock or an allocation.
 //!
-//! At each level a literal segment is tried before one with literal parts (`{base}...{head}`, `{id}.json`, `{name}:cancel`),
-//! that before a whole parameter, and that before a remainder; what leads nowhere is taken back. A parameter is one segment
-//! or a part of one, and never empty. Paths are compared as they come, not decoded.
+//! At each level a literal segment is tried before one with literal parts (`{base}...{head}`, `{id}.json`,
+//! `{name}:cancel`), that before a whole parameter, and that before a remainder; what leads nowhere is taken back. A
+//! parameter is one segment or a part of one, and never empty. Paths are compared as they come, not decoded.
 //!
 //! Not `matchit`, which the declared templates use: it refuses two parameters in one segment and several names for one
 //! parameter, and documents are full of both.
 //!
-//! A template holds for the methods that its document has there. A path that is there for other methods only is the most
-//! specific template's all the same: HEAD and OPTIONS are rarely written down, and 405 answers want a label too.
+//! A template holds for the methods that its document has there. A path that is there for other methods only is the
+//! most specific template's all the same: HEAD and OPTIONS are rarely written down, and 405 answers want a label too.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -74,8 +74,8 @@ enum Segment {
     Remainder,
 }
 
-/// Eight bytes at a time: segments are short, and the hash of the standard library takes longer than all the rest. Requests
-/// are only looked up, never added, so nobody can make the table slow.
+/// Eight bytes at a time: segments are short, and the hash of the standard library takes longer than all the rest.
+/// Requests are only looked up, never added, so nobody can make the table slow.
 #[derive(Default)]
 struct SegmentHasher(u64);
 
@@ -290,8 +290,8 @@ fn bits(methods: &[Method]) -> u16 {
 // === impl Pattern ===
 
 impl Pattern {
-    /// Whether a segment is these literals, in this order, with at least one byte between each two. Taking each as early
-    /// as possible misses nothing, since the last one is tied to the end.
+    /// Whether a segment is these literals, in this order, with at least one byte between each two. Taking each as
+    /// early as possible misses nothing, since the last one is tied to the end.
     fn matches(&self, segment: &[u8]) -> bool {
         let [first, between @ .., last] = self.literals.as_slice() else { return false };
         let Some(rest) = segment.strip_prefix(&**first) else { return false };
@@ -794,7 +794,8 @@ mod tests {
         }
     }
 
-    /// What a request pays. `CARGO_PROFILE_RELEASE_LTO=off cargo test --release --lib among_500 -- --ignored --nocapture`
+    /// What a request pays. `CARGO_PROFILE_RELEASE_LTO=off cargo test --release --lib among_500 -- --ignored
+    /// --nocapture`
     #[test]
     #[ignore = "measures: wants a quiet machine and an optimised build"]
     fn finding_a_path_among_500_templates_takes_at_most_300_ns() {

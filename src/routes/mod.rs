@@ -38,7 +38,7 @@ const LEARNED_PATH_BYTES: usize = 1024;
 
 /// Gives routes their numbers. `app` puts the stores behind it.
 pub trait Ids: fmt::Debug + Send + Sync {
-    /// The number of a declared route, which has its series at once. `edges`: its latency edges, `None` for the global ones.
+    /// The number of a declared route, which has its series at once. `edges`: its latency edges, `None`: the global ones.
     fn declared(&self, name: &str, edges: Option<&[f64]>) -> RouteId;
     /// The number of a route that is used for the first time; `None`: there are as many as there may be.
     fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId>;
@@ -78,7 +78,7 @@ pub enum Explained<'a> {
 // === impl RouteTable ===
 
 impl RouteTable {
-    /// A table of these templates, the declared ones first. `learned`: what is learned from other paths; `None`: nothing is.
+    /// A table of these templates, the declared ones first. `learned`: what is learned from other paths, if anything.
     ///
     /// # Errors
     /// When two declared templates match the same paths for the same method, or one is malformed.

@@ -1,8 +1,9 @@
 //! Templates that somebody wrote down: those of the configuration, then those of documents.
 //!
-//! One matcher per method for the declared ones, so that a template that does not hold for a method never hides one that
-//! does: the most specific template *for this method* wins (a literal segment before a parameter, a parameter before a
-//! remainder), whatever the order in the configuration. What none of them matches is looked up among the imported ones.
+//! One matcher per method for the declared ones, so that a template that does not hold for a method never hides one
+//! that does: the most specific template *for this method* wins (a literal segment before a parameter, a parameter
+//! before a remainder), whatever the order in the configuration. What none of them matches is looked up among the
+//! imported ones.
 
 use std::fmt;
 
