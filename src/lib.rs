@@ -25,13 +25,14 @@
 //! 6. The end finishes the observation; a drop before that records what it was born as. Exactly one record per request.
 //! 7. [`measure::outcome`] says what it was; the record goes into the worker's own [`signals::shard`]: plain stores of a
 //!    single writer, no lock, no allocation, no hashing of labels.
-//! 8. A scrape sums the shards, off the request path ([`signals::collect`]).
+//! 8. A scrape sums the shards, off the request path ([`signals::collect`]), and is written out on a thread of its own
+//!    ([`exposition`]).
 //!
 //! # Threads
 //!
 //! One per worker, each with a current-thread runtime, its own `SO_REUSEPORT` listener, pool and shard. One for sampling,
-//! which blocks for milliseconds. One more for admin, probing, reloads and the command that is the backend, if there is
-//! one ([`command`]).
+//! which blocks for milliseconds, and one for metrics pages, which does too. One more for admin, probing, reloads and the
+//! command that is the backend, if there is one ([`command`]).
 //!
 //! # Who may import whom
 //!

@@ -162,17 +162,22 @@ impl<'p, 'a> Foreign<'p, 'a> {
         sink.take(&mut out);
     }
 
-    /// The family that fulfils the rules of its kind, and its creation times. `Err`: it is written without a kind, unless
-    /// `true`, for then it is a part of another.
-    fn typed(&self, place: usize) -> Result<(&Typed<'p, 'a>, Option<&'p Family<'a>>), bool> {
-        let is_part = || self.parts.get(&place).is_some_and(|of| self.typed.contains_key(of));
-        let typed = self.typed.get(&place).ok_or_else(is_part)?;
+    /// The family that fulfils the rules of its kind, and those of `also`, and its creation times. `Err`: it is written
+    /// without a kind, unless `true`, for then it is a part of another.
+    fn typed(
+        &self,
+        place: usize,
+        also: impl Fn(&Typed<'p, 'a>, &Family<'a>) -> bool,
+    ) -> Result<(&Typed<'p, 'a>, Option<&'p Family<'a>>), bool> {
+        let typed = |place: &usize| self.typed.get(place).filter(|typed| also(typed, &self.page.families[*place]));
+        let is_part = || self.parts.get(&place).is_some_and(|of| typed(of).is_some());
+        let typed = typed(&place).ok_or_else(is_part)?;
         Ok((typed, self.part_of.get(&place).map(|part| &self.page.families[*part])))
     }
 
     fn write_open(&self, out: &mut Vec<u8>, place: usize) {
         let family = &self.page.families[place];
-        match self.typed(place) {
+        match self.typed(place, |_, _| true) {
             Ok((typed, created)) => typed.write(out, self.page, family, created),
             Err(true) => {}
             Err(false) => write_unknown(out, self.page, family),
@@ -182,12 +187,10 @@ impl<'p, 'a> Foreign<'p, 'a> {
     /// What is written is in front of what has been written.
     fn write_protobuf(&self, out: &mut Backward, place: usize) {
         let family = &self.page.families[place];
-        match self.typed(place) {
-            Ok((typed, created)) if typed.is_complete(family) => {
-                typed.write_protobuf(out, self.page, family, created);
-            }
+        match self.typed(place, Typed::is_complete) {
+            Ok((typed, created)) => typed.write_protobuf(out, self.page, family, created),
             Err(true) => {}
-            Ok(_) | Err(false) => write_unknown_protobuf(out, self.page, family),
+            Err(false) => write_unknown_protobuf(out, self.page, family),
         }
     }
 }
@@ -561,7 +564,9 @@ fn line(out: &mut Vec<u8>, page: &Page<'_>, sample: &Sample<'_>, profile: &Profi
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as data;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
     use crate::exposition::Encoding;
@@ -581,6 +586,14 @@ mod tests {
         let mut sink = Sink::new(Encoding::Identity);
         foreign.write(format, &Filter::default(), &mut sink);
         (sink.finish().chunks.concat(), foreign.dropped())
+    }
+
+    fn decoded(mut bytes: &[u8]) -> Vec<data::MetricFamily> {
+        let mut families = Vec::new();
+        while !bytes.is_empty() {
+            families.push(data::MetricFamily::decode_length_delimited(&mut bytes).expect("a message"));
+        }
+        families
     }
 
     fn open(page: &str) -> String {
@@ -704,14 +717,8 @@ bare_total 20.0
 
     #[test]
     fn protobuf_says_the_same_in_messages() {
-        use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as data;
-        use prost::Message as _;
         let (bytes, _) = escaped(PAGE, &["jobs"], Format::Protobuf, Escaping::Underscores);
-        let mut rest = &bytes[..];
-        let mut found = Vec::new();
-        while !rest.is_empty() {
-            found.push(data::MetricFamily::decode_length_delimited(&mut rest).unwrap());
-        }
+        let found = decoded(&bytes);
         let told = found.iter().map(|family| {
             let metrics = family.metric.iter().map(|metric| {
                 let labels: Vec<_> =
@@ -903,6 +910,27 @@ plain{U___e9_="14"} 15
             let orphans = page.lines().filter(|line| line.contains("_created")).count();
             let (text, open) = (samples(Format::Text), samples(Format::OpenMetrics));
             prop_assert!(open <= text && text - open <= orphans, "{} {}", text, open);
+
+            // Protobuf has each family once and every number that OpenMetrics has.
+            let families = decoded(&escaped(&page, &[], Format::Protobuf, Escaping::Underscores).0);
+            let names: HashSet<_> = families.iter().map(|family| &family.name).collect();
+            prop_assert_eq!(names.len(), families.len());
+            let numbers = families.iter().flat_map(|family| &family.metric).map(|metric| {
+                let data::Metric { counter, summary, histogram, .. } = metric;
+                let counter = counter.as_ref().map(|counter| 1 + usize::from(counter.start_timestamp.is_some()));
+                let summary = summary.as_ref().map(|summary| {
+                    summary.quantile.len() + 2 + usize::from(summary.start_timestamp.is_some())
+                });
+                let histogram = histogram.as_ref().map(|histogram| {
+                    histogram.bucket.len() + 3 + usize::from(histogram.start_timestamp.is_some())
+                });
+                counter.or(summary).or(histogram).unwrap_or(1)
+            });
+            // Times that are none, or after the year 9999, have no place there.
+            let numbers = numbers.sum::<usize>();
+            let no_time = |line: &&str| ["NaN", "Inf", "1e300", "1234567890"].iter().any(|value| line.contains(value));
+            let timeless = page.lines().filter(|line| line.contains("_created")).filter(no_time).count();
+            prop_assert!(numbers <= text && numbers + timeless >= open, "{} of {}: {}", numbers, open, page);
         }
     }
 }

@@ -1,4 +1,7 @@
-//! What a large page costs: 100 routes, 4 codes, 3 methods, native and classic buckets.
+//! What a large page costs: 100 routes, 4 codes, 3 methods, native and classic buckets; 4.9 MB of text 0.0.4.
+//!
+//! Release build, one core of a shared virtual machine, best of 60 pages, in milliseconds, and kilobytes sent: text 0.9
+//! (gzip 8.1, 277 KB), OpenMetrics 1.2 (gzip 9.3, 300 KB), protobuf 1.2 and 912 KB (gzip 4.1, 176 KB).
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -49,7 +52,7 @@ fn page() -> Vec<MetricFamily> {
                 seed += 1;
                 let method = ("http_request_method".into(), method.into());
                 let code = ("http_response_status_code".into(), code.into());
-                let common = vec![method, route.clone(), code];
+                let common = [method, route.clone(), code];
                 let more = |labels: &[(&'static str, &'static str)]| {
                     let labels = labels.iter().map(|(name, value)| (Text::from(*name), Text::from(*value)));
                     common.iter().cloned().chain(labels).collect::<Vec<_>>()

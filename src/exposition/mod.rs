@@ -389,6 +389,24 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn creation_times_are_on_openmetrics_pages_unless_they_are_not_wanted() {
+        use crate::signals::snapshot::{Kind, Metric, Value};
+        let source = || {
+            let value = Value::Counter(3.0, None);
+            let metrics = vec![Metric { labels: Vec::new(), value, created_seconds: Some(1.5) }];
+            vec![MetricFamily { name: "x_total".into(), help: "X.".into(), kind: Kind::Counter, metrics }]
+        };
+        let exporter = Exporter::new(&Registry::new(), Box::new(source)).unwrap();
+        let (_, with) = page(&exporter, wanted(Format::OpenMetrics, Encoding::Identity)).await;
+        assert!(with.contains("# TYPE x counter\n# HELP x X.\nx_total 3.0\nx_created 1.5\n"), "{with}");
+        let (_, text) = page(&exporter, wanted(Format::Text, Encoding::Identity)).await;
+        assert!(text.contains("x_total 3\n") && !text.contains("x_created"), "{text}");
+        exporter.set_created(false);
+        let (_, without) = page(&exporter, wanted(Format::OpenMetrics, Encoding::Identity)).await;
+        assert!(without.contains("x_total 3.0\n") && !without.contains("_created"), "{without}");
+    }
+
     #[test]
     fn a_registry_takes_one_exporter() {
         let registry = Registry::new();

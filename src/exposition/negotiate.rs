@@ -36,18 +36,36 @@ pub enum Encoding {
     Gzip,
 }
 
-/// What can be asked for: type, subtype, and what the parameters have to say. The first is the default.
-const OFFERS: [(Format, &str, &str, &[(&str, &str)]); 5] = [
-    (Format::Text, "text", "plain", &[("version", "0.0.4")]),
-    (Format::OpenMetrics, "application", "openmetrics-text", &[("version", "1.0.0")]),
-    (
-        Format::Protobuf,
-        "application",
-        "vnd.google.protobuf",
-        &[("proto", "io.prometheus.client.MetricFamily"), ("encoding", "delimited")],
-    ),
-    (Format::Text1, "text", "plain", &[("version", "1.0.0")]),
-    (Format::OpenMetricsDraft, "application", "openmetrics-text", &[("version", "0.0.1")]),
+/// Something that can be asked for: type, subtype, and what the parameters have to say.
+struct Offer {
+    format: Format,
+    kind: &'static str,
+    subtype: &'static str,
+    parameters: &'static [(&'static str, &'static str)],
+}
+
+/// The first is the default.
+const OFFERS: [Offer; 5] = [
+    Offer { format: Format::Text, kind: "text", subtype: "plain", parameters: &[("version", "0.0.4")] },
+    Offer {
+        format: Format::OpenMetrics,
+        kind: "application",
+        subtype: "openmetrics-text",
+        parameters: &[("version", "1.0.0")],
+    },
+    Offer {
+        format: Format::Protobuf,
+        kind: "application",
+        subtype: "vnd.google.protobuf",
+        parameters: &[("proto", "io.prometheus.client.MetricFamily"), ("encoding", "delimited")],
+    },
+    Offer { format: Format::Text1, kind: "text", subtype: "plain", parameters: &[("version", "1.0.0")] },
+    Offer {
+        format: Format::OpenMetricsDraft,
+        kind: "application",
+        subtype: "openmetrics-text",
+        parameters: &[("version", "0.0.1")],
+    },
 ];
 
 /// The format for these request fields, and the scheme of escaping that was asked for with it.
@@ -55,9 +73,9 @@ const OFFERS: [(Format, &str, &str, &[(&str, &str)]); 5] = [
 pub fn format(headers: &HeaderMap) -> (Format, Option<Escaping>) {
     let ranges: Vec<Member> = members(headers, &ACCEPT).filter(|member| member.name.contains('/')).collect();
     let mut best: Option<(Rank, Format, &Member)> = None;
-    for (format, kind, subtype, parameters) in OFFERS {
+    for offer in OFFERS {
         let matching = ranges.iter().enumerate().filter_map(|(place, range)| {
-            let specificity = range.specificity(format, kind, subtype, parameters)?;
+            let specificity = range.specificity(&offer)?;
             Some((Rank { quality: range.quality, specificity, place: std::cmp::Reverse(place) }, range))
         });
         // The most specific range decides, whatever its quality; of two equal ones the first.
@@ -65,7 +83,7 @@ pub fn format(headers: &HeaderMap) -> (Format, Option<Escaping>) {
         if let Some((rank, range)) = decisive.filter(|(rank, _)| rank.quality > 0)
             && best.as_ref().is_none_or(|(other, ..)| rank > *other)
         {
-            best = Some((rank, format, range));
+            best = Some((rank, offer.format, range));
         }
     }
     best.map_or((Format::Text, None), |(_, format, range)| (format, range.escaping()))
@@ -138,7 +156,8 @@ impl<'a> Member<'a> {
 
     /// How closely this media range names the offer: 0 for `*/*`, 1 for `type/*`, 2 for the type, one more for
     /// its parameters. None: it means something else.
-    fn specificity(&self, format: Format, kind: &str, subtype: &str, wanted: &[(&str, &str)]) -> Option<usize> {
+    fn specificity(&self, offer: &Offer) -> Option<usize> {
+        let Offer { format, kind, subtype, parameters: wanted } = offer;
         let (own_kind, own_subtype) = self.name.split_once('/')?;
         let mut specificity = match (own_kind, own_subtype) {
             ("*", "*") => 0,
