@@ -172,7 +172,7 @@ fn a_stream_whose_client_does_not_read_gives_its_backend_connection_back() {
     let (stream, _) = await_frame(&mut client, 3).expect("RST_STREAM");
     assert_eq!(stream, 1);
     let errors =
-        "golden_errors_total{http_route=\"_unmatched\",error_type=\"client_timeout\",fault=\"client\",phase=\"body\"}";
+        "golden_errors_total{http_route=\"/big\",error_type=\"client_timeout\",fault=\"client\",phase=\"body\"}";
     assert!((sidecar.metric(errors) - 1.0).abs() < 0.1);
     // The only backend connection there may be is free again, and the client's connection lives.
     client.write_all(&[settings(65535), get(3, "/")].concat()).unwrap();

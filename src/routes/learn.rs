@@ -1195,7 +1195,7 @@ impl Word {
 
     /// Whether it becomes a value when its place folds.
     fn may_fold(&self) -> bool {
-        !(self.literal && self.is_established()) && !matches!(self.shape, Shape::Reserved | Shape::Version)
+        !(matches!(self.shape, Shape::Reserved | Shape::Version) || self.literal && self.is_established())
     }
 
     fn why(&self) -> String {

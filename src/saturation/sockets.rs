@@ -614,6 +614,8 @@ mod tests {
         let ask = |question| {
             let mut all = Vec::new();
             connections(question, Family::V4, soon(), |connection| all.push(*connection)).unwrap();
+            // Ports are what was asked for; somebody else may have the same one at another address of the loopback.
+            all.retain(|connection| connection.local.ip() == address.ip());
             all
         };
         // Ports before and behind it exercise all jumps.
