@@ -3,19 +3,12 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::process::Command;
-use std::sync::{Arc, Barrier};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Barrier;
 
 use common::{Backend, Client, Page, Response, Sidecar, ok, response, wait_until};
-use golden_sidecar::admin::{About, Admin, Readiness, serve};
-use golden_sidecar::exposition::Exporter;
-use golden_sidecar::signals::snapshot::{Exemplar, Histogram, Kind, Metric, MetricFamily, Native, Value};
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as data;
 use prost::Message as _;
-use tokio::sync::watch;
 
 const OPEN: &str = "Accept: application/openmetrics-text;version=1.0.0\r\n";
 /// What Prometheus 2.5x asks for when native histograms are switched on, and what 3.x asks for.
@@ -325,105 +318,4 @@ fn who_asks_for_too_many_different_pages_is_told_to_come_back() {
     });
     assert_eq!(sidecar.admin_get("/livez", "").status(), 200);
     assert!(sidecar.scrape().has("golden_build_info", &[]), "and then it goes on");
-}
-
-/// The server, ended when dropped.
-struct Running(std::process::Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// 1,000 observations from 1 ms to 1 s in equal steps, in both kinds of buckets, and a traced one of 0.5 s.
-fn waits() -> MetricFamily {
-    let edges = [0.1, 0.25, 0.5, 1.0];
-    let (mut counts, mut buckets) = (vec![0; edges.len() + 1], BTreeMap::new());
-    for observed in (1..=1000).map(|milliseconds| f64::from(milliseconds) / 1000.0) {
-        counts[edges.partition_point(|edge| *edge < observed)] += 1;
-        // Eight buckets for each doubling, the upper edge included.
-        #[allow(clippy::cast_possible_truncation)]
-        let index = (observed.log2() * 8.0).ceil() as i32;
-        *buckets.entry(index).or_insert(0) += 1;
-    }
-    let native = Native { schema: 3, zero_threshold: 1e-9, zero_count: 0, buckets: buckets.into_iter().collect() };
-    let at_seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-    let exemplar = Exemplar { trace_id: 0xabc, span_id: 0xdef, value: 0.5, at_seconds };
-    let exemplars = vec![(2, exemplar)];
-    let value = Histogram { edges: edges.into(), counts, sum: 500.5, native: Some(native), exemplars };
-    MetricFamily {
-        name: "wait_seconds".into(),
-        help: "Waits.".into(),
-        kind: Kind::Histogram,
-        metrics: vec![Metric {
-            labels: vec![("route".into(), "/a".into())],
-            value: Value::Histogram(Box::new(value)),
-            created_seconds: Some(at_seconds),
-        }],
-    }
-}
-
-/// What the Prometheus at this port says to a question.
-fn asked(port: u16, path: &str) -> Option<serde_json::Value> {
-    let mut client = Client::try_to(([127, 0, 0, 1], port).into()).ok()?;
-    serde_json::from_slice(&client.get(path).body.content).ok()
-}
-
-#[test]
-fn a_real_prometheus_stores_native_histograms_and_exemplars() {
-    let registry = prometheus::Registry::new();
-    let exporter = Exporter::new(&registry, Box::new(|| vec![waits()])).unwrap();
-    let (_, config) = watch::channel(bytes::Bytes::new());
-    let proxy = "127.0.0.1:1".parse().unwrap();
-    let (_, about) = watch::channel(About { version: String::new(), proxy, upstream: String::new() });
-    let admin = Arc::new(Admin::new(exporter, Readiness::new().reader(), config, about));
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    let (_stop, stopping) = watch::channel(false);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { serve(tokio::net::TcpListener::from_std(listener).unwrap(), admin, stopping).await });
-    });
-
-    let directory = tempfile::tempdir().unwrap();
-    let config = directory.path().join("prometheus.yml");
-    let text = format!(
-        "global:\n  scrape_interval: 300ms\n  scrape_timeout: 300ms\nscrape_configs:\n  - job_name: x\n    \
-         static_configs:\n      - targets: ['{address}']\n"
-    );
-    std::fs::write(&config, text).unwrap();
-    let port = common::sidecar::free_port();
-    let server = Command::new("prometheus")
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .args(["--enable-feature=native-histograms,exemplar-storage", "--log.level=error"])
-        .spawn();
-    let _server = Running(server.expect("installed (`make test` does it)"));
-    let value = |expression: &str| -> Option<f64> {
-        let json = asked(port, &format!("/api/v1/query?query={expression}"))?;
-        json["data"]["result"].as_array()?.first()?["value"][1].as_str()?.parse().ok()
-    };
-    wait_until("it has scraped", || value("histogram_count(wait_seconds)").is_some());
-    assert_eq!(value("histogram_count(wait_seconds)"), Some(1000.0), "stored as a native histogram");
-    assert_eq!(value("histogram_sum(wait_seconds)"), Some(500.5));
-    for (quantile, expected) in [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99)] {
-        let found = value(&format!("histogram_quantile({quantile},wait_seconds)")).unwrap();
-        // The width of a bucket is 9 %; what Prometheus finds is inside of the right one.
-        assert!((found / expected - 1.0).abs() < 0.09, "{quantile}: {found}");
-    }
-    let mut found = None;
-    wait_until("the exemplar is stored", || {
-        found = asked(port, "/api/v1/query_exemplars?query=wait_seconds&start=0&end=9999999999");
-        found.as_ref().is_some_and(|found| found["data"].as_array().is_some_and(|series| !series.is_empty()))
-    });
-    let exemplar = &found.unwrap()["data"][0]["exemplars"][0];
-    assert_eq!(exemplar["labels"]["trace_id"], format!("{:032x}", 0xabc), "{exemplar}");
-    assert_eq!(exemplar["labels"]["span_id"], format!("{:016x}", 0xdef), "{exemplar}");
-    assert_eq!(exemplar["value"], "0.5");
-    let failed = value("max_over_time((1-up)[1m:100ms])");
-    assert!(failed.is_none_or(|failed| failed == 0.0), "a scrape failed");
 }
