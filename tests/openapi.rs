@@ -381,7 +381,8 @@ fn a_state_file_that_cannot_be_read_is_no_reason_not_to_start() {
     let backend = Backend::always("ok");
     let folder = tempfile::tempdir().expect("a folder");
     let state = folder.path().display().to_string();
-    let mut sidecar = Sidecar::before(&backend).env("GOLDEN_LEARN_STATE", &state).flag("--drain-grace", "0s").start();
+    let mut sidecar =
+        Sidecar::before(&backend).learning().env("GOLDEN_LEARN_STATE", &state).flag("--drain-grace", "0s").start();
     assert!(sidecar.log().iter().any(|line| line.contains("learned_not_read") && line.contains(&state)));
     sidecar.signal(libc::SIGTERM);
     assert!(sidecar.wait_exit(Duration::from_secs(10)).success());
