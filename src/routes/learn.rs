@@ -55,6 +55,13 @@ const ESTABLISHED: u32 = 4;
 /// here is a store of the request path.
 const MOST_HITS: u8 = 15;
 
+/// Hints kept for each parameter, the latest: more are under way only when somebody makes paths up.
+const MOST_HINTS: usize = 32;
+
+/// Sightings after the same word, and after no other, that show that the word is no name. Three: even a name that every
+/// tenth request has, such as `default`, gets there once in a hundred.
+const ONLY_AFTER: u32 = 3;
+
 /// Numbers that may stand near the root as versions of the interface, side by side. Nobody keeps more alive.
 const MOST_VERSIONS: usize = 3;
 
@@ -233,7 +240,25 @@ struct Param {
     /// Words folded into it.
     siblings: u32,
     examples: Vec<Box<str>>,
+    /// What came after words here and is not known below the parameter, to tell parts of the interface that are only now
+    /// used from names.
+    hints: Vec<Hint>,
     node: Node,
+}
+
+/// A way on that has been seen after one word only.
+struct Hint {
+    onward: Onward,
+    word: Box<str>,
+    seen: u32,
+}
+
+/// The first thing after a segment.
+#[derive(PartialEq, Eq)]
+enum Onward {
+    End,
+    Value,
+    Word(Box<str>),
 }
 
 /// What stands before a place: how likely its words are names.
@@ -501,6 +526,11 @@ struct Segment<'a> {
 }
 
 impl Segment<'_> {
+    /// Its text if that may be a part of the interface.
+    fn word(&self) -> Option<&str> {
+        matches!(self.class, Class::Word(_) | Class::Name).then(|| std::str::from_utf8(self.text).ok()).flatten()
+    }
+
     fn parameter(&self) -> &'static str {
         if self.rest { segment::REST } else { self.class.parameter() }
     }
@@ -562,15 +592,14 @@ fn parse(template: &str) -> Option<Vec<Part>> {
 
 /// Whether a text may stand in a template as it is.
 fn is_literal(text: &[u8]) -> bool {
-    matches!(Class::of(text), Class::Word(_)) || is_literal_when_open(text, Class::of(text))
+    matches!(Class::of(text), Class::Word(_) | Class::Name) || is_version_number(text, Class::of(text))
 }
 
-/// What is a literal near the root, and a value elsewhere: versions such as `3`, `1.0`, `2010-04-01`, and usual names.
-fn is_literal_when_open(text: &[u8], class: Class) -> bool {
+/// A number that near the root is a version of the interface: `3`, `1.0`, `2010-04-01`.
+fn is_version_number(text: &[u8], class: Class) -> bool {
     match class {
         Class::Number => text.len() <= 2 && text[0] != b'-',
         Class::Decimal | Class::Date => text.len() <= 10,
-        Class::Name => true,
         _ => false,
     }
 }
@@ -585,6 +614,17 @@ struct Lesson {
     /// No further label can be given.
     full: bool,
     folds: u64,
+}
+
+/// What a word is at a place that has folded.
+enum Judged {
+    Value,
+    /// A literal, with this index.
+    Literal(usize),
+    /// What follows was never seen here: taken for a value, but not yet believed.
+    New,
+    /// What follows was seen after the same word only, or is no word: no further evidence.
+    Again,
 }
 
 /// What a walk through the trie has met.
@@ -649,7 +689,18 @@ impl Node {
     fn walk(&mut self, segments: &[Segment<'_>], place: Place, walk: &mut Walk) -> &mut Node {
         let Some((segment, after)) = segments.split_first() else { return self };
         let Some(text) = self.word_for(segment, place) else {
-            return self.walk_param(segment, after, walk);
+            return match self.judge_onward(segment, after) {
+                Judged::Value => self.walk_param(segment, after, walk),
+                Judged::Literal(at) => self.walk_word(at, after, walk),
+                Judged::New => {
+                    walk.waits = true;
+                    self.walk_param(segment, after, walk)
+                }
+                Judged::Again => {
+                    walk.waits = true;
+                    self
+                }
+            };
         };
         let at = match self.position(text) {
             Ok(at) => at,
@@ -662,7 +713,7 @@ impl Node {
         let word = &mut self.words[at];
         word.seen = word.seen.saturating_add(1);
         if !word.literal {
-            let literal = self.is_literal(at, place);
+            let literal = self.is_literal(at, place, after);
             self.words[at].literal = literal;
             if !literal && self.should_fold(place) {
                 self.fold(walk);
@@ -674,6 +725,57 @@ impl Node {
             }
         }
         self.walk_word(at, after, walk)
+    }
+
+    /// Whether a segment that falls under the parameter really does. A word may be a part of the interface that was not
+    /// used before its siblings folded: then something follows that never follows a name.
+    fn judge_onward(&mut self, segment: &Segment<'_>, after: &[Segment<'_>]) -> Judged {
+        let Some(param) = self.param.as_mut().filter(|param| param.words) else { return Judged::Value };
+        let Some(text) = segment.word() else { return Judged::Value };
+        let onward = match after.first() {
+            None if param.node.label.is_some() => return Judged::Value,
+            None => Onward::End,
+            Some(next) => match next.word() {
+                Some(word) if param.node.position(word).is_ok_and(|at| param.node.words[at].literal) => {
+                    return Judged::Value;
+                }
+                _ if param.node.param.as_ref().is_some_and(|param| param.words || next.word().is_none()) => {
+                    return Judged::Value;
+                }
+                Some(word) => Onward::Word(word.into()),
+                None => Onward::Value,
+            },
+        };
+        let Some(at) = param.hints.iter().position(|hint| hint.onward == onward) else {
+            if param.hints.len() >= MOST_HINTS {
+                param.hints.remove(0);
+            }
+            // Words must be gathered below, lest a second name in a row (`{owner}/{repo}`) never folds.
+            let judged = if matches!(onward, Onward::Word(_)) { Judged::New } else { Judged::Again };
+            param.hints.push(Hint { onward, word: text.into(), seen: 1 });
+            return judged;
+        };
+        let hint = &mut param.hints[at];
+        if *hint.word != *text {
+            // After several words: it goes on so after names.
+            param.hints.swap_remove(at);
+            if let Onward::Word(word) = onward {
+                param.node.grow(&[Part::Literal(word)]);
+            }
+            return Judged::Value;
+        }
+        hint.seen += 1;
+        if hint.seen < ONLY_AFTER {
+            return Judged::Again;
+        }
+        param.hints.swap_remove(at);
+        let at = self.position(text).unwrap_or_else(|at| {
+            self.words.insert(at, Word::new(text));
+            at
+        });
+        self.words[at].literal = true;
+        self.words[at].seen = self.words[at].seen.max(ONLY_AFTER);
+        Judged::Literal(at)
     }
 
     fn walk_word(&mut self, at: usize, after: &[Segment<'_>], walk: &mut Walk) -> &mut Node {
@@ -698,11 +800,15 @@ impl Node {
     fn word_for<'a>(&self, segment: &Segment<'a>, place: Place) -> Option<&'a str> {
         let text = std::str::from_utf8(segment.text).ok()?;
         let Class::Word(shape) = segment.class else {
+            // Where no name is expected, it is as likely a part of the interface.
+            if segment.class == Class::Name {
+                return (place != Place::Collection && self.param.is_none()).then_some(text);
+            }
             // Near the root a number is a version, as long as there is no other one that has not proved itself.
             let may_be_literal = place == Place::Open && self.param.is_none();
             let others = || self.words.iter().filter(|word| &*word.text != text && word.is_number());
             let few = || others().count() < MOST_VERSIONS && others().all(Word::is_established);
-            return (may_be_literal && is_literal_when_open(segment.text, segment.class) && few()).then_some(text);
+            return (may_be_literal && is_version_number(segment.text, segment.class) && few()).then_some(text);
         };
         let folded = self.param.as_ref().is_some_and(|param| param.words);
         if !folded || matches!(shape, Shape::Reserved | Shape::Version) {
@@ -713,16 +819,26 @@ impl Node {
     }
 
     /// Whether the word at this index is a part of the interface by what is known now.
-    fn is_literal(&self, at: usize, place: Place) -> bool {
+    fn is_literal(&self, at: usize, place: Place, after: &[Segment<'_>]) -> bool {
         let word = &self.words[at];
         let Manner { credit, sightings, .. } = place.manner(self.param.is_some());
         let unproven = || self.words.iter().filter(|word| word.literal && word.total() <= 1).count();
         let (credit, sightings) = match word.shape {
             Shape::Reserved | Shape::Version => return true,
-            Shape::Numbered => (0, sightings + 2),
+            Shape::Personal => (0, sightings + 2),
             Shape::Code | Shape::Plain => (credit, sightings),
         };
-        word.shared || word.total() >= sightings || unproven() < credit
+        // What goes on as a sibling does may be its like: `/alice/inbox`, `/bob/inbox`.
+        let alike = || {
+            let Some(Segment { class: Class::Word(Shape::Code | Shape::Plain | Shape::Personal), text, .. }) =
+                after.first()
+            else {
+                return false;
+            };
+            let goes_on = |word: &Word| word.node.words.iter().any(|next| next.text.as_bytes() == *text);
+            self.words.iter().enumerate().any(|(other, word)| other != at && goes_on(word))
+        };
+        word.shared || word.total() >= sightings || (unproven() < credit && !alike())
     }
 
     /// Whether the words of this place behave like names: they come again more rarely than literals would.
@@ -829,7 +945,14 @@ impl Node {
 
     fn param_or_new(&mut self, name: &'static str) -> &mut Param {
         self.param.get_or_insert_with(|| {
-            Box::new(Param { name, words: false, siblings: 0, examples: Vec::new(), node: Node::default() })
+            Box::new(Param {
+                name,
+                words: false,
+                siblings: 0,
+                examples: Vec::new(),
+                hints: Vec::new(),
+                node: Node::default(),
+            })
         })
     }
 
@@ -1038,6 +1161,7 @@ impl Word {
     fn new(text: &str) -> Word {
         let shape = match Class::of(text.as_bytes()) {
             Class::Word(shape) => shape,
+            Class::Name => Shape::Plain,
             _ => Shape::Version,
         };
         let node = Node::default();
@@ -1059,7 +1183,7 @@ impl Word {
 
     /// Whether it becomes a value when its place folds.
     fn may_fold(&self) -> bool {
-        !self.is_established() && !matches!(self.shape, Shape::Reserved | Shape::Version)
+        !(self.literal && self.is_established()) && !matches!(self.shape, Shape::Reserved | Shape::Version)
     }
 
     fn why(&self) -> String {

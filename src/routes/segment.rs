@@ -29,7 +29,7 @@ pub enum Class {
     Email,
     /// An IPv4 address.
     Address,
-    /// A name that everybody gives: `main`, `kube-system`.
+    /// A name that everybody gives: `main`, `kube-system`, `US`, `pt-BR`.
     Name,
     /// Letters and digits that nobody made up to be read: base64, prefixed tokens, generated names.
     Token,
@@ -48,8 +48,9 @@ pub enum Shape {
     Code,
     /// A plain word, or several with hyphens.
     Plain,
-    /// A word with digits in it: `alice42`, `web-1`, but also `oauth2`.
-    Numbered,
+    /// More likely somebody's than a programmer's: with digits in it (`alice42`, `web-1`, but also `oauth2`), or two letters
+    /// (`fr`).
+    Personal,
 }
 
 impl Class {
@@ -312,7 +313,7 @@ fn classify(segment: &[u8]) -> Class {
     if digits > 0 && digits + dots == length {
         return if dots == 3 { Class::Address } else { Class::Decimal };
     }
-    if NAMES.contains(&segment) {
+    if NAMES.contains(&segment) || is_code(segment) {
         return Class::Name;
     }
     if digits == 0 && dots == 0 && upper == 0 && lower == length && length < 8 {
@@ -345,8 +346,8 @@ fn shape_of_word(word: &[u8]) -> Shape {
     if is_reserved(word) {
         return Shape::Reserved;
     }
-    if word.iter().any(u8::is_ascii_digit) {
-        return Shape::Numbered;
+    if word.iter().any(u8::is_ascii_digit) || word.len() == 2 {
+        return Shape::Personal;
     }
     let is_hump = |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
     if word.iter().any(|byte| matches!(byte, b'_' | b'.' | b':')) || word.windows(2).any(is_hump) || is_collection(word)
@@ -392,6 +393,18 @@ fn is_email(segment: &[u8]) -> bool {
             && host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
             && host.iter().skip(1).rev().skip(1).any(|byte| *byte == b'.')
     })
+}
+
+/// A country, a currency, a locale: `US`, `EUR`, `pt-BR`. There are so few that they come again and again.
+fn is_code(segment: &[u8]) -> bool {
+    let upper = |text: &[u8]| text.iter().all(u8::is_ascii_uppercase);
+    match segment {
+        [_, _] | [_, _, _] => upper(segment),
+        [a, b, b'-' | b'_', country @ ..] => {
+            a.is_ascii_lowercase() && b.is_ascii_lowercase() && country.len() == 2 && upper(country)
+        }
+        _ => false,
+    }
 }
 
 /// Whether any part of a segment was made by a machine: digits strewn among letters, letters in a case no word has, long
@@ -540,6 +553,9 @@ mod tests {
             ("nginx-deployment-5d59d67564-xk2lp", Class::Token),
             ("PROJ-123", Class::Token),
             ("order-12345", Class::Token),
+            ("US", Class::Name),
+            ("pt-BR", Class::Name),
+            ("main", Class::Name),
             ("aGVsbG8gd29ybGQ=", Class::Token),
             ("AC0123456789abcdef0123456789abcdef", Class::Token),
             ("xkqjzvbnmwrtp", Class::Token),
