@@ -557,7 +557,7 @@ mod tests {
             ("pt-BR", Class::Name),
             ("main", Class::Name),
             ("aGVsbG8gd29ybGQ=", Class::Token),
-            ("AC0123456789abcdef0123456789abcdef", Class::Token),
+            ("AC0123456789abcdef0123456789abcdef", Class::Hash),
             ("xkqjzvbnmwrtp", Class::Token),
             ("kJhGfDsAqW", Class::Token),
             ("", Class::Odd),
