@@ -1693,8 +1693,11 @@ mod tests {
     }
 
     proptest! {
+        // Each case is some hundred requests.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
-        fn no_path_gives_a_label_that_cannot_be_shown(paths in paths(300)) {
+        fn no_path_gives_a_label_that_cannot_be_shown(paths in paths(150)) {
             let school = School::new(1000);
             for path in &paths {
                 let verdict = school.request(path);
@@ -1717,7 +1720,7 @@ mod tests {
         }
 
         #[test]
-        fn a_saved_state_finds_the_same_routes_again(paths in paths(300)) {
+        fn a_saved_state_finds_the_same_routes_again(paths in paths(150)) {
             let school = School::new(1000);
             for path in &paths {
                 school.request(path);
