@@ -421,6 +421,11 @@ fn is_generated(segment: &[u8], digits: usize) -> bool {
             return true;
         }
     }
+    // `Q2D9-8WMO-Q2AG`: a serial number.
+    let big = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'-';
+    if digits >= 2 && segment.len() >= 8 && segment.iter().all(big) {
+        return true;
+    }
     // Base64 pads with `=`.
     if segment.len() >= 8 && segment.ends_with(b"=") {
         return true;
@@ -459,7 +464,7 @@ fn is_generated_part(part: &[u8], digits_of_segment: usize) -> bool {
     }
     // `5d59d67564`, `NffrFeUfNV2Hib`; not `v2beta1`, `x509`, `oauth2`, `sha256`, `ipv6`, `base64`, `h264`, `p12`.
     (digits > 0 && changes >= 4)
-        || (digits > 0 && changes >= 3 && part.len() >= 5 && letters < 5)
+        || (digits > 0 && changes >= 3 && part.len() >= 5 && (letters < 5 || part.len() >= 8))
         || (digits > 0 && humps >= 2 && part.len() >= 8)
         || (digits >= 6 && part.len() >= 9)
         // Case at random: `kJhGfDsAqW`. In camel case a hump comes every four letters at most.
@@ -552,6 +557,8 @@ mod tests {
             ("4iV5W9uYEdYUVa79Axb7Rh", Class::Token),
             ("nginx-deployment-5d59d67564-xk2lp", Class::Token),
             ("PROJ-123", Class::Token),
+            ("Q2D9-8WMO-Q2AG", Class::Token),
+            ("e2LAFP63_IRTxKPpikil1t", Class::Token),
             ("order-12345", Class::Token),
             ("US", Class::Name),
             ("pt-BR", Class::Name),
