@@ -845,7 +845,12 @@ impl Node {
             let goes_on = |word: &Word| word.node.words.iter().any(|next| next.text.as_bytes() == *text);
             self.words.iter().enumerate().any(|(other, word)| other != at && goes_on(word))
         };
-        word.shared || word.total() >= sightings || (unproven() < credit && !alike())
+        if word.shared || word.total() > sightings {
+            return true;
+        }
+        // Where the credit is used up on words that have not come again, one sighting more is wanted.
+        let unproven = unproven();
+        (word.total() == sightings && (credit == 0 || unproven < credit)) || (unproven < credit && !alike())
     }
 
     /// Whether the words of this place behave like names: they come again more rarely than literals would.

@@ -333,7 +333,7 @@ fn classify(segment: &[u8]) -> Class {
     if is_email(segment) {
         return Class::Email;
     }
-    if letters == 0 || is_generated(segment, digits) {
+    if letters == 0 || (is_generated(segment, digits) && !is_version(segment)) {
         return Class::Token;
     }
     Class::Word(shape_of_word(segment))
@@ -493,6 +493,7 @@ mod tests {
         for word in [
             "v1",
             "v2beta1",
+            "v1alpha2",
             "api.users.list",
             "me",
             "oauth2",
