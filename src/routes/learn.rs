@@ -1196,7 +1196,8 @@ impl Word {
 
     /// Whether it becomes a value when its place folds.
     fn may_fold(&self) -> bool {
-        !(self.literal && self.is_established()) && !matches!(self.shape, Shape::Reserved | Shape::Version)
+        let established = self.literal && self.is_established();
+        !established && !matches!(self.shape, Shape::Reserved | Shape::Version)
     }
 
     fn why(&self) -> String {
