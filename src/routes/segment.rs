@@ -291,6 +291,13 @@ fn classify(segment: &[u8]) -> Class {
         // A long look would be one that an attacker can lengthen.
         return if segment[..LONGEST_WORD].iter().all(u8::is_ascii_hexdigit) { Class::Hash } else { Class::Token };
     }
+    // The two usual values need no further look.
+    if segment[0].is_ascii_digit() && segment.iter().all(u8::is_ascii_digit) {
+        return Class::Number;
+    }
+    if segment.len() == 36 && is_uuid(segment) {
+        return Class::Uuid;
+    }
     let (mut digits, mut upper, mut lower, mut dots, mut hex, mut plain) = (0, 0, 0, 0, 0, true);
     for &byte in segment {
         match byte {
@@ -307,7 +314,7 @@ fn classify(segment: &[u8]) -> Class {
     if !plain {
         return if is_email(segment) { Class::Email } else { Class::Odd };
     }
-    if digits == length || (digits + 1 == length && segment[0] == b'-' && digits > 0) {
+    if digits > 0 && digits + 1 == length && segment[0] == b'-' {
         return Class::Number;
     }
     if digits > 0 && digits + dots == length {
@@ -319,9 +326,6 @@ fn classify(segment: &[u8]) -> Class {
     if digits == 0 && dots == 0 && upper == 0 && lower == length && length < 8 {
         // The usual word needs no further look.
         return Class::Word(shape_of_word(segment));
-    }
-    if length == 36 && is_uuid(segment) {
-        return Class::Uuid;
     }
     // Seven: the short form of a commit. Letters alone (`deadbeef`, `facade`) are words up to a length that no word has.
     if hex == length && ((length >= 7 && digits > 0 && letters > 0) || length >= 16) {
