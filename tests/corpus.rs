@@ -98,13 +98,8 @@ fn learned_templates_agree_in_unusual_orders_too() {
     for (name, order) in [("one route after another", Order::OneRouteAfterAnother), ("round robin", Order::RoundRobin)]
     {
         let total = report(&templates, name, order, false, 1);
-<<<<<<< HEAD
-        assert!(total.agreement() >= 0.92, "{name}: only {:.2} % agree", total.agreement() * 100.0);
-        assert!(total.most_labels <= 3, "{name}: a route has {} labels", total.most_labels);
-=======
         assert!(total.agreement() >= 0.95, "{name}: only {:.2} % agree", total.agreement() * 100.0);
         assert!(total.most_labels <= 2, "{name}: a route has {} labels", total.most_labels);
->>>>>>> h1
     }
 }
 
@@ -114,11 +109,7 @@ fn learned_templates_agree_in_unusual_orders_too() {
 fn names_that_come_often_do_little_harm() {
     let templates = corpus();
     let total = report(&templates, "random order, popular names", Order::Random, true, 1);
-<<<<<<< HEAD
-    assert!(total.agreement() >= 0.85, "only {:.2} % agree", total.agreement() * 100.0);
-=======
     assert!(total.agreement() >= 0.95, "only {:.2} % agree", total.agreement() * 100.0);
->>>>>>> h1
 }
 
 /// Prints a line for each interface and for each group, and returns the sum of all.

@@ -776,14 +776,7 @@ impl Node {
             return Judged::Again;
         }
         param.hints.swap_remove(at);
-<<<<<<< HEAD
-        let at = self.position(text).unwrap_or_else(|at| {
-            self.words.insert(at, Word::new(text));
-            at
-        });
-=======
         let at = self.position(text).unwrap_or_else(|at| self.insert(at, Word::new(text)));
->>>>>>> h1
         self.words[at].literal = true;
         self.words[at].seen = self.words[at].seen.max(ONLY_AFTER);
         Judged::Literal(at)
@@ -1203,12 +1196,8 @@ impl Word {
 
     /// Whether it becomes a value when its place folds.
     fn may_fold(&self) -> bool {
-<<<<<<< HEAD
-        !(matches!(self.shape, Shape::Reserved | Shape::Version) || self.literal && self.is_established())
-=======
         let established = self.literal && self.is_established();
         !established && !matches!(self.shape, Shape::Reserved | Shape::Version)
->>>>>>> h1
     }
 
     fn why(&self) -> String {
@@ -1634,8 +1623,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-=======
     fn paths_that_can_never_have_a_label_are_forgotten() {
         let school = School::new(100);
         school.request("/users/7");
@@ -1654,7 +1641,6 @@ mod tests {
     }
 
     #[test]
->>>>>>> h1
     fn an_explanation_says_what_each_segment_is_and_why() {
         let school = School::new(100);
         for number in 0..40 {
