@@ -19,9 +19,9 @@ use super::NoPage;
 const WAITING_MAX: usize = 16;
 
 /// Niceness of the thread, of -20 to 19. A scrape may take a few milliseconds longer; a request that waits for a processor
-/// on which a page is being compressed may not. 5 leaves it about a third of the share of a worker, so that it still gets
+/// on which a page is being compressed may not. 10 leaves it about a tenth of the share of a worker, so that it still gets
 /// along on a machine that is full.
-const NICENESS: libc::c_int = 5;
+const NICENESS: libc::c_int = 10;
 
 /// Asks a thread for things. The thread ends when this is dropped and what was being made is done.
 pub(super) struct Queue<Key, Input, Made> {
