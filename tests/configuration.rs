@@ -591,7 +591,8 @@ const BAD_VARIABLES: &[(&str, &str, &str)] = &[
         "2000",
         "saturation.backend.cpu_limit: \"2000\" is out of range; expected at most 1024 cores, or none; millicores need an m (environment GOLDEN_SATURATION_BACKEND_CPU_LIMIT)",
     ),
-    ("GOLDEN_SLOS", "5", "GOLDEN_SLOS: not built yet in this version; remove the variable"),
+    ("GOLDEN_SLOS", "5", "GOLDEN_SLOS: cannot be set by a variable; put slos into the file"),
+    ("GOLDEN_IMPLICIT_ERRORS_X", "5", "GOLDEN_IMPLICIT_ERRORS_X: not built yet in this version; remove the variable"),
     (
         "GOLDEN_LEARN_LIMIT",
         "5.5",
@@ -1104,10 +1105,12 @@ fn every_key_but_lists_of_maps_is_also_an_environment_variable() {
     std::fs::write(&path, ALL_KEYS.replace(", 'a, b'", "")).expect("write the file");
     let mut by_file = loaded(&["--config", path.to_str().expect("UTF-8")], &[]);
     by_file.config.routes.clear();
+    by_file.config.slos.clear();
     by_file.config.saturation.pools.clear();
 
     let mut json: serde_json::Value = serde_json::from_str(&by_file.to_json()).expect("JSON");
     json.as_object_mut().expect("a map").remove("routes");
+    json.as_object_mut().expect("a map").remove("slos");
     json["saturation"].as_object_mut().expect("a map").remove("pools");
     let mut env = Vec::new();
     variables("GOLDEN", &json, &mut env);
@@ -1284,7 +1287,7 @@ fn at_most_twenty_objectives_are_accepted() {
 #[test]
 fn check_shows_objectives_in_the_shape_of_the_file() {
     let shown = check(Some(ALL_KEYS), &[], &[]);
-    let expected = "slos:  # from file\n  - name: api\n    routes: [\"/users/{id}\", /a/%20]\n    objective: 0.49\n    latency: 50ms\n  - name: \"51\"\n    objective: 0.99999\n";
+    let expected = "slos:  # from file\n  - name: api\n    routes: [\"/users/{id}\", \"/a/%20\"]\n    objective: 0.49\n    latency: 50ms\n  - name: \"51\"\n    objective: 0.99999\n";
     assert!(shown.contains(expected), "{shown}");
 }
 
