@@ -903,8 +903,7 @@ impl LatencyEdges {
     /// Without a name, what belongs to no route.
     fn of(&self, name: Option<&str>, own: Option<&[f64]>) -> Option<Vec<f64>> {
         let covers = |slo: &&Slo| name.map_or(slo.routes.is_empty(), |name| slo.covers(name));
-        let thresholds = self.slos.iter().filter(covers).filter_map(|slo| slo.latency);
-        let thresholds: Vec<f64> = thresholds.map(|latency| latency.as_secs_f64()).collect();
+        let thresholds: Vec<f64> = self.slos.iter().filter(covers).filter_map(Slo::latency_seconds).collect();
         if thresholds.is_empty() {
             return own.map(<[f64]>::to_vec);
         }

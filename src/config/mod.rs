@@ -669,6 +669,13 @@ impl Slo {
     pub fn covers(&self, route: &str) -> bool {
         self.routes.is_empty() || self.routes.iter().any(|covered| covered == route)
     }
+
+    /// The latency in seconds, as a person would write it.
+    #[must_use]
+    pub fn latency_seconds(&self) -> Option<f64> {
+        // One division rounds once: `Duration::as_secs_f64` adds a fraction and makes 1.1179999999999999 of 1118 ms.
+        self.latency.map(|latency| latency.as_nanos() as f64 / 1e9)
+    }
 }
 
 // === impl Config ===

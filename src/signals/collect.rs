@@ -159,8 +159,7 @@ impl<'a> Page<'a> {
         for (number, slo) in &known.current {
             let name = || [Text::Shared(Arc::clone(&known.names[*number].0))];
             objectives.push(simple(&f::SLO_OBJECTIVE, name(), slo.objective, None));
-            let latency = slo.latency.map(|latency| latency.as_secs_f64());
-            thresholds.extend(latency.map(|latency| simple(&f::SLO_THRESHOLD, name(), latency, None)));
+            thresholds.extend(slo.latency_seconds().map(|latency| simple(&f::SLO_THRESHOLD, name(), latency, None)));
         }
         drop(known);
         self.families.push(collected(&f::SLO_REQUESTS, requests));
