@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Question, Restart, Upstream};
+use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Question, Restart, Slo, Upstream};
 use crate::demo;
 use crate::doctor;
 use crate::exposition::{Exporter, Target};
@@ -44,6 +44,7 @@ use crate::signals::Signals;
 use crate::signals::collect::snapshot;
 use crate::signals::own::Own;
 use crate::signals::shard::WorkerSignals;
+use crate::signals::store::Edges;
 
 /// Time that cut connections get to tell the books, after the drain deadline.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -419,7 +420,9 @@ impl Sidecar {
         changes: Option<mpsc::UnboundedReceiver<saturation::Change>>,
     ) -> Result<Sidecar, Error> {
         let upstream = resolve(&config.upstream)?;
-        let signals = Signals::new(config.workers, &config.buckets, config.limits.series);
+        let latency_edges = LatencyEdges::new(&config);
+        let for_all = latency_edges.of(None, None);
+        let signals = Signals::new(config.workers, for_all.as_deref().unwrap_or(&config.buckets), config.limits.series);
         let sampling = saturation::Settings {
             saturation: config.saturation.clone(),
             upstream: Arc::clone(&upstream),
@@ -427,7 +430,7 @@ impl Sidecar {
         };
         apply_store_limits(&config, &signals);
         let learned = Arc::new(Learned::new(config.learn.limit));
-        let ids = Arc::new(StoreIds::new(&signals, config.learn.limit));
+        let ids = Arc::new(StoreIds::new(&signals, config.learn.limit, latency_edges));
         let documents = Documents::read(&config.openapi, &[]).map_err(Error::OpenApi)?;
         let routes = routes(&config, &documents, &learned, &ids)?;
         let settings = Settings::new(&config, Arc::clone(&routes), upstream);
@@ -623,8 +626,13 @@ impl Sidecar {
         let upstream = resolve_in_time(&new.config.upstream).await.map_err(|error| error.to_string())?;
         let sampled = Arc::clone(&upstream);
         let documents = self.read_documents(&new.config.openapi).await?;
-        let routes = routes(&new.config, &documents, &self.learned, &self.ids).map_err(|error| error.to_string())?;
         let fixed = keep_fixed(&self.config, &mut new.config);
+        // Before the routes: those that are new get the edges that hold from now on.
+        self.ids.set_edges(LatencyEdges::new(&new.config));
+        let routes = routes(&new.config, &documents, &self.learned, &self.ids).map_err(|error| {
+            self.ids.set_edges(LatencyEdges::new(&self.config));
+            error.to_string()
+        })?;
         if !fixed.is_empty() {
             tracing::warn!(
                 event = "restart_needed",
@@ -817,6 +825,11 @@ fn apply_store_limits(config: &Config, signals: &Signals) {
     signals.set_series_limit(config.limits.series);
     signals.set_series_idle(config.limits.series_idle);
     signals.set_memory_limit(usize::try_from(config.limits.metrics_memory).unwrap_or(usize::MAX));
+    let not_counted = signals.set_slos(&config.slos);
+    if !not_counted.is_empty() {
+        let names = not_counted.join(", ");
+        tracing::warn!(event = "slos_not_counted", names, "there have been too many names; they count after a restart");
+    }
 }
 
 /// Counts attempts to get a document that failed.
@@ -860,7 +873,15 @@ struct StoreIds {
     signals: Arc<Signals>,
     /// Most labels of routes that nobody declared.
     limit: AtomicUsize,
+    edges: Mutex<LatencyEdges>,
     names: Mutex<Names>,
+}
+
+/// Which latency edges a route gets when it comes into being.
+#[derive(Debug)]
+struct LatencyEdges {
+    buckets: Vec<f64>,
+    slos: Vec<Slo>,
 }
 
 /// Labels that have a number.
@@ -871,16 +892,48 @@ struct Names {
     others: HashSet<String>,
 }
 
+// === impl LatencyEdges ===
+
+impl LatencyEdges {
+    fn new(config: &Config) -> LatencyEdges {
+        LatencyEdges { buckets: config.buckets.clone(), slos: config.slos.clone() }
+    }
+
+    /// The edges of a route whose own ones are these, with every threshold that holds for it; `None`: the global ones.
+    /// Without a name, what belongs to no route.
+    fn of(&self, name: Option<&str>, own: Option<&[f64]>) -> Option<Vec<f64>> {
+        let covers = |slo: &&Slo| name.map_or(slo.routes.is_empty(), |name| slo.covers(name));
+        let thresholds: Vec<f64> = self.slos.iter().filter(covers).filter_map(Slo::latency_seconds).collect();
+        if thresholds.is_empty() {
+            return own.map(<[f64]>::to_vec);
+        }
+        Some(Edges::with(own.unwrap_or(&self.buckets), &thresholds))
+    }
+}
+
+// === impl StoreIds ===
+
 impl StoreIds {
-    fn new(signals: &Arc<Signals>, limit: usize) -> StoreIds {
-        StoreIds { signals: Arc::clone(signals), limit: AtomicUsize::new(limit), names: Mutex::default() }
+    fn new(signals: &Arc<Signals>, limit: usize, edges: LatencyEdges) -> StoreIds {
+        let (limit, edges) = (AtomicUsize::new(limit), Mutex::new(edges));
+        StoreIds { signals: Arc::clone(signals), limit, edges, names: Mutex::default() }
+    }
+
+    /// Changes the edges of routes that come into being from now on.
+    fn set_edges(&self, edges: LatencyEdges) {
+        *self.edges.lock().unwrap_or_else(PoisonError::into_inner) = edges;
+    }
+
+    fn declare(&self, name: &str, kind: RouteKind, own: Option<&[f64]>) -> Option<RouteId> {
+        let edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner).of(Some(name), own);
+        self.signals.declare_route(name, kind, edges.as_deref())
     }
 }
 
 impl Ids for StoreIds {
     fn declared(&self, name: &str, edges: Option<&[f64]>) -> RouteId {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).declared.insert(name.to_owned());
-        self.signals.declare_route(name, RouteKind::Declared, edges).unwrap_or(RouteId::OTHER)
+        self.declare(name, RouteKind::Declared, edges).unwrap_or(RouteId::OTHER)
     }
 
     fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId> {
@@ -889,7 +942,7 @@ impl Ids for StoreIds {
         if !known && names.others.len() >= self.limit.load(Relaxed) {
             return None;
         }
-        let route = self.signals.declare_route(name, kind, None)?;
+        let route = self.declare(name, kind, None)?;
         if !known {
             names.others.insert(name.to_owned());
         }

@@ -122,6 +122,20 @@ impl FirstByte {
 }
 
 closed_set! {
+    /// What a request is to a service level objective that covers it.
+    SloResult {
+        /// It did not fail and took no longer than it may.
+        Good = "good",
+        /// It did not fail and took longer.
+        Slow = "slow",
+        /// It failed, and not by its client's fault.
+        Error = "error",
+        /// Nothing was promised of it.
+        Excluded = "excluded",
+    }
+}
+
+closed_set! {
     /// When a client left: before it had a response head, or while a body was under way.
     AbortPhase { BeforeHead = "before_head", DuringBody = "during_body" }
 }

@@ -120,7 +120,65 @@ const BAD_FILES: &[(&str, &str)] = &[
         "limits.metrics_memory: \"1023KiB\" is out of range; expected 1MiB to 16GiB (golden.yaml:2)",
     ),
     ("created: 1", "created: \"1\" is not a boolean; expected true or false (golden.yaml:1)"),
-    ("slos: []", "slos: not built yet in this version; remove the key (golden.yaml:1)"),
+    ("implicit_errors: []", "implicit_errors: not built yet in this version; remove the key (golden.yaml:1)"),
+    // Objectives.
+    (
+        "slos:\n  name: api",
+        "slos: found a map; expected a list of maps with the keys name, routes, objective and latency (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objectiv: 0.9}",
+        "slos[0].objectiv: unknown key; did you mean slos[0].objective? (golden.yaml:2)",
+    ),
+    ("slos:\n  - {objective: 0.9}", "slos[0].name: missing; expected a name such as api (golden.yaml:2)"),
+    (
+        "slos:\n  - {name: 'the api', objective: 0.9}",
+        "slos[0].name: \"the api\" is not a name; expected 1 to 64 of the characters A-Z, a-z, 0-9, _, . and - (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: a, objective: 0.9}\n  - {name: b, objective: 0.9}\n  - {name: a, objective: 0.99}",
+        "slos[2].name: \"a\" is the name of slos[0] too; expected each once (golden.yaml:4)",
+    ),
+    (
+        "slos:\n  - {name: api, latency: 1s}",
+        "slos[0].objective: missing; expected a ratio between 0 and 1 such as 0.999 (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objective: 99.9%}",
+        "slos[0].objective: \"99.9%\" is not an objective; expected a ratio between 0 and 1 such as 0.999 (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objective: 1}",
+        "slos[0].objective: \"1\" is out of range; expected a ratio between 0 and 1 such as 0.999 (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objective: 0.0}",
+        "slos[0].objective: \"0.0\" is out of range; expected a ratio between 0 and 1 such as 0.999 (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objective: 0.9, latency: 0.3}",
+        "slos[0].latency: \"0.3\" is not a duration; expected a duration such as 250ms, 5s or 2m (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objective: 0.9, latency: 0ms}",
+        "slos[0].latency: \"0ms\" is too short; expected more than 0s (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objective: 0.9, routes: []}",
+        "slos[0].routes: found no route; expected at least one, or remove the key for all (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objective: 0.9, routes: [/a, /a]}",
+        "slos[0].routes: \"/a\" is listed twice; expected once (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objective: 0.9, routes: [_unmatched]}",
+        "slos[0].routes[0]: \"_unmatched\" is not a path; expected one that starts with / and is percent-encoded like in a request (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: api, objective: 0.9, routes: ['/files/{*rest}']}",
+        "slos[0].routes[0]: \"/files/{*rest}\" is no label of a route; expected \"/files/{rest}\" as it is on the metrics page (golden.yaml:2)",
+    ),
     (
         "saturation:\n  backend:\n    cpu_limt: 2",
         "saturation.backend.cpu_limt: unknown key; did you mean saturation.backend.cpu_limit? (golden.yaml:3)",
@@ -533,7 +591,8 @@ const BAD_VARIABLES: &[(&str, &str, &str)] = &[
         "2000",
         "saturation.backend.cpu_limit: \"2000\" is out of range; expected at most 1024 cores, or none; millicores need an m (environment GOLDEN_SATURATION_BACKEND_CPU_LIMIT)",
     ),
-    ("GOLDEN_SLOS", "5", "GOLDEN_SLOS: not built yet in this version; remove the variable"),
+    ("GOLDEN_SLOS", "5", "GOLDEN_SLOS: cannot be set by a variable; put slos into the file"),
+    ("GOLDEN_IMPLICIT_ERRORS_X", "5", "GOLDEN_IMPLICIT_ERRORS_X: not built yet in this version; remove the variable"),
     (
         "GOLDEN_LEARN_LIMIT",
         "5.5",
@@ -738,6 +797,7 @@ learn:
   limit: 100
   state: none
 buckets: [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+slos: []
 created: true
 probes:
   paths: [/healthz, /readyz, /livez]
@@ -903,6 +963,13 @@ learn:
   limit: 48
   state: routes.state
 buckets: [0.33, 34]
+slos:
+  - name: api
+    routes: ['/users/{id}', '/a/%20']
+    objective: 0.49
+    latency: 50ms
+  - name: '51'
+    objective: .99999
 created: false
 probes:
   paths: [/a-b, '/c:d']
@@ -1038,10 +1105,12 @@ fn every_key_but_lists_of_maps_is_also_an_environment_variable() {
     std::fs::write(&path, ALL_KEYS.replace(", 'a, b'", "")).expect("write the file");
     let mut by_file = loaded(&["--config", path.to_str().expect("UTF-8")], &[]);
     by_file.config.routes.clear();
+    by_file.config.slos.clear();
     by_file.config.saturation.pools.clear();
 
     let mut json: serde_json::Value = serde_json::from_str(&by_file.to_json()).expect("JSON");
     json.as_object_mut().expect("a map").remove("routes");
+    json.as_object_mut().expect("a map").remove("slos");
     json["saturation"].as_object_mut().expect("a map").remove("pools");
     let mut env = Vec::new();
     variables("GOLDEN", &json, &mut env);
@@ -1203,6 +1272,23 @@ fn at_most_twenty_pools_are_accepted() {
         &[UPSTREAM],
         "saturation.pools: found 21 pools; expected at most 20 (golden.yaml:3)",
     );
+}
+
+#[test]
+fn at_most_twenty_objectives_are_accepted() {
+    let slos = |count: u32| {
+        let slos: String = (1..=count).map(|n| format!("  - {{name: s{n}, objective: 0.{n}5}}\n")).collect();
+        format!("slos:\n{slos}")
+    };
+    assert!(check(Some(&slos(20)), &[], &[UPSTREAM]).contains("  - name: s20\n    objective: 0.205\n"));
+    refused(Some(&slos(21)), &[], &[UPSTREAM], "slos: found 21 SLOs; expected at most 20 (golden.yaml:2)");
+}
+
+#[test]
+fn check_shows_objectives_in_the_shape_of_the_file() {
+    let shown = check(Some(ALL_KEYS), &[], &[]);
+    let expected = "slos:  # from file\n  - name: api\n    routes: [\"/users/{id}\", \"/a/%20\"]\n    objective: 0.49\n    latency: 50ms\n  - name: \"51\"\n    objective: 0.99999\n";
+    assert!(shown.contains(expected), "{shown}");
 }
 
 #[test]
@@ -1425,6 +1511,9 @@ fn yaml_like() -> impl Strategy<Value = String> {
         "listen",
         "probes",
         "paths",
+        "slos",
+        "objective",
+        "latency",
         "saturation",
         "pools",
         "name",

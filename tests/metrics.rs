@@ -894,6 +894,9 @@ const CATALOGUE: &[Family] = &[
     ("golden_client_aborts_total", "counter", &["http_route", "phase"]),
     ("golden_abort_wait_seconds", "histogram", &["http_route"]),
     ("golden_truncated_responses_total", "counter", &["http_route"]),
+    ("golden_slo_requests_total", "counter", &["slo", "result"]),
+    ("golden_slo_objective_ratio", "gauge", &["slo"]),
+    ("golden_slo_latency_threshold_seconds", "gauge", &["slo"]),
     ("golden_saturation_ratio", "gauge", &["resource"]),
     ("golden_saturation_sampled_ratio", "histogram", &["resource"]),
     ("golden_saturation_peak_ratio", "gauge", &["resource", "window"]),
@@ -1005,7 +1008,7 @@ const VALUES: &[(&str, &[&str])] = &[
             "internal",
         ],
     ),
-    ("result", &["success", "failure"]),
+    ("result", &["success", "failure", "good", "slow", "error", "excluded"]),
     ("window", &["1m"]),
     ("kind", &["declared", "openapi", "learned", "pending", "resident", "virtual", "working_set", "anon", "file"]),
     (
@@ -1085,7 +1088,10 @@ fn busy_sidecar() -> (Sidecar, Backend) {
     });
     let sidecar = Sidecar::before(&backend)
         .workers(2)
-        .yaml("routes:\n  - path: /users/{id}\nlimits:\n  inflight: 100\nsaturation:\n  interval: 100ms\n")
+        .yaml(
+            "routes:\n  - path: /users/{id}\nslos: [{name: all, objective: 0.999, latency: 300ms}]\n\
+             limits:\n  inflight: 100\nsaturation:\n  interval: 100ms\n",
+        )
         .start();
     sidecar.get("/users/1");
     sidecar.get("/error");

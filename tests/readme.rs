@@ -27,7 +27,8 @@ fn the_metrics_table_is_the_page_of_a_sidecar_that_has_seen_everything() {
             };
         }
     });
-    let sidecar = Sidecar::before(&backend).flag("--inflight", 100).start();
+    let slos = "slos: [{name: all, objective: 0.999, latency: 300ms}]\n";
+    let sidecar = Sidecar::before(&backend).flag("--inflight", 100).yaml(slos).start();
     // Families without a label set are not on the page, so something of each kind has to happen: an answer, an error, an
     // event stream, a client that leaves.
     for (path, status) in [("/ok", 200), ("/fail", 500), ("/events", 200)] {
@@ -167,7 +168,9 @@ fn every_variable_and_flag_of_the_table_sets_its_key() {
 
 #[test]
 fn the_example_files_are_accepted() {
-    for (start, expected) in [("upstream:", "/users/{id}"), ("saturation:", "hikaricp_connections_active")] {
+    for (start, expected) in
+        [("upstream:", "/users/{id}"), ("saturation:", "hikaricp_connections_active"), ("slos:", "latency: 300ms")]
+    {
         let shown = checked(&yaml(start));
         assert!(shown.contains(expected), "{shown}");
     }

@@ -20,7 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("labels", &[]),
     ("shutdown", &[]),
     ("config", &["labels"]),
-    // Bounds only.
+    // Bounds and objectives.
     ("signals", &["labels", "config"]),
     ("measure", &["labels", "signals"]),
     // The allocator.

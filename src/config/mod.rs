@@ -38,6 +38,9 @@ pub use error::{ConfigError, Failure, Source, Stream};
 /// The length of a request line unless told otherwise: twice what browsers and servers commonly bear (8 KiB).
 const DEFAULT_REQUEST_LINE_BYTES: usize = 16 << 10;
 
+/// Most objectives: one for each user journey is the advice, and each is up to seven series and an edge of many histograms.
+pub const SLOS_MAX: usize = 20;
+
 /// The largest file that is read. Thousands of routes fit; a wrong path to a log or a device does not.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -66,6 +69,8 @@ pub struct Config {
     pub learn: Learn,
     /// Upper edges of the latency histograms, seconds, strictly increasing, without +Inf.
     pub buckets: Vec<f64>,
+    /// What was promised of the requests. At most [`SLOS_MAX`], no name twice.
+    pub slos: Vec<Slo>,
     /// Whether OpenMetrics pages say since when each counter counts (`_created`).
     pub created: bool,
     /// Which requests count as `traffic="probe"`.
@@ -185,6 +190,19 @@ pub struct Learn {
     pub limit: usize,
     /// A file that keeps what was learned over a restart.
     pub state: Option<PathBuf>,
+}
+
+/// A service level objective: which share of the requests is to be good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slo {
+    /// The label `slo`. Unique.
+    pub name: String,
+    /// Labels of the routes that it covers, declared, imported or learned, now or later. Empty: all requests.
+    pub routes: Vec<String>,
+    /// The share that is to be good, between 0 and 1.
+    pub objective: f64,
+    /// What takes longer is not good; `None`: nothing is too slow.
+    pub latency: Option<Duration>,
 }
 
 /// Rules that mark a request as a health probe.
@@ -643,6 +661,23 @@ impl std::fmt::Display for OpenApi {
     }
 }
 
+// === impl Slo ===
+
+impl Slo {
+    /// Whether requests to the route with this label count.
+    #[must_use]
+    pub fn covers(&self, route: &str) -> bool {
+        self.routes.is_empty() || self.routes.iter().any(|covered| covered == route)
+    }
+
+    /// The latency in seconds, as a person would write it.
+    #[must_use]
+    pub fn latency_seconds(&self) -> Option<f64> {
+        // One division rounds once: `Duration::as_secs_f64` adds a fraction and makes 1.1179999999999999 of 1118 ms.
+        self.latency.map(|latency| latency.as_nanos() as f64 / 1e9)
+    }
+}
+
 // === impl Config ===
 
 impl Config {
@@ -698,6 +733,7 @@ impl Config {
             learn: Learn { enabled: true, limit: 100, state: None },
             // The default buckets of the Prometheus clients, finer below 100 ms.
             buckets: vec![0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0],
+            slos: Vec::new(),
             created: true,
             probes: Probes {
                 paths: ["/healthz", "/readyz", "/livez"].map(str::to_owned).to_vec(),

@@ -18,7 +18,7 @@ pub(super) const FILE_VARIABLE: &str = "GOLDEN_CONFIG";
 
 /// Keys of the contract that this version does not build. They get a sentence of their own, since "unknown" would
 /// send their user looking for a typing mistake.
-const NOT_BUILT: [&str; 2] = ["slos", "implicit_errors"];
+const NOT_BUILT: [&str; 1] = ["implicit_errors"];
 
 /// A value and where it was given.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ section! {
     Raw {
         upstream: Scalar, listen: Scalar, admin: Scalar, workers: Scalar, timeouts: RawTimeouts, limits: RawLimits,
         drain: RawDrain, routes: Maps<RawRoute>, openapi: OneOrMore, learn: RawLearn, buckets: Texts,
-        created: Scalar, probes: RawProbes, readiness: RawReadiness, saturation: RawSaturation, command: RawCommand,
+        slos: Maps<RawSlo>, created: Scalar, probes: RawProbes, readiness: RawReadiness, saturation: RawSaturation, command: RawCommand,
         backend_metrics: RawBackendMetrics, forwarded: Option<Given<RawPolicy>>, via: Scalar,
     }
 }
@@ -148,6 +148,11 @@ section! {
 section! {
     /// `learn`.
     RawLearn { enabled: Scalar, limit: Scalar, state: Scalar }
+}
+
+section! {
+    /// An entry of `slos`.
+    RawSlo { name: Scalar, routes: Texts, objective: Scalar, latency: Scalar }
 }
 
 section! {

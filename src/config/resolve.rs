@@ -13,13 +13,13 @@ use super::expression::{self, Format};
 use super::presets;
 use super::raw::{
     Given, Maps, OneOrMore, Raw, RawBackend, RawBackendMetrics, RawCommand, RawDrain, RawLearn, RawLimits, RawPolicy,
-    RawPool, RawProbes, RawReadiness, RawRoute, RawSaturation, RawTimeouts, Scalar,
+    RawPool, RawProbes, RawReadiness, RawRoute, RawSaturation, RawSlo, RawTimeouts, Scalar,
 };
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{
     BackendHints, BackendMetrics, Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Expression, Forwarded, Learn, Limits,
-    Network, OpenApi, Pool, PoolKind, PoolSelectors, Probes, Readiness, Restart, RouteTemplate, Saturation, Timeouts,
-    Upstream,
+    Network, OpenApi, Pool, PoolKind, PoolSelectors, Probes, Readiness, Restart, RouteTemplate, SLOS_MAX, Saturation,
+    Slo, Timeouts, Upstream,
 };
 use crate::labels::Method;
 
@@ -52,7 +52,7 @@ const CORES_MAX: f64 = 1024.0;
 /// Each pool is some ten series, and each reported one a request per interval.
 const POOLS_MAX: usize = 20;
 /// A label value that people read.
-const POOL_NAME_CHARS_MAX: usize = 64;
+const NAME_CHARS_MAX: usize = 64;
 /// Each document is a table of its own in memory while it is read.
 const DOCUMENTS_MAX: usize = 16;
 /// Each label is dozens of series, and a route's number has 16 bits.
@@ -116,6 +116,7 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         openapi,
         learn,
         buckets,
+        slos,
         created,
         probes,
         readiness,
@@ -175,6 +176,7 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         openapi: resolve_openapi(&mut keys, openapi, &around.folders)?,
         learn: resolve_learn(&mut keys, learn, defaults.learn, &around.folders)?,
         buckets: keys.value("buckets", buckets, defaults.buckets, |given| parse_buckets("buckets", given))?,
+        slos: keys.value("slos", slos, defaults.slos, resolve_slos)?,
         created: keys.scalar("created", created, defaults.created, parse_bool)?,
         probes: resolve_probes(&mut keys, probes, defaults.probes)?,
         readiness: resolve_readiness(&mut keys, readiness, defaults.readiness)?,
@@ -585,7 +587,7 @@ fn resolve_pool(key: &str, given: Given<RawPool>) -> Result<Pool, ConfigError> {
     let Some(name) = name else {
         return Err(ConfigError::new(below("name"), "missing; expected a name such as db", Some(source)));
     };
-    let name = checked(&below("name"), name, parse_pool_name)?;
+    let name = checked(&below("name"), name, parse_name)?;
     let (address, port) = match (port, address, url) {
         (None, None, Some(url)) => {
             let url = checked(&below("url"), url, parse_page_url)?;
@@ -768,7 +770,79 @@ fn resolve_routes(keys: &mut Keys, raw: Maps<RawRoute>) -> Result<Vec<RouteTempl
     })
 }
 
+fn resolve_slos(given: Given<Vec<Given<RawSlo>>>) -> Result<Vec<Slo>, ConfigError> {
+    let Given { value, source } = given;
+    if value.len() > SLOS_MAX {
+        let problem = format!("found {} SLOs; expected at most {SLOS_MAX}", value.len());
+        return Err(ConfigError::new("slos", problem, Some(source)));
+    }
+    let mut slos: Vec<Slo> = Vec::new();
+    for (index, given) in value.into_iter().enumerate() {
+        let key = format!("slos[{index}]");
+        let name_source = given.value.name.as_ref().map(|name| name.source.clone());
+        let slo = resolve_slo(&key, given)?;
+        if let Some(other) = slos.iter().position(|other| other.name == slo.name) {
+            let problem = format!("{} is the name of slos[{other}] too; expected each once", found(&slo.name));
+            return Err(ConfigError::new(format!("{key}.name"), problem, name_source));
+        }
+        slos.push(slo);
+    }
+    Ok(slos)
+}
+
+fn resolve_slo(key: &str, given: Given<RawSlo>) -> Result<Slo, ConfigError> {
+    let Given { value: RawSlo { name, routes, objective, latency }, source } = given;
+    let below = |name: &str| format!("{key}.{name}");
+    let missing = |name: &str, expected: &str| {
+        ConfigError::new(below(name), format!("missing; expected {expected}"), Some(source.clone()))
+    };
+    let name = name.ok_or_else(|| missing("name", "a name such as api"))?;
+    let objective = objective.ok_or_else(|| missing("objective", OBJECTIVE))?;
+    Ok(Slo {
+        name: checked(&below("name"), name, parse_name)?,
+        routes: routes.map_or(Ok(Vec::new()), |routes| parse_labels(&below("routes"), routes))?,
+        objective: checked(&below("objective"), objective, parse_objective)?,
+        latency: latency.map(|latency| checked(&below("latency"), latency, parse_positive_duration)).transpose()?,
+    })
+}
+
 // === values ===
+
+/// What an objective is, for a sentence.
+const OBJECTIVE: &str = "a ratio between 0 and 1 such as 0.999";
+
+fn parse_objective(text: &str) -> Result<f64, String> {
+    // Rust reads `inf`, `1e-3` and `+1` too.
+    let plain = text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && !text.contains(['e', 'E']);
+    match text.parse::<f64>() {
+        Ok(ratio) if plain && ratio > 0.0 && ratio < 1.0 => Ok(ratio),
+        Ok(_) if plain => Err(format!("{} is out of range; expected {OBJECTIVE}", found(text))),
+        _ => Err(format!("{} is not an objective; expected {OBJECTIVE}", found(text))),
+    }
+}
+
+/// Labels of routes, none twice. Whether they exist cannot be known: they may be imported or learned later.
+fn parse_labels(key: &str, given: Given<Vec<Given<String>>>) -> Result<Vec<String>, ConfigError> {
+    let source = given.source.clone();
+    let labels = each(key, given, |text| {
+        let label = parse_path(text)?;
+        // The catch-all of a template; no label holds a star.
+        if label.contains('*') {
+            return Err(format!(
+                "{} is no label of a route; expected {} as it is on the metrics page",
+                found(text),
+                found(&label.replace("{*", "{").replace('*', "%2A"))
+            ));
+        }
+        Ok(label)
+    })?;
+    let problem = match labels.iter().enumerate().find(|(index, label)| labels[..*index].contains(label)) {
+        Some((_, label)) => format!("{} is listed twice; expected once", found(label)),
+        None if labels.is_empty() => "found no route; expected at least one, or remove the key for all".to_owned(),
+        None => return Ok(labels),
+    };
+    Err(ConfigError::new(key, problem, Some(source)))
+}
 
 fn parse_upstream(text: &str) -> Result<Upstream, String> {
     const EXPECTED: &str = "expected http://HOST:PORT, for example http://127.0.0.1:8080";
@@ -867,11 +941,11 @@ fn parse_port(text: &str) -> Result<u16, String> {
     u16::try_from(port).map_err(|error| error.to_string())
 }
 
-fn parse_pool_name(text: &str) -> Result<String, String> {
+fn parse_name(text: &str) -> Result<String, String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if text.is_empty() || text.len() > POOL_NAME_CHARS_MAX || !text.chars().all(is_part) {
+    if text.is_empty() || text.len() > NAME_CHARS_MAX || !text.chars().all(is_part) {
         return Err(format!(
-            "{} is not a name; expected 1 to {POOL_NAME_CHARS_MAX} of the characters A-Z, a-z, 0-9, _, . and -",
+            "{} is not a name; expected 1 to {NAME_CHARS_MAX} of the characters A-Z, a-z, 0-9, _, . and -",
             found(text)
         ));
     }

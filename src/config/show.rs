@@ -15,7 +15,7 @@ use super::resolve::Sources;
 use super::units::{format_duration, format_size};
 use super::{
     BackendHints, BackendMetrics, Config, Drain, Forwarded, Learn, Limits, Network, OpenApi, Pool, PoolKind,
-    PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, Source, Timeouts,
+    PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, Slo, Source, Timeouts,
 };
 
 /// A value on its way out.
@@ -67,6 +67,7 @@ fn shown(config: &Config) -> Shown {
         openapi,
         learn,
         buckets,
+        slos,
         created,
         probes,
         readiness,
@@ -145,6 +146,7 @@ fn shown(config: &Config) -> Shown {
         ("openapi", Shown::List(openapi.iter().map(shown_openapi).collect())),
         ("learn", shown_learn(learn)),
         ("buckets", shown_buckets(buckets)),
+        ("slos", Shown::List(slos.iter().map(shown_slo).collect())),
         ("created", Shown::Bool(*created)),
         ("probes", Shown::Map(vec![("paths", shown_texts(paths)), ("user_agents", shown_texts(user_agents))])),
         (
@@ -186,6 +188,17 @@ fn shown_learn(learn: &Learn) -> Shown {
         ("limit", Shown::Count(*limit as u64)),
         ("state", state.as_ref().map_or_else(none, |path| Shown::Text(path.display().to_string()))),
     ])
+}
+
+fn shown_slo(slo: &Slo) -> Shown {
+    let Slo { name, routes, objective, latency } = slo;
+    let mut entries = vec![("name", Shown::Text(name.clone()))];
+    if !routes.is_empty() {
+        entries.push(("routes", shown_texts(routes)));
+    }
+    entries.push(("objective", Shown::Ratio(*objective)));
+    entries.extend(latency.map(|latency| ("latency", duration(latency))));
+    Shown::Map(entries)
 }
 
 fn shown_saturation(saturation: &Saturation) -> Shown {

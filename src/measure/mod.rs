@@ -23,7 +23,7 @@ use crate::labels::{
     CloseReason, ConnectionEnd, Direction, Failure, FirstByte, Method, OverheadDirection, Phase, RetryResult, RouteId,
     Traffic, TunnelProtocol,
 };
-use crate::measure::outcome::{End, Facts, Outcome, classify};
+use crate::measure::outcome::{End, Facts, Outcome, classify, slo_result};
 use crate::signals::keys::{DurationKey, ErrorKey, RequestKey};
 use crate::signals::shard::RouteSignals;
 use crate::signals::store::Traced;
@@ -265,8 +265,11 @@ impl Live {
         let ended = self.ended.unwrap_or_else(Moment::now);
         let took = ended.nanos_since(*started);
         let traced = self.traced(ended);
-        let Outcome { status, origin, error, blame, abort, truncated, stream_end } = classify(*facts);
+        let outcome = classify(*facts);
+        let Outcome { status, origin, error, blame, abort, truncated, stream_end } = outcome;
         worker.count_request(route, RequestKey { method: *method, status, origin, traffic: *traffic });
+        let stream = *kind == ResponseKind::EventStream;
+        worker.count_slos(route, |threshold| slo_result(&outcome, *traffic, stream, took, threshold));
         match kind {
             ResponseKind::EventStream => {
                 route.gauges.streams.add(-1);

@@ -1,7 +1,7 @@
 //! What became of a request, decided in one place. Metrics, and later access log, traces and flight records, all take
 //! their view from [`classify`], so their totals agree. Pure: facts in, outcome out.
 
-use crate::labels::{AbortPhase, ErrorType, Failure, Fault, Origin, Phase, StreamEnd};
+use crate::labels::{AbortPhase, ErrorType, Failure, Fault, Origin, Phase, SloResult, StreamEnd, Traffic};
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,23 @@ pub fn classify(facts: Facts) -> Outcome {
     }
 }
 
+/// What a request that `took` so many nanoseconds is to an objective with this threshold. `stream`: it was an event stream.
+///
+/// A 4xx is an answer like any other. What the client cut short without one tells nothing of the service, as an abort does.
+#[must_use]
+pub fn slo_result(outcome: &Outcome, traffic: Traffic, stream: bool, took: u64, threshold: Option<u64>) -> SloResult {
+    let tunnel = outcome.status == 101;
+    if traffic == Traffic::Probe || stream || tunnel || outcome.abort.is_some() {
+        return SloResult::Excluded;
+    }
+    match outcome.blame {
+        Some((Fault::Client, _)) if !(400..500).contains(&outcome.status) => SloResult::Excluded,
+        Some((Fault::Client, _)) | None if threshold.is_some_and(|threshold| took > threshold) => SloResult::Slow,
+        Some((Fault::Client, _)) | None => SloResult::Good,
+        Some(_) => SloResult::Error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +139,63 @@ mod tests {
         fn the_status_is_never_changed(facts in facts()) {
             prop_assert_eq!(classify(facts).status, facts.status);
         }
+    }
+
+    fn traffic() -> impl Strategy<Value = Traffic> {
+        (0..Traffic::COUNT).prop_map(Traffic::from_index)
+    }
+
+    proptest! {
+        #[test]
+        fn an_objective_misses_what_golden_errors_total_blames_on_others_than_the_client(
+            facts in facts(), traffic in traffic(), stream in any::<bool>(), took in any::<u64>(),
+            threshold in prop::option::of(any::<u64>()),
+        ) {
+            let outcome = classify(facts);
+            let result = slo_result(&outcome, traffic, stream, took, threshold);
+            let excluded = traffic == Traffic::Probe || stream || facts.status == 101 || outcome.abort.is_some();
+            let failed = outcome.blame.is_some_and(|(fault, _)| fault != Fault::Client);
+            if excluded {
+                prop_assert_eq!(result, SloResult::Excluded);
+            } else {
+                prop_assert_eq!(result == SloResult::Error, failed);
+            }
+            // A status that the client got tells the rest.
+            let answered = facts.end == End::Complete && facts.status != 0 && facts.status < 500;
+            if answered && !excluded {
+                let expected = if threshold.is_some_and(|t| took > t) { SloResult::Slow } else { SloResult::Good };
+                prop_assert_eq!(result, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_threshold_itself_is_good_and_a_nanosecond_more_is_slow() {
+        let of = |status, end, took, threshold| {
+            let outcome = classify(Facts { status, from_backend: true, end });
+            slo_result(&outcome, Traffic::User, false, took, threshold)
+        };
+        for status in [200, 302, 404, 499] {
+            assert_eq!(of(status, End::Complete, 300_000_000, Some(300_000_000)), SloResult::Good);
+            assert_eq!(of(status, End::Complete, 300_000_001, Some(300_000_000)), SloResult::Slow);
+            assert_eq!(of(status, End::Complete, u64::MAX, None), SloResult::Good);
+        }
+        // However fast.
+        assert_eq!(of(500, End::Complete, 1, Some(300_000_000)), SloResult::Error);
+        let cut = End::Failed(Failure::ResetAfterHead, Phase::Body);
+        assert_eq!(of(404, cut, 1, None), SloResult::Error, "half an answer is none");
+    }
+
+    #[test]
+    fn a_4xx_of_the_sidecar_is_an_answer_and_a_client_that_stalls_is_none() {
+        let of = |status, from_backend, failure| {
+            let outcome = classify(Facts { status, from_backend, end: End::Failed(failure, Phase::Head) });
+            slo_result(&outcome, Traffic::User, false, 1, Some(1))
+        };
+        assert_eq!(of(431, false, Failure::HeaderLimit), SloResult::Good);
+        assert_eq!(of(200, true, Failure::ClientTimeout), SloResult::Excluded);
+        assert_eq!(of(0, false, Failure::ClientTimeout), SloResult::Excluded);
+        assert_eq!(of(503, false, Failure::Shed), SloResult::Error);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason,
-    Resource, RetryResult, RouteId, RouteKind, StreamEnd, TunnelProtocol,
+    Resource, RetryResult, RouteId, RouteKind, SloResult, StreamEnd, TunnelProtocol,
 };
 use crate::signals::families::{self as f, Bounded, Family};
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
@@ -121,6 +121,7 @@ impl<'a> Page<'a> {
         self.client_side();
         self.per_route();
         self.per_route_and_label_set();
+        self.slos();
         self.backend_side();
         self.sampled();
         self.itself();
@@ -136,6 +137,34 @@ impl<'a> Page<'a> {
         self.push_counters::<AbortPhase, _>(Bounded::Aborts, |s| &s.aborts);
         self.push_histograms::<RouteOnly>(Bounded::AbortWait, |s| &s.abort_waits);
         self.push_histograms::<StreamEnd>(Bounded::StreamDuration, |s| &s.stream_durations);
+    }
+
+    fn slos(&mut self) {
+        let lists: Vec<_> = self.shards.iter().map(|shard| shard.slos.all()).collect();
+        // After the lists: then every number in them is known.
+        let known = self.signals.slos.known();
+        let mut counts = vec![[0; SloResult::COUNT]; known.names.len()];
+        for (number, cells) in lists.iter().flat_map(|list| list.iter()) {
+            counts[*number].iter_mut().zip(&**cells).for_each(|(sum, cell)| *sum += cell.get());
+        }
+        let mut requests = Vec::with_capacity(counts.len() * SloResult::COUNT);
+        for ((name, since), counts) in known.names.iter().zip(counts) {
+            let created = Some(self.signals.clock.created(*since));
+            for (result, count) in SloResult::ALL.iter().zip(counts) {
+                let labels = [Text::Shared(Arc::clone(name)), result.as_str().into()];
+                requests.push(simple(&f::SLO_REQUESTS, labels, count as f64, created));
+            }
+        }
+        let (mut objectives, mut thresholds) = (Vec::new(), Vec::new());
+        for (number, slo) in &known.current {
+            let name = || [Text::Shared(Arc::clone(&known.names[*number].0))];
+            objectives.push(simple(&f::SLO_OBJECTIVE, name(), slo.objective, None));
+            thresholds.extend(slo.latency_seconds().map(|latency| simple(&f::SLO_THRESHOLD, name(), latency, None)));
+        }
+        drop(known);
+        self.families.push(collected(&f::SLO_REQUESTS, requests));
+        self.families.push(collected(&f::SLO_OBJECTIVE, objectives));
+        self.families.push(collected(&f::SLO_THRESHOLD, thresholds));
     }
 
     fn per_route(&mut self) {

@@ -99,6 +99,12 @@ families! {
         "How long clients had waited when they left.";
     TRUNCATED: Counter "golden_truncated_responses_total" ["http_route"]
         "Responses whose status was sent and whose body stayed incomplete because the backend or this sidecar cut it; clients that left are not counted.";
+    SLO_REQUESTS: Counter "golden_slo_requests_total" ["slo", "result"]
+        "Requests that ended on the routes of an objective, each exactly once: good within its latency threshold (exact, not that of a bucket), slow above it, error if they failed not by the client's fault; aborts, event streams, tunnels and probes are excluded.";
+    SLO_OBJECTIVE: Gauge "golden_slo_objective_ratio" ["slo"]
+        "Share of the requests that is to be good, as configured.";
+    SLO_THRESHOLD: Gauge "golden_slo_latency_threshold_seconds" ["slo"]
+        "Longest time that a good request may take, as configured; absent when an objective has none.";
     SERIES: Gauge "golden_metric_series" ["family"]
         "Label sets of each family that is kept per route.";
     OVERFLOW: Counter "golden_metric_overflow_total" ["family"]

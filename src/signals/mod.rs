@@ -12,6 +12,7 @@
 //! | `keys.rs` | label sets as numbers |
 //! | `moment.rs` | the clock |
 //! | `shard.rs` | one worker's numbers and its handle on them |
+//! | `slo.rs` | service level objectives |
 //! | `sampled.rs` | what the sampler noted in its latest round |
 //! | `snapshot.rs` | all numbers at one moment, for any format |
 //! | `collect.rs` | shards and notes → metric families |
@@ -29,6 +30,7 @@ mod native;
 pub mod own;
 pub mod sampled;
 pub mod shard;
+mod slo;
 pub mod snapshot;
 pub mod store;
 mod sync;
@@ -40,6 +42,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::config::Slo;
 use crate::labels::{AbortPhase, Method, Origin, Resource, RouteId, RouteKind, Traffic};
 use crate::signals::budget::{Account, Budget};
 use crate::signals::collect::Idle;
@@ -48,6 +51,7 @@ use crate::signals::keys::{Key, RequestKey};
 use crate::signals::moment::Moment;
 use crate::signals::sampled::{Sample, Sampled};
 use crate::signals::shard::{LABEL_SET_BYTES, POISON, ROUTE_BYTES, Shard, Stored};
+use crate::signals::slo::Slos;
 use crate::signals::store::{Counter, Edges, Histogram, TracedCounter};
 
 /// Edges of `golden_stream_duration_seconds`: streams live from seconds to hours, and proxies and browsers cut them at
@@ -90,6 +94,7 @@ pub struct Signals {
     refused_routes: AtomicU64,
     routes_folded: AtomicU64,
     routes_pending: AtomicU64,
+    slos: Slos,
     idle: Mutex<Idle>,
     clock: Clock,
     peak_epoch: AtomicU64,
@@ -146,6 +151,7 @@ impl Signals {
             refused_routes: AtomicU64::new(0),
             routes_folded: AtomicU64::new(0),
             routes_pending: AtomicU64::new(0),
+            slos: Slos::default(),
             idle: Mutex::default(),
             clock: Clock::new(),
             peak_epoch: AtomicU64::new(1),
@@ -249,6 +255,13 @@ impl Signals {
         self.idle.lock().expect(POISON).set(after);
     }
 
+    /// Puts these objectives in force, from the next request on. One that has the name of an earlier one goes on with its
+    /// counts, and the counts of one that is gone stay. Gives the names that are not counted, because there have been too
+    /// many in the life of the process. Their thresholds become edges by [`Signals::new`] and [`Signals::declare_route`].
+    pub fn set_slos(&self, slos: &[Slo]) -> Vec<String> {
+        self.slos.set(slos)
+    }
+
     /// Changes the limit of label sets per family. Label sets that exist stay.
     pub fn set_series_limit(&self, limit: usize) {
         self.series_limit.store(limit as u64, Relaxed);
@@ -259,6 +272,12 @@ impl Signals {
     pub fn route_edges(&self, id: RouteId) -> Arc<Edges> {
         let routes = self.routes.read().expect(POISON);
         routes.get(id.index()).map_or_else(|| Arc::clone(&self.default_edges), |r| Arc::clone(&r.edges))
+    }
+
+    /// The label of a route.
+    pub(self) fn route_name(&self, id: RouteId) -> Arc<str> {
+        let routes = self.routes.read().expect(POISON);
+        Arc::clone(&routes.get(id.index()).unwrap_or(&routes[RouteId::UNMATCHED.index()]).name)
     }
 
     /// The edges of one family's histograms on a route that has these latency edges.

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex};
 
 use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason,
-    RetryResult, RouteId, StreamEnd, TunnelProtocol,
+    RetryResult, RouteId, SloResult, StreamEnd, TunnelProtocol,
 };
 use crate::signals::Signals;
 use crate::signals::budget::Account;
 use crate::signals::families::Bounded;
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
 use crate::signals::moment::Moment;
+use crate::signals::slo::{self, Covering, OwnSlos};
 use crate::signals::store::{Counter, Edges, Gauge, Histogram, Traced, TracedCounter};
 
 /// The cells of one bounded family in one shard, as readers find them.
@@ -101,7 +102,7 @@ impl<T> Default for Listed<T> {
 }
 
 impl<T: Clone> Listed<T> {
-    fn push(&self, item: T) {
+    pub fn push(&self, item: T) {
         Arc::make_mut(&mut self.0.lock().expect(POISON)).push(item);
     }
 
@@ -172,6 +173,8 @@ pub struct Shard {
     pub(super) aborts: Cells<Counter>,
     pub(super) abort_waits: Cells<Histogram>,
     pub(super) stream_durations: Cells<Histogram>,
+    /// By the number of the objective's name.
+    pub(super) slos: Listed<(usize, Arc<slo::Cells>)>,
 }
 
 /// One worker's numbers of one route that have no further label.
@@ -228,6 +231,7 @@ impl Shard {
             aborts: Listed::default(),
             abort_waits: Listed::default(),
             stream_durations: Listed::default(),
+            slos: Listed::default(),
         }
     }
 
@@ -287,6 +291,8 @@ pub struct RouteSignals {
     aborts: RefCell<Known<Counter>>,
     abort_waits: RefCell<Known<Histogram>>,
     stream_durations: RefCell<Known<Histogram>>,
+    /// The objectives that cover it, as they were in force in this epoch.
+    slos: Cell<(u64, Covering)>,
 }
 
 /// An unfinished request in the order of arrival on its route.
@@ -308,6 +314,7 @@ pub struct WorkerSignals {
     routes: RefCell<Vec<Option<Rc<RouteSignals>>>>,
     unfinished: RefCell<Vec<Unfinished>>,
     free: Cell<u32>,
+    slos: RefCell<OwnSlos>,
 }
 
 // === impl WorkerSignals ===
@@ -322,6 +329,7 @@ impl WorkerSignals {
             routes: RefCell::default(),
             unfinished: RefCell::default(),
             free: Cell::new(NONE),
+            slos: RefCell::default(),
         }
     }
 
@@ -364,6 +372,7 @@ impl WorkerSignals {
             aborts: RefCell::default(),
             abort_waits: RefCell::default(),
             stream_durations: RefCell::default(),
+            slos: Cell::default(),
         });
         let mut routes = self.routes.borrow_mut();
         if routes.len() <= id.index() {
@@ -387,6 +396,26 @@ impl WorkerSignals {
     /// Counts one ended request.
     pub fn count_request(&self, route: &RouteSignals, key: RequestKey) {
         self.with(Bounded::Requests, route, key, |r| &r.requests, &self.shard.requests, count);
+    }
+
+    /// Counts one ended request in every objective that covers its route. `result`: what it is to one with this threshold
+    /// in nanoseconds.
+    pub fn count_slos(&self, route: &RouteSignals, result: impl Fn(Option<u64>) -> SloResult) {
+        let (epoch, mut covering) = route.slos.get();
+        if epoch != self.signals.slos.epoch() {
+            covering = self.look_up_slos(route);
+        }
+        if covering != 0 {
+            self.slos.borrow().count(covering, result);
+        }
+    }
+
+    #[cold]
+    fn look_up_slos(&self, route: &RouteSignals) -> Covering {
+        let name = self.signals.route_name(route.id);
+        let found = self.slos.borrow_mut().look_up(&self.signals.slos, &self.shard, &name);
+        route.slos.set(found);
+        found.1
     }
 
     /// Records how long a request took.

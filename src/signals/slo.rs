@@ -1,0 +1,170 @@
+//! Service level objectives: what counts requests by what they are to each of them. A worker finds the objectives of a
+//! route when it meets the route, and again when a reload has changed them; in between, a request costs the comparison of
+//! two numbers and an addition for each objective that covers it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::config::{SLOS_MAX, Slo};
+use crate::labels::SloResult;
+use crate::signals::moment::Moment;
+use crate::signals::shard::{Listed, POISON, Shard};
+use crate::signals::store::Counter;
+
+/// Names that are counted under in the life of a process: reloads that bring other names each time end here. With four
+/// results each they are as many label sets as any family has by default.
+const NAMES_MAX: usize = 500;
+
+/// Which objectives cover a route, by their bits. What a reload can bring has to fit.
+pub(super) type Covering = u32;
+const _: () = assert!(SLOS_MAX <= Covering::BITS as usize);
+
+/// The objectives in force, and the names of all that ever were.
+#[derive(Debug, Default)]
+pub(super) struct Slos {
+    /// Grows with every change. 0: there never was an objective.
+    epoch: AtomicU64,
+    known: Mutex<Known>,
+}
+
+/// What a reader of the page and a worker at its first request need to know.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The name and since when it counts, as [`Moment`] does. Its place is its number, for ever.
+    pub names: Vec<(Arc<str>, u64)>,
+    /// Those in force, with the number of their name.
+    pub current: Vec<(usize, Slo)>,
+}
+
+/// One worker's counts of one objective.
+pub(super) type Cells = [Counter; SloResult::COUNT];
+
+/// The objectives as one worker counts them.
+#[derive(Debug, Default)]
+pub(super) struct OwnSlos {
+    epoch: u64,
+    /// Of each one in force the threshold in nanoseconds, if it has one, and the counts.
+    current: Vec<(Option<u64>, Arc<Cells>)>,
+}
+
+// === impl Slos ===
+
+impl Slos {
+    /// Puts these objectives in force. Who has the name of an earlier one goes on with its counts. Gives the names that
+    /// found no place.
+    pub fn set(&self, slos: &[Slo]) -> Vec<String> {
+        let mut known = self.known();
+        let Known { names, current } = &mut *known;
+        if current.iter().map(|(_, slo)| slo).eq(slos) {
+            return Vec::new();
+        }
+        let mut refused = Vec::new();
+        current.clear();
+        for slo in slos {
+            let number = names.iter().position(|(name, _)| **name == *slo.name).unwrap_or_else(|| {
+                if names.len() < NAMES_MAX {
+                    names.push((slo.name.as_str().into(), Moment::now().nanos()));
+                    return names.len() - 1;
+                }
+                NAMES_MAX
+            });
+            if number < NAMES_MAX && current.len() < Covering::BITS as usize {
+                current.push((number, slo.clone()));
+            } else {
+                refused.push(slo.name.clone());
+            }
+        }
+        // Under the lock: who has seen this list never sees an older number afterwards.
+        self.epoch.fetch_add(1, Relaxed);
+        refused
+    }
+
+    /// Which list of objectives is in force.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// What there is to know of them.
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect(POISON)
+    }
+}
+
+// === impl OwnSlos ===
+
+impl OwnSlos {
+    /// Finds the objectives that cover the route with this label, in a list that is brought up to date before. Gives them
+    /// and the number of that list.
+    pub fn look_up(&mut self, slos: &Slos, shard: &Shard, route: &str) -> (u64, Covering) {
+        let known = slos.known();
+        let epoch = slos.epoch();
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.current.clear();
+            for (number, slo) in &known.current {
+                // No duration of a configuration comes near 2^64 ns.
+                let threshold = slo.latency.map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+                self.current.push((threshold, cells_of(&shard.slos, *number)));
+            }
+        }
+        let covering = known.current.iter().enumerate().filter(|(_, (_, slo))| slo.covers(route));
+        (epoch, covering.fold(0, |bits, (at, _)| bits | 1 << at))
+    }
+
+    /// Counts a request in these objectives. `result`: what it is to one with this threshold in nanoseconds.
+    #[inline]
+    pub fn count(&self, mut covering: Covering, result: impl Fn(Option<u64>) -> SloResult) {
+        while covering != 0 {
+            let (threshold, cells) = &self.current[covering.trailing_zeros() as usize];
+            cells[result(*threshold).index()].add(1);
+            covering &= covering - 1;
+        }
+    }
+}
+
+/// This worker's counts of an objective, fresh ones if need be.
+fn cells_of(list: &Listed<(usize, Arc<Cells>)>, number: usize) -> Arc<Cells> {
+    if let Some((_, cells)) = list.all().iter().find(|(known, _)| *known == number) {
+        return Arc::clone(cells);
+    }
+    let cells = Arc::<Cells>::default();
+    list.push((number, Arc::clone(&cells)));
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slo(name: &str, routes: &[&str]) -> Slo {
+        let routes = routes.iter().map(|route| (*route).to_owned()).collect();
+        Slo { name: name.to_owned(), routes, objective: 0.9, latency: None }
+    }
+
+    #[test]
+    fn the_same_list_again_asks_nobody_to_look() {
+        let slos = Slos::default();
+        slos.set(&[]);
+        assert_eq!(slos.epoch(), 0, "nothing in place of nothing");
+        slos.set(&[slo("a", &[]), slo("b", &["/x"])]);
+        slos.set(&[slo("a", &[]), slo("b", &["/x"])]);
+        assert_eq!(slos.epoch(), 1);
+        slos.set(&[slo("b", &["/x"]), slo("a", &[])]);
+        assert_eq!(slos.epoch(), 2);
+        let known = slos.known();
+        let numbers: Vec<usize> = known.current.iter().map(|(number, _)| *number).collect();
+        assert_eq!((numbers, known.names.len()), (vec![1, 0], 2), "a name keeps its number");
+    }
+
+    #[test]
+    fn names_that_change_with_each_reload_come_to_an_end() {
+        let slos = Slos::default();
+        for round in 0..NAMES_MAX {
+            assert!(slos.set(&[slo(&format!("s{round}"), &[])]).is_empty());
+        }
+        assert_eq!(slos.set(&[slo("one-too-many", &[]), slo("s7", &[])]), ["one-too-many"]);
+        let known = slos.known();
+        assert_eq!((known.names.len(), known.current.len(), known.current[0].0), (NAMES_MAX, 1, 7));
+    }
+}
