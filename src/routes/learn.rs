@@ -878,9 +878,8 @@ impl Node {
     /// Turns the words of this place into one parameter, except those that are established.
     fn fold(&mut self, walk: &mut Walk) {
         walk.folds += 1;
-        let (fold, keep) = std::mem::take(&mut self.words).into_iter().partition(Word::may_fold);
-        self.words = keep;
-        let fold: Vec<Word> = fold;
+        let (fold, keep): (Vec<Word>, Vec<Word>) =
+            std::mem::take(&mut self.words).into_iter().partition(Word::may_fold);
         walk.made += usize::from(self.param.is_none());
         let param = self.param_or_new(Class::Word(Shape::Plain).parameter());
         param.words = true;
@@ -892,6 +891,12 @@ impl Node {
             }
             param.node.merge(word.node, &into, &mut walk.retired);
         }
+        // A name that came often: it goes on as names do, and in no other way.
+        let (popular, keep): (Vec<Word>, Vec<Word>) = keep.into_iter().partition(|word| word.is_like(&param.node));
+        for word in popular {
+            param.siblings = param.siblings.saturating_add(1);
+            param.node.merge(word.node, &into, &mut walk.retired);
+        }
         // What is below is judged anew, with all that was seen below any of them.
         if param.node.should_fold(Place::AfterName) {
             let before = walk.template.len();
@@ -899,6 +904,7 @@ impl Node {
             param.node.fold(walk);
             walk.template.truncate(before);
         }
+        self.words = keep;
     }
 
     /// Takes in what was below a folded sibling. Its labels retire.
@@ -1200,6 +1206,15 @@ impl Word {
         !established && !matches!(self.shape, Shape::Reserved | Shape::Version)
     }
 
+    /// Whether all that was seen behind this word was seen behind several of the values that have become one parameter.
+    fn is_like(&self, values: &Node) -> bool {
+        let shared = |next: &Word| values.position(&next.text).is_ok_and(|at| values.words[at].shared);
+        self.shape != Shape::Reserved
+            && self.shape != Shape::Version
+            && !self.node.words.is_empty()
+            && self.node.words.iter().all(shared)
+    }
+
     fn why(&self) -> String {
         let total = self.total();
         match (self.literal, self.shape) {
@@ -1452,6 +1467,21 @@ mod tests {
         assert_eq!(school.request("/reports/quarterly"), "_unmatched");
         assert_eq!(school.request("/reports/quarterly"), "/reports/quarterly");
         assert_eq!(school.learned.pending(), 0);
+    }
+
+    #[test]
+    fn a_popular_name_folds_with_the_others_where_it_goes_on_as_they_do() {
+        let school = School::new(100);
+        for _ in 0..5 {
+            school.request("/authors/barbara/books");
+            school.request("/authors/archive/years");
+        }
+        assert_eq!(school.request("/authors/barbara/books"), "/authors/barbara/books");
+        for number in 0..20 {
+            school.request(format!("/authors/{}/books", name(number)));
+        }
+        assert_eq!(school.request("/authors/barbara/books"), "/authors/{name}/books");
+        assert_eq!(school.request("/authors/archive/years"), "/authors/archive/years");
     }
 
     #[test]
