@@ -19,9 +19,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use golden_sidecar::labels::RouteId;
-use golden_sidecar::routes::{Learned, Verdict};
+use golden_sidecar::labels::{Method, RouteId, RouteKind};
+use golden_sidecar::routes::openapi::ImportedTemplate;
+use golden_sidecar::routes::{Ids, Learned, RouteTable, Verdict};
 
 /// Requests for each template: enough for a share of 1 % to be one request.
 const REQUESTS: usize = 100;
@@ -33,6 +35,8 @@ const POPULAR: u64 = 20;
 struct Template {
     interface: String,
     group: String,
+    /// As the specification writes it.
+    text: String,
     segments: Vec<Piece>,
 }
 
@@ -86,6 +90,7 @@ fn learned_templates_agree_with_the_specifications() {
         let total = report(&templates, &format!("random order, seed {seed}"), Order::Random, false, seed);
         assert!(total.agreement() >= 0.95, "seed {seed}: only {:.2} % agree", total.agreement() * 100.0);
         assert!(total.most_labels <= 2, "seed {seed}: a route has {} labels", total.most_labels);
+        in_the_readme(&format!("random order, seed {seed}"), &total);
     }
 }
 
@@ -100,6 +105,7 @@ fn learned_templates_agree_in_unusual_orders_too() {
         let total = report(&templates, name, order, false, 1);
         assert!(total.agreement() >= 0.95, "{name}: only {:.2} % agree", total.agreement() * 100.0);
         assert!(total.most_labels <= 2, "{name}: a route has {} labels", total.most_labels);
+        in_the_readme(name, &total);
     }
 }
 
@@ -110,6 +116,106 @@ fn names_that_come_often_do_little_harm() {
     let templates = corpus();
     let total = report(&templates, "random order, popular names", Order::Random, true, 1);
     assert!(total.agreement() >= 0.95, "only {:.2} % agree", total.agreement() * 100.0);
+    in_the_readme("random order, popular names", &total);
+}
+
+/// The README says of this run what it has shown.
+fn in_the_readme(run: &str, total: &Score) {
+    let readme = include_str!("../README.md");
+    let (agreement, extra) = (total.agreement() * 100.0, total.most_labels.saturating_sub(1));
+    let row = format!("| {run} | {} | {} | {agreement:.2} % | {extra} |", total.routes, total.requests);
+    assert!(readme.contains(&row), "the README lacks this row:\n{row}");
+}
+
+/// With the specification imported, every request has its template: the one that it was made from, or one that the document
+/// writes out where this one has a parameter, which comes first (OpenAPI 3.1, "Path Templating Matching"). Templates that
+/// differ in the names of their parameters only are one route.
+#[test]
+fn imported_templates_are_exact() {
+    let templates = corpus();
+    let interfaces: BTreeSet<&str> = templates.iter().map(|template| &*template.interface).collect();
+    let (mut requests, mut written_out) = (0, 0);
+    for interface in interfaces {
+        let own: Vec<_> = templates.iter().filter(|template| template.interface == interface).collect();
+        let imported: Vec<_> = own
+            .iter()
+            .map(|template| ImportedTemplate { path: template.text.clone(), methods: vec![Method::Get] })
+            .collect();
+        let labels = Arc::new(Labels::default());
+        let table =
+            RouteTable::new(&[], &imported, None, Arc::clone(&labels) as Arc<dyn Ids>).expect("nothing is declared");
+        let mut random = Random(7);
+        for template in &own {
+            for _ in 0..REQUESTS {
+                let request = expand(template, false, &mut random);
+                let route = table.find(Method::Get, request.path.as_bytes()).route;
+                let label = labels.name(route).unwrap_or_else(|| panic!("{interface}: {} has no label", request.path));
+                requests += 1;
+                if shape(&label) != shape(&template.text) {
+                    assert!(
+                        is_written_out(&label, &template.text, &request.path),
+                        "{interface}: {} fell under {label} instead of {}",
+                        request.path,
+                        template.text
+                    );
+                    written_out += 1;
+                }
+            }
+        }
+    }
+    println!(
+        "imported: {requests} requests, all under their template; {written_out} of them under one that is written out there"
+    );
+    assert!(requests > 500 * REQUESTS && written_out * 100 < requests);
+}
+
+/// A template without the names of its parameters.
+fn shape(template: &str) -> String {
+    let mut shape = String::new();
+    let mut inside = false;
+    for letter in template.trim_end_matches('/').chars() {
+        match letter {
+            '{' => {
+                inside = true;
+                shape.push_str("{}");
+            }
+            '}' => inside = false,
+            letter if !inside => shape.push(letter),
+            _ => {}
+        }
+    }
+    shape
+}
+
+/// Whether `label` writes out, as the path has it, what `template` has a parameter for, and differs in nothing else.
+fn is_written_out(label: &str, template: &str, path: &str) -> bool {
+    let segments = [label, template, path].map(|text| text.split('/').collect::<Vec<_>>());
+    let [label, template, path] = &segments;
+    label.len() == template.len()
+        && label.len() == path.len()
+        && (0..label.len()).all(|at| shape(label[at]) == shape(template[at]) || label[at] == path[at])
+}
+
+/// Gives labels their numbers and remembers them.
+#[derive(Debug, Default)]
+struct Labels(Mutex<Vec<String>>);
+
+impl Labels {
+    fn name(&self, route: RouteId) -> Option<String> {
+        self.0.lock().unwrap().get(usize::from(route.0).checked_sub(2)?).cloned()
+    }
+}
+
+impl Ids for Labels {
+    fn declared(&self, name: &str, _edges: Option<&[f64]>) -> RouteId {
+        self.first_used(name, RouteKind::Declared).expect("there is no limit")
+    }
+
+    fn first_used(&self, name: &str, _kind: RouteKind) -> Option<RouteId> {
+        let mut names = self.0.lock().unwrap();
+        names.push(name.to_owned());
+        u16::try_from(names.len() + 1).ok().map(RouteId)
+    }
 }
 
 /// Prints a line for each interface and for each group, and returns the sum of all.
@@ -516,7 +622,7 @@ fn corpus() -> Vec<Template> {
                 .filter(|segment| !segment.is_empty())
                 .map(|segment| piece(segment, &mut kinds))
                 .collect();
-            Template { interface: interface.to_owned(), group: group.to_owned(), segments }
+            Template { interface: interface.to_owned(), group: group.to_owned(), text: template.to_owned(), segments }
         })
         .collect()
 }

@@ -234,7 +234,9 @@ fn push_histogram(out: &mut Backward, value: &Histogram, created_seconds: Option
     }
     let count = value.count();
     let mut below = count;
-    let mut exemplars = value.exemplars.iter().rev().peekable();
+    let only = only_exemplar(value);
+    let shown = value.exemplars.iter().rev().filter(|(at, _)| only.is_none_or(|only| only == *at));
+    let mut exemplars = shown.peekable();
     for (place, own) in value.counts.iter().enumerate().rev() {
         let edge = value.edges.get(place).copied().unwrap_or(f64::INFINITY);
         let exemplar = exemplars.next_if(|(at, _)| *at == place);
@@ -252,6 +254,15 @@ fn push_histogram(out: &mut Backward, value: &Histogram, created_seconds: Option
     }
     out.double(histogram::SAMPLE_SUM, value.sum);
     out.number(histogram::SAMPLE_COUNT, count);
+}
+
+/// The one bucket that shows its exemplar; `None`: each shows its own. Beside native buckets only the newest of all is shown:
+/// Prometheus up to 2.46, which stores native histograms and does not know the field for their exemplars, takes the first
+/// one that a bucket has, which would always be that of the fastest requests; and 2.47 warns of those that are older than
+/// the one before.
+fn only_exemplar(value: &Histogram) -> Option<usize> {
+    value.native.as_ref()?;
+    value.exemplars.iter().max_by(|(_, one), (_, other)| one.at_seconds.total_cmp(&other.at_seconds)).map(|(at, _)| *at)
 }
 
 fn push_native(out: &mut Backward, native: &Native) {

@@ -286,7 +286,7 @@ mod tests {
         let niceness = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
         let before = niceness();
         let queue = Queue::start("test", IntCounter::new("shared", "Help.").unwrap(), move |(): &(), ()| niceness());
-        assert_eq!(queue.ask((), ()).await, Ok(before.max(5)));
+        assert_eq!(queue.ask((), ()).await, Ok(before.max(NICENESS)));
         assert_eq!(niceness(), before);
     }
 }

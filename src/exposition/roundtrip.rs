@@ -341,9 +341,12 @@ fn same_histogram(found: &data::Histogram, expected: &Histogram) {
     assert_eq!((found.sample_count, Number(found.sample_sum)), (expected.count(), Number(expected.sum)));
     let mut buckets = found.bucket.iter().peekable();
     let mut cumulative = 0;
+    let newest = expected.exemplars.iter().map(|(_, exemplar)| exemplar.at_seconds).fold(f64::NEG_INFINITY, f64::max);
+    let last = expected.exemplars.iter().rfind(|(_, exemplar)| exemplar.at_seconds == newest).map(|(at, _)| *at);
     for (place, count) in expected.counts.iter().enumerate() {
         cumulative += count;
-        let exemplar = expected.exemplars.iter().find(|(at, _)| *at == place).map(|(_, exemplar)| exemplar);
+        let shown = |at: usize| at == place && (expected.native.is_none() || last == Some(at));
+        let exemplar = expected.exemplars.iter().find(|(at, _)| shown(*at)).map(|(_, exemplar)| exemplar);
         let edge = expected.edges.get(place).copied().unwrap_or(f64::INFINITY);
         match buckets.next_if(|bucket| bucket.upper_bound == edge) {
             Some(bucket) => {
