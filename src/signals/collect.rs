@@ -356,8 +356,7 @@ impl<'a> Page<'a> {
         let kinds = kinds.chain([("pending", signals.routes_pending.load(Relaxed) as f64)]);
         let kinds = kinds.map(|(kind, routes)| simple(&f::ROUTES, [kind.into()], routes, None)).collect();
         self.families.push(collected(&f::ROUTES, kinds));
-        let folded = signals.refused_routes.load(Relaxed) + signals.routes_folded.load(Relaxed);
-        self.push_one(&f::ROUTES_FOLDED, folded as f64);
+        self.push_one(&f::ROUTES_FOLDED, signals.routes_folded.load(Relaxed) as f64);
         let shards = self.shards;
         self.push_each(
             &f::OVERFLOW,

@@ -116,7 +116,7 @@ families! {
     ROUTES: Gauge "golden_routes" ["kind"]
         "Route labels known to this sidecar, by where they come from; pending: seen, and without a label yet.";
     ROUTES_FOLDED: Counter "golden_routes_folded_total" []
-        "Routes that share the label _other because the limit of routes was reached.";
+        "Places of learned paths whose siblings this sidecar folded into one parameter since it started; their new requests share one label.";
     WORKER_BUSY: Gauge "golden_worker_busy_ratio" ["worker"]
         "Share of the last sampling interval that a worker thread of this sidecar was not idle.";
     RUNTIME_LAG: Gauge "golden_runtime_lag_seconds" []

@@ -90,8 +90,6 @@ pub struct Signals {
     admitted: Mutex<[HashSet<(RouteId, u32)>; Bounded::COUNT]>,
     series_limit: AtomicU64,
     memory: Budget,
-    /// Routes that were refused a label of their own here.
-    refused_routes: AtomicU64,
     routes_folded: AtomicU64,
     routes_pending: AtomicU64,
     slos: Slos,
@@ -148,7 +146,6 @@ impl Signals {
             admitted: Mutex::default(),
             series_limit: AtomicU64::new(series_limit as u64),
             memory: Budget::new(),
-            refused_routes: AtomicU64::new(0),
             routes_folded: AtomicU64::new(0),
             routes_pending: AtomicU64::new(0),
             slos: Slos::default(),
@@ -178,14 +175,11 @@ impl Signals {
     /// histogram. A declared route has series from now on, another one from its first request.
     ///
     /// `None` when there are as many routes as series, or no memory for one more: then its requests belong under
-    /// [`RouteId::OTHER`]. Of declared and imported routes that is counted here, of learned ones by who learns them
-    /// ([`Signals::set_routes_folded`]).
+    /// [`RouteId::OTHER`], where the overflow counter tells of them.
     pub fn declare_route(&self, name: &str, kind: RouteKind, edges: Option<&[f64]>) -> Option<RouteId> {
         let id = self.route_index(name, kind, edges);
-        match id {
-            Some(id) if kind == RouteKind::Declared => self.preset(id),
-            None if kind != RouteKind::Learned => drop(self.refused_routes.fetch_add(1, Relaxed)),
-            _ => {}
+        if let Some(id) = id.filter(|_| kind == RouteKind::Declared) {
+            self.preset(id);
         }
         id
     }
@@ -220,9 +214,9 @@ impl Signals {
         self.routes_pending.store(paths, Relaxed);
     }
 
-    /// Tells how many learned routes share `_other`, all in all.
-    pub fn set_routes_folded(&self, routes: u64) {
-        self.routes_folded.store(routes, Relaxed);
+    /// Tells in how many places siblings were folded into one parameter, all in all.
+    pub fn set_routes_folded(&self, places: u64) {
+        self.routes_folded.store(places, Relaxed);
     }
 
     /// Every route with its requests so far: index, name, where it comes from (`None` for `_unmatched` and `_other`) and
