@@ -233,6 +233,22 @@ fn declared_templates_come_first_and_learning_can_be_turned_off() {
 }
 
 #[test]
+fn a_declared_route_stays_declared_when_another_method_teaches_the_same_label() {
+    let backend = backend();
+    let sidecar =
+        Sidecar::before(&backend).learning().yaml("routes:\n  - path: /users/{id}\n    methods: [GET, PUT]\n").start();
+    let mut client = sidecar.client();
+    client.get("/users/1");
+    client.exchange("POST /users/7 HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    let page = sidecar.settled(2);
+    let of =
+        |method| page.sum("golden_requests_total", &[("http_route", "/users/{id}"), ("http_request_method", method)]);
+    assert_eq!((of("GET"), of("POST")), (1.0, 1.0), "{:?}", labels(&page));
+    let kind = |kind| page.value("golden_routes", &[("kind", kind)]);
+    assert_eq!((kind("declared"), kind("learned")), (1.0, 0.0));
+}
+
+#[test]
 fn what_was_learned_outlives_a_reload_and_with_a_state_file_a_restart() {
     let backend = backend();
     let folder = tempfile::tempdir().unwrap();

@@ -172,7 +172,8 @@ impl Signals {
 
     /// Gives a route its index, the same one for the same name for ever. `edges`: upper edges of its latency histograms in
     /// seconds, thresholds included ([`Edges::with`]); those of a route that exists already stay, so a reload resets no
-    /// histogram. A declared route has series from now on, another one from its first request.
+    /// histogram. A declared route has series from now on, another one from its first request. Of several sources the
+    /// first in the order of [`RouteKind`] is the one that it comes from.
     ///
     /// `None` when there are as many routes as series, or no memory for one more: then its requests belong under
     /// [`RouteId::OTHER`], where the overflow counter tells of them.
@@ -187,8 +188,9 @@ impl Signals {
     fn route_index(&self, name: &str, kind: RouteKind, edges: Option<&[f64]>) -> Option<RouteId> {
         let mut routes = self.routes.write().expect(POISON);
         if let Some(at) = routes.iter().position(|r| &*r.name == name) {
-            // `_other` and `_unmatched` are no routes, whoever calls a route so.
-            routes[at].kind = routes[at].kind.map(|_| kind);
+            // What was declared for one method may be learned for another, and stays declared. `_other` and `_unmatched`
+            // are no routes, whoever calls a route so.
+            routes[at].kind = routes[at].kind.map(|known| known.min(kind));
             return Some(RouteId(at as u16));
         }
         let limit = (self.series_limit.load(Relaxed) as usize).min(usize::from(u16::MAX) - 2);

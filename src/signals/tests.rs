@@ -440,6 +440,24 @@ fn routes_keep_their_index_and_say_where_they_come_from() {
 }
 
 #[test]
+fn a_route_comes_from_the_first_of_its_sources_whoever_knew_it_first() {
+    let [declared, openapi, learned] = [RouteKind::Declared, RouteKind::OpenApi, RouteKind::Learned];
+    for (order, expected) in [
+        (&[declared, learned][..], declared),
+        (&[declared, openapi, learned], declared),
+        (&[openapi, learned], openapi),
+        (&[learned, openapi], openapi),
+        (&[learned, declared, learned], declared),
+    ] {
+        let signals = Signals::new(1, &EDGES, 100);
+        let ids: Vec<_> = order.iter().map(|kind| signals.declare_route("/a", *kind, None)).collect();
+        assert!(ids.iter().all(|id| *id == ids[0] && id.is_some()));
+        let kinds: Vec<_> = signals.requests_by_route().into_iter().filter_map(|(.., kind, _)| kind).collect();
+        assert_eq!(kinds, [expected], "{order:?}");
+    }
+}
+
+#[test]
 fn memory_has_a_bound_and_other_works_beyond_it() {
     let signals = Signals::new(2, &EDGES, 100_000);
     let workers = [0, 1].map(|index| WorkerSignals::new(&signals, index));
