@@ -838,14 +838,19 @@ fn counting_failures(own: &Own) -> impl Fn(Trouble) + Clone + Send + 'static {
     move |reason: Trouble| failures.with_label_values(&[reason.as_str()]).inc()
 }
 
-/// Takes in what a file says was learned.
-fn restore(path: &Path, learned: &Learned, ids: &StoreIds) {
-    let Some(text) = state::read(path) else { return };
+/// Takes in what a file says was learned. Whether the file may be written from now on.
+fn restore(path: &Path, learned: &Learned, ids: &StoreIds) -> bool {
+    let text = match state::read(path) {
+        Ok(Some(text)) => text,
+        Ok(None) => return true,
+        Err(error) => return state::set_aside(path, &error),
+    };
     match learned.restore(&text, &|name| ids.first_used(name, RouteKind::Learned)) {
-        Ok(templates) => tracing::info!(event = "learned_restored", file = %path.display(), templates),
-        Err(error) => {
-            tracing::warn!(event = "learned_not_read", file = %path.display(), %error, "starting with nothing learned");
+        Ok(templates) => {
+            tracing::info!(event = "learned_restored", file = %path.display(), templates);
+            true
         }
+        Err(error) => state::set_aside(path, &error),
     }
 }
 
@@ -860,10 +865,7 @@ fn keep_state(
     let path = config.learn.state.as_ref().filter(|_| config.learn.enabled)?;
     match old {
         Some(old) if old.path() == path => Some(old),
-        _ => {
-            restore(path, learned, ids);
-            Some(state::Keeper::start(path, learned))
-        }
+        _ => restore(path, learned, ids).then(|| state::Keeper::start(path, learned)),
     }
 }
 

@@ -253,7 +253,7 @@ fn what_was_learned_outlives_a_reload_and_with_a_state_file_a_restart() {
     let backend = backend();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("learned.json");
-    let yaml = format!("learn:\n  state: {}\n", state.display());
+    let yaml = format!("drain:\n  grace: 0s\nlearn:\n  state: {}\n", state.display());
     let names: Vec<String> =
         (0..40).map(|n| format!("{}{}", ["ash", "elm", "fir", "yew"][n % 4], "abcdefghij".split_at(n / 4).1)).collect();
     let mut sidecar = Sidecar::before(&backend).learning().yaml(&yaml).start();
@@ -283,11 +283,16 @@ fn what_was_learned_outlives_a_reload_and_with_a_state_file_a_restart() {
     let page = sidecar.settled(1);
     assert_eq!(labels(&page), set(&["/trees/{name}"]), "nothing is learned twice");
 
+    // What is no state of ours is kept beside what is written then.
     std::fs::write(&state, "{\"not\": ours").unwrap();
-    let sidecar = Sidecar::before(&backend).learning().yaml(&yaml).start();
+    let mut sidecar = Sidecar::before(&backend).learning().yaml(&yaml).start();
     sidecar.get("/days/3");
     assert_eq!(labels(&sidecar.settled(1)), set(&["/days/{id}"]));
     assert!(wait_for(Duration::from_secs(5), || sidecar.logged("learned_not_read")), "{:?}", sidecar.log());
+    sidecar.signal(libc::SIGTERM);
+    assert!(sidecar.wait_exit(Duration::from_secs(20)).success());
+    assert_eq!(std::fs::read_to_string(folder.path().join("learned.json.unreadable")).unwrap(), "{\"not\": ours");
+    assert!(std::fs::read_to_string(&state).unwrap().contains("/days/{id}"));
 }
 
 #[test]

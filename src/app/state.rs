@@ -1,6 +1,7 @@
 //! What was learned, kept in a file over a restart. Written beside the old one and put in its place, so that a crash
-//! leaves one of the two; never by a worker, and never a reason to stop.
+//! leaves one of the two; never by a worker, and never a reason to stop. What somebody else wrote there is kept.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,12 +10,12 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::routes::Learned;
+use crate::routes::{LONGEST_STATE, Learned};
 
 /// How much a crash may forget.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Templates of a kilobyte each, as many as there may be: more is another file.
-const STATE_BYTES_MAX: u64 = 16 << 20;
+/// What is added to the name of a file that cannot be used.
+const ASIDE: &str = ".unreadable";
 
 /// Writes the file now and then.
 #[derive(Debug)]
@@ -37,17 +38,47 @@ struct Written {
     failure: Option<io::ErrorKind>,
 }
 
-/// The text of a state file; `None`: there is none, or it cannot be used, which the log tells.
-pub(super) fn read(path: &Path) -> Option<String> {
+/// The text of a state file; `None`: there is none.
+///
+/// # Errors
+/// When it cannot be read, or is longer than what the learner writes and reads.
+pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     let mut text = String::new();
-    match File::open(path).and_then(|file| file.take(STATE_BYTES_MAX).read_to_string(&mut text)) {
-        Ok(_) => Some(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => {
-            tracing::warn!(event = "learned_not_read", file = %path.display(), %error, "starting with nothing learned");
-            None
-        }
+    match File::open(path).and_then(|file| file.take(LONGEST_STATE as u64 + 1).read_to_string(&mut text)) {
+        Ok(_) => within_bound(&text).map(|()| Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
+}
+
+/// Takes what cannot be used out of the way of what will be written, and says so: it may be of another version, or another
+/// file that got here by a slip. Whether the place is free now. An older one that was set aside is replaced.
+pub(super) fn set_aside(path: &Path, error: &dyn fmt::Display) -> bool {
+    let kept = beside(path, ASIDE);
+    // A folder stays where it is: nothing can be written over it.
+    let moved = match fs::metadata(path) {
+        Ok(there) if there.is_file() => fs::rename(path, &kept),
+        Ok(_) => Err(io::Error::other("it is no file")),
+        Err(error) => Err(error),
+    };
+    let file = path.display();
+    match moved {
+        Ok(()) => tracing::warn!(
+            event = "learned_not_read",
+            %file,
+            %error,
+            kept = %kept.display(),
+            "starting with nothing learned; the file is kept under another name"
+        ),
+        Err(ref not_moved) => tracing::warn!(
+            event = "learned_not_read",
+            %file,
+            %error,
+            %not_moved,
+            "starting with nothing learned; the file stays, and what is learned is not written"
+        ),
+    }
+    moved.is_ok()
 }
 
 // === impl Keeper ===
@@ -101,7 +132,7 @@ impl StateFile {
         if text == written.text {
             return;
         }
-        match replace(&self.path, &text) {
+        match within_bound(&text).and_then(|()| replace(&self.path, &text)) {
             Ok(()) => *written = Written { text, failure: None },
             Err(error) => {
                 if written.failure.replace(error.kind()) != Some(error.kind()) {
@@ -114,13 +145,26 @@ impl StateFile {
 
 /// Puts a file with this text in the place of what is there.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
+    let beside = beside(path, ".new");
     let mut file = File::create(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path)
+}
+
+/// Refuses what the learner would not read back.
+fn within_bound(text: &str) -> io::Result<()> {
+    if text.len() <= LONGEST_STATE {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {LONGEST_STATE} bytes")))
+}
+
+/// The same path with this at its end.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
 }
 
 #[cfg(test)]
@@ -131,16 +175,48 @@ mod tests {
     fn a_state_file_is_replaced_as_a_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("routes.state");
-        assert_eq!(read(&path), None);
+        assert_eq!(read(&path).unwrap(), None);
         for text in ["a longer text", "a"] {
             replace(&path, text).unwrap();
-            assert_eq!(read(&path).as_deref(), Some(text));
+            assert_eq!(read(&path).unwrap().as_deref(), Some(text));
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(replace(&folder.path().join("absent/x"), "").is_err());
-        // Not a file, and not a text: nothing, and no panic.
-        assert_eq!(read(folder.path()), None);
-        fs::write(&path, b"\xff").unwrap();
-        assert_eq!(read(&path), None);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_set_aside_and_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("routes.state");
+        let aside = folder.path().join("routes.state.unreadable");
+        // Not a text, and one that is longer than what would be read back.
+        let long = " ".repeat(LONGEST_STATE + 1);
+        for content in [&b"\xff"[..], long.as_bytes()] {
+            fs::write(&path, content).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(set_aside(&path, &error));
+            assert_eq!((path.exists(), fs::read(&aside).unwrap() == content), (false, true));
+        }
+        assert_eq!(read(&path).unwrap(), None);
+        fs::write(&path, &long[1..]).unwrap();
+        assert_eq!(read(&path).unwrap().map(|text| text.len()), Some(LONGEST_STATE));
+        // Not a file: it stays, and nothing is to be written.
+        let error = read(folder.path()).unwrap_err();
+        assert!(!set_aside(folder.path(), &error) && path.exists());
+        // A place that is taken.
+        fs::remove_file(&aside).unwrap();
+        fs::create_dir_all(aside.join("x")).unwrap();
+        assert!(!set_aside(&path, &"malformed") && path.exists());
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_not_written() {
+        let exactly = "x".repeat(LONGEST_STATE);
+        assert!(within_bound(&exactly).is_ok());
+        let error = within_bound(&(exactly + "x")).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (io::ErrorKind::FileTooLarge, "more than 1048576 bytes".to_owned())
+        );
     }
 }

@@ -79,7 +79,7 @@ const MOST_STEPS: u32 = 64;
 const MOST_EXAMPLES: usize = 3;
 
 /// The longest state that is read back, in bytes: a thousand of the longest templates, twice.
-const LONGEST_STATE: usize = 1 << 20;
+pub const LONGEST_STATE: usize = 1 << 20;
 
 /// Learned routes, shared by all workers, alive as long as the process.
 pub struct Learned {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use crate::config::RouteTemplate;
 use crate::labels::{Method, RouteId, RouteKind};
 
-pub use learn::{Explanation, Learned, LearnedRoute, Malformed, SegmentExplained, Verdict};
+pub use learn::{Explanation, LONGEST_STATE, Learned, LearnedRoute, Malformed, SegmentExplained, Verdict};
 use openapi::{ImportedTemplate, Notes};
 pub use table::Conflict;
 use table::Templates;
