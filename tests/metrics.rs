@@ -298,6 +298,7 @@ fn at_the_series_cap_only_the_route_folds() {
     for family in ["golden_requests_total", "http_server_request_duration_seconds"] {
         let folded = page.value("golden_metric_overflow_total", &[("family", family)]);
         assert!(folded >= 1.0, "{family}: {folded}");
+        assert_eq!(page.value("golden_metric_series", &[("family", family)]), CAP as f64, "{family}");
     }
 }
 

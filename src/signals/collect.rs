@@ -364,9 +364,8 @@ impl<'a> Page<'a> {
             |b| b.family().name,
             |b| total(shards, |s| &s.overflow[*b as usize]) as f64,
         );
-        let sets = |name: &str| self.families.iter().find(|f| f.name == name).map_or(0, |f| f.metrics.len());
-        let counts = Bounded::ALL.map(|b| b.family().name).map(|name| (name, sets(name) as f64));
-        self.push_each(&f::SERIES, &counts, |(name, _)| name, |(_, sets)| *sets);
+        let admitted = signals.admitted();
+        self.push_each(&f::SERIES, &Bounded::ALL, |b| b.family().name, |b| admitted[*b as usize] as f64);
         self.push_one(&f::MEMORY, signals.memory.used() as f64);
         self.push_one(&f::MEMORY_LIMIT, signals.memory.limit() as f64);
     }

@@ -106,7 +106,7 @@ families! {
     SLO_THRESHOLD: Gauge "golden_slo_latency_threshold_seconds" ["slo"]
         "Longest time that a good request may take, as configured; absent when an objective has none.";
     SERIES: Gauge "golden_metric_series" ["family"]
-        "Label sets of each family that is kept per route.";
+        "Label sets that this sidecar keeps of each family that has http_route, besides those of _other: the number that limits.series bounds, idle ones included.";
     OVERFLOW: Counter "golden_metric_overflow_total" ["family"]
         "Observations recorded under http_route _other because a limit was reached: of routes, of the family's label sets, or of the memory for them.";
     MEMORY: Gauge "golden_metric_memory_bytes" []

@@ -332,6 +332,12 @@ impl Signals {
         room
     }
 
+    /// How many label sets of each family exist besides those of `_other`: what the limit is compared with.
+    fn admitted(&self) -> [usize; Bounded::COUNT] {
+        let admitted = self.admitted.lock().expect(POISON);
+        std::array::from_fn(|family| admitted[family].len())
+    }
+
     /// Bytes that a label set takes when every worker has met it.
     fn label_set_bytes(&self, family: Bounded, route: RouteId) -> usize {
         let cell = match family {

@@ -401,6 +401,8 @@ fn what_is_recorded_under_other_because_of_a_limit_is_counted_as_overflow() {
     let page = snapshot(&signals);
     assert_eq!(histogram(&page, &f::DURATION, &[("http_route", "_other")]).unwrap().count(), 9);
     assert_eq!(family(&page, &f::DURATION).len(), 4);
+    // Three of them count, which is the limit.
+    assert_eq!(number(&page, &f::SERIES, &[("family", f::DURATION.name)]), Some(3.0));
     assert_eq!(number(&page, &f::OVERFLOW, &[("family", f::REQUESTS.name)]), Some(0.0));
 }
 
@@ -528,6 +530,10 @@ fn an_idle_label_set_goes_and_comes_back_with_its_count() {
     assert_eq!(seen(2059), (Some(1.0), Some(1), Some(0.0)));
     // The zeros of a declared route stay.
     assert_eq!(seen(2060), (None, None, Some(0.0)));
+    // Its place in the limit stays taken.
+    let kept =
+        number(&snapshot_at(&signals, start + Duration::from_secs(2060)), &f::SERIES, &[("family", f::DURATION.name)]);
+    assert_eq!(kept, Some(1.0));
     record();
     assert_eq!(seen(5000), (Some(2.0), Some(2), Some(0.0)));
     assert_eq!(seen(5060), (None, None, Some(0.0)));
