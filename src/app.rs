@@ -451,6 +451,7 @@ impl Sidecar {
         let source = move || {
             shards.set_routes_pending(teacher.pending() as u64);
             shards.set_routes_folded(teacher.folded());
+            shards.set_routes_forgotten(0); // Until the learner counts them: `teacher.forgotten()`.
             snapshot(&shards)
         };
         let exporter = Exporter::with_backend(&registry, Box::new(source), backend_page.subscribe())

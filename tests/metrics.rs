@@ -938,6 +938,7 @@ const CATALOGUE: &[Family] = &[
     ("golden_metric_memory_limit_bytes", "gauge", &[]),
     ("golden_routes", "gauge", &["kind"]),
     ("golden_routes_folded_total", "counter", &[]),
+    ("golden_routes_forgotten_total", "counter", &[]),
     ("golden_scrape_duration_seconds", "", &[]),
     ("golden_scrape_size_bytes", "", &["encoding"]),
     ("golden_scrapes_shared_total", "", &[]),

@@ -357,6 +357,7 @@ impl<'a> Page<'a> {
         let kinds = kinds.map(|(kind, routes)| simple(&f::ROUTES, [kind.into()], routes, None)).collect();
         self.families.push(collected(&f::ROUTES, kinds));
         self.push_one(&f::ROUTES_FOLDED, signals.routes_folded.load(Relaxed) as f64);
+        self.push_one(&f::ROUTES_FORGOTTEN, signals.routes_forgotten.load(Relaxed) as f64);
         let shards = self.shards;
         self.push_each(
             &f::OVERFLOW,

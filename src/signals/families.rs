@@ -114,9 +114,11 @@ families! {
     MEMORY_LIMIT: Gauge "golden_metric_memory_limit_bytes" []
         "Most memory that they may take; what comes later is recorded under http_route _other.";
     ROUTES: Gauge "golden_routes" ["kind"]
-        "Route labels known to this sidecar, by where they come from; pending: seen, and without a label yet.";
+        "Route labels known to this sidecar, by where they come from; pending: no labels, but words of paths that wait for more evidence before they are part of one.";
     ROUTES_FOLDED: Counter "golden_routes_folded_total" []
         "Places of learned paths whose siblings this sidecar folded into one parameter since it started; their new requests share one label.";
+    ROUTES_FORGOTTEN: Counter "golden_routes_forgotten_total" []
+        "Words of paths that waited for more evidence in this sidecar and were forgotten because as many wait as may; seen again they wait anew.";
     WORKER_BUSY: Gauge "golden_worker_busy_ratio" ["worker"]
         "Share of the last sampling interval that a worker thread of this sidecar was not idle.";
     RUNTIME_LAG: Gauge "golden_runtime_lag_seconds" []

@@ -91,6 +91,7 @@ pub struct Signals {
     series_limit: AtomicU64,
     memory: Budget,
     routes_folded: AtomicU64,
+    routes_forgotten: AtomicU64,
     routes_pending: AtomicU64,
     slos: Slos,
     idle: Mutex<Idle>,
@@ -147,6 +148,7 @@ impl Signals {
             series_limit: AtomicU64::new(series_limit as u64),
             memory: Budget::new(),
             routes_folded: AtomicU64::new(0),
+            routes_forgotten: AtomicU64::new(0),
             routes_pending: AtomicU64::new(0),
             slos: Slos::default(),
             idle: Mutex::default(),
@@ -211,14 +213,19 @@ impl Signals {
         Some(RouteId((routes.len() - 1) as u16))
     }
 
-    /// Tells how many paths wait to earn a label.
-    pub fn set_routes_pending(&self, paths: u64) {
-        self.routes_pending.store(paths, Relaxed);
+    /// Tells how many words of paths wait for more evidence before they are part of a label.
+    pub fn set_routes_pending(&self, words: u64) {
+        self.routes_pending.store(words, Relaxed);
     }
 
     /// Tells in how many places siblings were folded into one parameter, all in all.
     pub fn set_routes_folded(&self, places: u64) {
         self.routes_folded.store(places, Relaxed);
+    }
+
+    /// Tells how many words of paths waited and were forgotten because as many waited as may, all in all.
+    pub fn set_routes_forgotten(&self, words: u64) {
+        self.routes_forgotten.store(words, Relaxed);
     }
 
     /// Every route with its requests so far: index, name, where it comes from (`None` for `_unmatched` and `_other`) and

@@ -416,10 +416,12 @@ fn routes_keep_their_index_and_say_where_they_come_from() {
     assert_eq!(declared(&signals, "/a"), a);
     signals.set_routes_pending(7);
     signals.set_routes_folded(3);
+    signals.set_routes_forgotten(5);
     let page = snapshot(&signals);
     let kinds = ["declared", "openapi", "learned", "pending"];
     assert_eq!(kinds.map(|kind| number(&page, &f::ROUTES, &[("kind", kind)])), [1.0, 1.0, 1.0, 7.0].map(Some));
-    assert_eq!(number(&page, &f::ROUTES_FOLDED, &[]), Some(3.0));
+    let learner = [&f::ROUTES_FOLDED, &f::ROUTES_FORGOTTEN].map(|family| number(&page, family, &[]));
+    assert_eq!(learner, [3.0, 5.0].map(Some));
     let requests = |route: &str| number(&snapshot(&signals), &f::REQUESTS, &[("http_route", route)]);
     // Only a declared route has series before its first request.
     assert_eq!((requests("/a"), requests("/l/{id}"), requests("/o")), (Some(0.0), None, None));
