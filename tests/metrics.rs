@@ -722,6 +722,51 @@ fn open_metrics_tells_the_same_numbers() {
 }
 
 #[test]
+fn a_sampled_request_leaves_its_trace_in_every_family_that_has_exemplars() {
+    let backend = Backend::start(|peer| {
+        while let Some(request) = peer.read_request() {
+            match request.head.target() {
+                "/events" => peer.send(response(200, "Content-Type: text/event-stream\r\n", "data: 1\n\n")),
+                "/silent" => peer.wait_end().is_some(),
+                _ => peer.send(response(500, "", "no")),
+            };
+        }
+    });
+    let sidecar = Sidecar::start(&backend);
+    let trace = |n: u8| format!("{n:032x}");
+    let request = |path: &str, n: u8, flags: &str| {
+        let trace = trace(n);
+        format!("GET {path} HTTP/1.1\r\nHost: test\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-{flags}\r\n\r\n")
+    };
+    sidecar.exchange(request("/error", 1, "01"));
+    sidecar.exchange(request("/events", 2, "01"));
+    // One whose sender does not record its trace.
+    sidecar.exchange(request("/error", 4, "00"));
+    let mut leaver = sidecar.client();
+    leaver.send(request("/silent", 3, "01"));
+    wait_until("it is at the backend", || backend.requests().iter().any(|r| r.head.target() == "/silent"));
+    drop(leaver);
+    sidecar.settled(4);
+    let page = sidecar.admin_get("/metrics", "Accept: application/openmetrics-text; version=1.0.0\r\n").text();
+    let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for line in page.lines() {
+        let Some((sample, exemplar)) = line.split_once(" # {trace_id=\"") else { continue };
+        let name = sample.split(['{', ' ']).next().unwrap();
+        seen.entry(name).or_default().insert(exemplar[..32].to_owned());
+    }
+    let expected = [
+        ("golden_abort_wait_seconds_bucket", &[3][..]),
+        ("golden_errors_total", &[1]),
+        ("golden_stream_duration_seconds_bucket", &[2]),
+        ("golden_time_to_first_byte_seconds_bucket", &[1, 2, 3]),
+        // One that the client left lasted, too; a stream is in a family of its own.
+        ("http_server_request_duration_seconds_bucket", &[1, 3]),
+    ];
+    let expected = expected.map(|(name, ids)| (name, ids.iter().map(|n| trace(*n)).collect::<BTreeSet<_>>()));
+    assert_eq!(seen, expected.into());
+}
+
+#[test]
 fn the_page_is_compressed_when_asked() {
     let backend = Backend::always("ok");
     let sidecar = Sidecar::start(&backend);

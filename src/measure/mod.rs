@@ -273,7 +273,7 @@ impl Live {
         match kind {
             ResponseKind::EventStream => {
                 route.gauges.streams.add(-1);
-                worker.observe_stream(route, stream_end, took);
+                worker.observe_stream(route, stream_end, took, traced);
             }
             // A tunnel has no duration as a request.
             ResponseKind::Plain if status == 101 => {}
@@ -294,7 +294,7 @@ impl Live {
                 worker.observe_first_byte(route, FirstByte::Aborted, took, traced);
             }
             if *kind != ResponseKind::EventStream {
-                worker.count_abort(route, phase, took);
+                worker.count_abort(route, phase, took, traced);
             }
         }
         if truncated {

@@ -446,16 +446,16 @@ impl WorkerSignals {
     }
 
     /// Counts a client that left after `nanos`.
-    pub fn count_abort(&self, route: &RouteSignals, key: AbortPhase, nanos: u64) {
+    pub fn count_abort(&self, route: &RouteSignals, key: AbortPhase, nanos: u64, traced: Option<Traced>) {
         self.with(Bounded::Aborts, route, key, |r| &r.aborts, &self.shard.aborts, count);
         let (pick, readers): (Pick<_>, _) = (|r| &r.abort_waits, &self.shard.abort_waits);
-        self.with(Bounded::AbortWait, route, RouteOnly, pick, readers, observe(nanos, None));
+        self.with(Bounded::AbortWait, route, RouteOnly, pick, readers, observe(nanos, traced));
     }
 
     /// Records how long an event stream lasted.
-    pub fn observe_stream(&self, route: &RouteSignals, key: StreamEnd, nanos: u64) {
+    pub fn observe_stream(&self, route: &RouteSignals, key: StreamEnd, nanos: u64, traced: Option<Traced>) {
         let (pick, readers): (Pick<_>, _) = (|r| &r.stream_durations, &self.shard.stream_durations);
-        self.with(Bounded::StreamDuration, route, key, pick, readers, observe(nanos, None));
+        self.with(Bounded::StreamDuration, route, key, pick, readers, observe(nanos, traced));
     }
 
     /// A request begins: in flight +1. Returns its place in the line of unfinished requests.

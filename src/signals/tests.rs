@@ -16,7 +16,9 @@ use super::native;
 use super::shard::{RouteSignals, WorkerSignals};
 use super::snapshot::{Exemplar, Histogram, Metric, MetricFamily, Value};
 use super::store::{self, Edges, Total, TraceIds, Traced};
-use crate::labels::{ErrorType, Failure, Fault, FirstByte, Method, Origin, Phase, RouteId, RouteKind, Traffic};
+use crate::labels::{
+    AbortPhase, ErrorType, Failure, Fault, FirstByte, Method, Origin, Phase, RouteId, RouteKind, StreamEnd, Traffic,
+};
 
 /// The default edges of the configuration.
 const EDGES: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -356,6 +358,8 @@ fn a_traced_request_leaves_an_exemplar_where_it_was_counted() {
     workers[0].observe_first_byte(&routes[0], FirstByte::Success, 3 * MS, at(4));
     let error = ErrorType::from_failure(Failure::ALL[0]);
     let key = ErrorKey { error, fault: Fault::Backend, phase: Phase::Wait };
+    workers[0].count_abort(&routes[0], AbortPhase::BeforeHead, 2 * MS, at(6));
+    workers[0].observe_stream(&routes[0], StreamEnd::Complete, 50 * MS, at(7));
     workers[0].count_error(&routes[0], key, at(5));
     workers[1].count_error(&routes[1], key, None);
     let page = snapshot(&signals);
@@ -366,6 +370,10 @@ fn a_traced_request_leaves_an_exemplar_where_it_was_counted() {
     assert!(durations.exemplars.iter().all(|(_, exemplar)| (exemplar.at_seconds - wall).abs() < 60.0));
     let first_byte = histogram(&page, &f::FIRST_BYTE, &[]).unwrap();
     assert_eq!(first_byte.exemplars.iter().map(|(at, e)| (*at, e.trace_id)).collect::<Vec<_>>(), [(0, 4)]);
+    for (family, expected) in [(&f::ABORT_WAIT, (0, 6, 0.002)), (&f::STREAM_DURATION, (0, 7, 0.05))] {
+        let seen = histogram(&page, family, &[]).unwrap();
+        assert_eq!(seen.exemplars.iter().map(|(at, e)| (*at, e.trace_id, e.value)).collect::<Vec<_>>(), [expected]);
+    }
     let Value::Counter(errors, Some(exemplar)) = &family(&page, &f::ERRORS)[0].value else { panic!() };
     assert_eq!((*errors, exemplar.trace_id, exemplar.value), (2.0, 5, 1.0));
     // The same event has the same time on every page.
