@@ -454,7 +454,8 @@ impl Sidecar {
             shards.set_routes_forgotten(0); // Until the learner counts them: `teacher.forgotten()`.
             snapshot(&shards)
         };
-        let exporter = Exporter::with_backend(&registry, Box::new(source), backend_page.subscribe())
+        let started = signals.started_seconds();
+        let exporter = Exporter::with_backend(&registry, Box::new(source), backend_page.subscribe(), started)
             .expect("each family is registered once");
         exporter.set_created(config.created);
 

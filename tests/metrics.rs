@@ -693,6 +693,7 @@ fn open_metrics_tells_the_same_numbers() {
         send(&mut client, "GET", &format!("/?{status}"));
     }
     let classic = sidecar.settled(4);
+    sidecar.page_when("a first sample", |page| page.has("golden_sampler_read_seconds_total", &[]));
     let response = sidecar.admin_get("/metrics", "Accept: application/openmetrics-text; version=1.0.0\r\n");
     let open = Page::parse(&response.text());
     open.check();
@@ -713,6 +714,30 @@ fn open_metrics_tells_the_same_numbers() {
         if open.types[&family] == "counter" {
             assert!(sample.name.ends_with("_total") || sample.name.ends_with("_created"), "{}", sample.name);
         }
+    }
+    // What counts says since when, the sidecar's own counters all of them.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    for counter in [
+        "golden_requests",
+        "golden_config_reloads",
+        "golden_openapi_failures",
+        "golden_scrapes_shared",
+        "golden_log_dropped",
+        "golden_sampler_ticks",
+        "golden_sampler_missed_ticks",
+        "golden_sampler_failures",
+        "golden_sampler_read_seconds",
+        "golden_backend_restarts",
+        "process_cpu_seconds",
+    ] {
+        let of = |end: &str| open.matching(&format!("{counter}_{end}"), &[]).map(|s| s.value).collect::<Vec<_>>();
+        let (counts, created) = (of("total"), of("created"));
+        assert_eq!(counts.len(), created.len(), "{counter}");
+        assert!(!created.is_empty() || counter == "golden_sampler_failures", "{counter}");
+        assert!(created.iter().all(|at| (now - at).abs() < 60.0), "{counter}: {created:?}");
+    }
+    for counter in ["golden_backend_cpu_seconds", "golden_netns_listen_drops"] {
+        assert!(!open.has(&format!("{counter}_created"), &[]), "nobody knows since when {counter} counts");
     }
     // Units, where given, end the family's name.
     for line in response.text().lines().filter_map(|line| line.strip_prefix("# UNIT ")) {

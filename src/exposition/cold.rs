@@ -6,13 +6,22 @@ use prometheus::proto::{self, MetricType};
 
 use crate::signals::snapshot::{Histogram, Kind, Metric, MetricFamily, Text, Value};
 
-/// Turns gathered families into the model. What that crate's model cannot say (start times, exemplars, native buckets) is
-/// absent; an untyped metric cannot be read from it and is left out.
-pub(super) fn convert(families: Vec<proto::MetricFamily>) -> Vec<MetricFamily> {
-    families.into_iter().map(family).filter(|family| !family.metrics.is_empty()).collect()
+/// Counts since the process began and not since this program counts, and the gauge beside it that says when that was.
+const PROCESS_COUNTER: &str = "process_cpu_seconds_total";
+const PROCESS_START: &str = "process_start_time_seconds";
+
+/// Turns gathered families into the model. `started_seconds`: since when they count, in seconds since 1970, if that is known.
+/// What else that crate's model cannot say (exemplars, native buckets) is absent; an untyped metric cannot be read from it and
+/// is left out.
+pub(super) fn convert(families: Vec<proto::MetricFamily>, started_seconds: Option<f64>) -> Vec<MetricFamily> {
+    let process = families.iter().find(|family| family.name() == PROCESS_START);
+    let process = process.and_then(|family| Some(family.get_metric().first()?.get_gauge().get_value()));
+    let since = |family: &proto::MetricFamily| if family.name() == PROCESS_COUNTER { process } else { started_seconds };
+    let families = families.into_iter().map(|found| family(&found, since(&found)));
+    families.filter(|family| !family.metrics.is_empty()).collect()
 }
 
-fn family(family: proto::MetricFamily) -> MetricFamily {
+fn family(family: &proto::MetricFamily, since_seconds: Option<f64>) -> MetricFamily {
     let mut edges: Arc<[f64]> = Arc::new([]);
     let kind = kind(family.get_field_type());
     let metrics = family.get_metric().iter().filter_map(|metric| {
@@ -29,7 +38,8 @@ fn family(family: proto::MetricFamily) -> MetricFamily {
         };
         let text = |text: &str| Text::from(text.to_owned());
         let labels = metric.get_label().iter().map(|label| (text(label.name()), text(label.value()))).collect();
-        Some(Metric { labels, value, created_seconds: None })
+        let created_seconds = since_seconds.filter(|_| matches!(kind, Kind::Counter | Kind::Histogram | Kind::Summary));
+        Some(Metric { labels, value, created_seconds })
     });
     let metrics = metrics.collect();
     MetricFamily { name: family.name().to_owned().into(), help: family.help().to_owned().into(), kind, metrics }
@@ -71,7 +81,7 @@ fn histogram(histogram: &proto::Histogram, edges: &mut Arc<[f64]>) -> Histogram 
 
 #[cfg(test)]
 mod tests {
-    use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+    use prometheus::{Counter, Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
     use super::*;
 
@@ -87,7 +97,8 @@ mod tests {
         }
         registry.register(Box::new(waits)).unwrap();
 
-        let families = convert(registry.gather());
+        let families = convert(registry.gather(), None);
+        assert!(families.iter().flat_map(|family| &family.metrics).all(|metric| metric.created_seconds.is_none()));
         let said: Vec<_> = families.iter().map(|family| (&*family.name, &*family.help, family.kind)).collect();
         assert_eq!(said, [("a_total", "A.", Kind::Counter), ("b_seconds", "B.", Kind::Histogram)]);
         assert!(matches!(families[0].metrics[0].value, Value::Counter(11.0, None)));
@@ -98,6 +109,23 @@ mod tests {
         assert_eq!((&one.counts[..], one.sum, &one.edges[..]), (&[2, 0, 1][..], 10.5, &[1.0, 2.0][..]));
         assert_eq!((&two.counts[..], two.sum), (&[0, 1, 0][..], 2.0));
         assert!(Arc::ptr_eq(&one.edges, &two.edges));
+    }
+
+    #[test]
+    fn what_counts_says_since_when_and_cpu_time_since_the_process_began() {
+        let registry = Registry::new();
+        for name in ["a_total", PROCESS_COUNTER] {
+            registry.register(Box::new(Counter::new(name, "C.").unwrap())).unwrap();
+        }
+        let start = Gauge::new(PROCESS_START, "S.").unwrap();
+        start.set(1.5);
+        registry.register(Box::new(start)).unwrap();
+        let since: Vec<_> = convert(registry.gather(), Some(2.5))
+            .into_iter()
+            .map(|family| (family.name.into_owned(), family.metrics[0].created_seconds))
+            .collect();
+        let expected = [("a_total", Some(2.5)), (PROCESS_COUNTER, Some(1.5)), (PROCESS_START, None)];
+        assert_eq!(since, expected.map(|(name, since)| (name.to_owned(), since)));
     }
 
     #[test]

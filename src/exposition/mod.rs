@@ -112,6 +112,7 @@ struct Pages {
     registry: Registry,
     source: Source,
     created: AtomicBool,
+    started_seconds: Option<f64>,
     duration_seconds: Gauge,
     identity_bytes: Gauge,
     gzip_bytes: Gauge,
@@ -127,10 +128,11 @@ impl Exporter {
     /// # Errors
     /// When the registry already has a family about the pages (`golden_scrape_…`).
     pub fn new(registry: &Registry, source: Source) -> prometheus::Result<Exporter> {
-        Exporter::build(registry, source, None)
+        Exporter::build(registry, source, None, None)
     }
 
-    /// The same, able to append the backend's own page to ours.
+    /// The same, able to append the backend's own page to ours. `started_seconds`: since when the registry's families count, in
+    /// seconds since 1970.
     ///
     /// # Errors
     /// As [`Exporter::new`].
@@ -138,11 +140,17 @@ impl Exporter {
         registry: &Registry,
         source: Source,
         target: watch::Receiver<Target>,
+        started_seconds: f64,
     ) -> prometheus::Result<Exporter> {
-        Exporter::build(registry, source, Some(BackendPage::new(target)?))
+        Exporter::build(registry, source, Some(BackendPage::new(target)?), Some(started_seconds))
     }
 
-    fn build(registry: &Registry, source: Source, backend: Option<BackendPage>) -> prometheus::Result<Exporter> {
+    fn build(
+        registry: &Registry,
+        source: Source,
+        backend: Option<BackendPage>,
+        started_seconds: Option<f64>,
+    ) -> prometheus::Result<Exporter> {
         let duration_seconds = Gauge::new(
             "golden_scrape_duration_seconds",
             "Time that this process took to gather, encode and compress the previous metrics page, 0 before the first.",
@@ -165,8 +173,16 @@ impl Exporter {
         registry.register(Box::new(shared.clone()))?;
         let created = AtomicBool::new(true);
         let registry = registry.clone();
-        let pages =
-            Arc::new(Pages { registry, source, created, duration_seconds, identity_bytes, gzip_bytes, backend });
+        let pages = Arc::new(Pages {
+            registry,
+            source,
+            created,
+            started_seconds,
+            duration_seconds,
+            identity_bytes,
+            gzip_bytes,
+            backend,
+        });
         let making = Arc::clone(&pages);
         let queue = Queue::start("exposition", shared, move |wanted: &Wanted, scraped: Option<Arc<Scraped>>| {
             making.render(wanted, scraped.as_deref())
@@ -233,7 +249,7 @@ impl Pages {
     fn render(&self, wanted: &Wanted, scraped: Option<&Scraped>) -> Rendered {
         let begun = Instant::now();
         let Wanted { format, escaping, encoding, filter, backend: _ } = wanted;
-        let mut families = cold::convert(self.registry.gather());
+        let mut families = cold::convert(self.registry.gather(), self.started_seconds);
         families.extend((self.source)());
 
         // A page that cannot be read was found out when it came.
@@ -245,9 +261,9 @@ impl Pages {
             foreign = theirs.as_ref().map(|(page, escaped)| Foreign::beside(page, &backend.taken(&families), *escaped));
             if let Some(scraped) = scraped {
                 let dropped = foreign.as_ref().map_or(0, Foreign::dropped);
-                families.extend(cold::convert(backend.told(scraped, dropped)));
+                families.extend(cold::convert(backend.told(scraped, dropped), None));
             }
-            families.extend(cold::convert(backend.counted()));
+            families.extend(cold::convert(backend.counted(), self.started_seconds));
         }
         if !filter.is_open() {
             families.retain(|family| filter.takes(foreign::names_of(&family.name, family.kind)));

@@ -103,7 +103,7 @@ mod tests {
             registry.register(collector).unwrap();
         }
 
-        let page = plain(&cold::convert(registry.gather()), &PROFILE) + "# EOF\n";
+        let page = plain(&cold::convert(registry.gather(), None), &PROFILE) + "# EOF\n";
         assert_eq!(
             page,
             r##"# TYPE golden_build_info gauge

@@ -265,7 +265,7 @@ proptest! {
             (name.to_owned(), Family { kind: kind.to_owned(), unit, help: Some(help.clone()), samples })
         };
         for (open, profile) in [(false, &text::PROFILE), (true, &openmetrics::PROFILE)] {
-            let page = plain(&cold::convert(families.to_vec()), profile) + if open { "# EOF\n" } else { "" };
+            let page = plain(&cold::convert(families.to_vec(), None), profile) + if open { "# EOF\n" } else { "" };
             let found = read(&page, open).map_err(|error| TestCaseError::fail(format!("{error}\n{page}")))?;
             prop_assert_eq!(with_numeric_edges(found), vec![
                 want(open, "golden_bytes", "golden_bytes_total", "counter", Some("bytes"),

@@ -72,7 +72,7 @@ mod tests {
 
         let families = registry.gather();
         let theirs = TextEncoder::new().encode_to_string(&families).unwrap();
-        let ours = plain(&cold::convert(families), &PROFILE);
+        let ours = plain(&cold::convert(families, None), &PROFILE);
         assert_eq!(ours, theirs);
         assert!(ours.contains("a_total{route=\"/a\\\\b\\\"c\\nd\"} 1234567890\n"), "{ours}");
     }

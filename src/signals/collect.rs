@@ -63,6 +63,9 @@ impl Idle {
     }
 }
 
+/// What the sampler counts itself, from 0 at the start, among what it notes.
+static COUNTED_BY_THE_SAMPLER: [&Family; 3] = [&f::SAMPLER_FAILURES, &f::SAMPLER_READ_SECONDS, &f::BACKEND_RESTARTS];
+
 /// A page under construction.
 struct Page<'a> {
     signals: &'a Signals,
@@ -109,7 +112,7 @@ impl Count for TracedCounter {
 
 impl<'a> Page<'a> {
     fn new(signals: &'a Signals, now: Instant) -> Self {
-        let started = Some(signals.clock.created(signals.clock.start));
+        let started = Some(signals.started_seconds());
         let families = Vec::with_capacity(f::all().count());
         let (offset, shards) = (signals.clock.offset(), signals.shards());
         Page { signals, shards, now, offset, started, routes: Vec::new(), families }
@@ -335,7 +338,9 @@ impl<'a> Page<'a> {
             // What was counted stays counted; what was measured is only worth as long as it is fresh.
             let points = points.filter(|_| fresh.is_some() || family.kind == Kind::Counter);
             // When the kernel or the backend began to count, nobody knows.
-            let metrics = points.map(|point| simple(family, point.labels.iter().cloned().map(text), point.value, None));
+            let created = self.started.filter(|_| COUNTED_BY_THE_SAMPLER.iter().any(|own| std::ptr::eq(*own, *family)));
+            let metrics =
+                points.map(|point| simple(family, point.labels.iter().cloned().map(text), point.value, created));
             self.families.push(collected(family, metrics.collect()));
         }
         let busy = fresh.iter().flat_map(|latest| latest.worker_busy.iter().enumerate());

@@ -160,6 +160,12 @@ impl Signals {
         })
     }
 
+    /// When counting began, in seconds since 1970; the same at all times.
+    #[must_use]
+    pub fn started_seconds(&self) -> f64 {
+        self.clock.created(self.clock.start)
+    }
+
     /// The shards, one per worker.
     #[must_use]
     pub fn shards(&self) -> &[Arc<Shard>] {

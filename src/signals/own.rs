@@ -181,12 +181,14 @@ fn unix_seconds() -> f64 {
 
 /// `process_*` of this process, with the usual names of the client libraries.
 /// Source: /proc/self/stat (proc(5)), /proc/self/fd, getrlimit(2). What cannot be read is absent.
+/// The start is read once: the kernel tells the time of boot by its clock of the moment, and a start does not move.
 struct Process {
     cpu: Counter,
     resident: Gauge,
     open_fds: Gauge,
     max_fds: Gauge,
     start: Gauge,
+    started_seconds: Option<f64>,
 }
 
 impl Process {
@@ -201,6 +203,7 @@ impl Process {
                 "Most file descriptors this sidecar's process may open; absent if unlimited.",
             ),
             start: gauge("process_start_time_seconds", "Unix time at which this sidecar's process started."),
+            started_seconds: started_seconds(),
         }
     }
 }
@@ -212,19 +215,18 @@ impl Collector for Process {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut families = Vec::with_capacity(5);
-        let stat = std::fs::read_to_string("/proc/self/stat").ok().and_then(|text| parse_stat(&text));
-        if let Some(stat) = stat {
+        if let Some(stat) = own_stat() {
             // SAFETY: sysconf has no preconditions.
-            let (ticks, page) = unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
-            let seconds = stat.cpu_ticks as f64 / ticks as f64;
+            let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+            let seconds = stat.cpu_ticks as f64 / ticks_per_second();
             self.cpu.inc_by((seconds - self.cpu.get()).max(0.0));
             self.resident.set(stat.resident_pages as f64 * page as f64);
             families.extend(self.cpu.collect());
             families.extend(self.resident.collect());
-            if let Some(boot) = boot_time() {
-                self.start.set(boot + stat.start_ticks as f64 / ticks as f64);
-                families.extend(self.start.collect());
-            }
+        }
+        if let Some(started) = self.started_seconds {
+            self.start.set(started);
+            families.extend(self.start.collect());
         }
         if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
             // One of them is the directory that is being read.
@@ -255,6 +257,20 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(Stat { cpu_ticks: field(14)? + field(15)?, start_ticks: field(22)?, resident_pages: field(24)? })
+}
+
+fn own_stat() -> Option<Stat> {
+    parse_stat(&std::fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+fn ticks_per_second() -> f64 {
+    // SAFETY: sysconf has no preconditions.
+    unsafe { libc::sysconf(libc::_SC_CLK_TCK) as f64 }
+}
+
+/// Unix time at which this process began, in seconds.
+fn started_seconds() -> Option<f64> {
+    Some(boot_time()? + own_stat()?.start_ticks as f64 / ticks_per_second())
 }
 
 /// Unix time of boot in seconds: line `btime` of /proc/stat.
