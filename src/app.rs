@@ -4,20 +4,21 @@
 //! probing, reloads, the command that is the backend if there is one, and the end.
 
 mod documents;
+mod ids;
 mod state;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use documents::Failure as DocumentFailure;
 use documents::{Documents, Slot};
+use ids::{LatencyEdges, StoreIds};
 
 use bytes::Bytes;
 use prometheus::Registry;
@@ -27,12 +28,12 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Question, Restart, Slo, Upstream};
+use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Question, Restart, Upstream};
 use crate::demo;
 use crate::doctor;
 use crate::exposition::{Exporter, Target};
 use crate::inspect;
-use crate::labels::{RouteId, RouteKind, Trouble};
+use crate::labels::{RouteKind, Trouble};
 use crate::proxy::listener;
 use crate::proxy::upstream::Budget;
 use crate::proxy::worker::{self, Order, Settings, Shared};
@@ -44,7 +45,6 @@ use crate::signals::Signals;
 use crate::signals::collect::snapshot;
 use crate::signals::own::Own;
 use crate::signals::shard::WorkerSignals;
-use crate::signals::store::Edges;
 
 /// Time that cut connections get to tell the books, after the drain deadline.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -645,7 +645,7 @@ impl Sidecar {
         apply_store_limits(&new.config, &self.signals);
         self.admin_room.exporter().set_created(new.config.created);
         self.learned.set_limit(new.config.learn.limit);
-        self.ids.limit.store(new.config.learn.limit, Relaxed);
+        self.ids.set_limit(new.config.learn.limit);
         self.own.openapi_templates.set(routes.imported().count() as i64);
         self.documents = Documents::new(documents, counting_failures(&self.own));
         self.state = keep_state(&new.config, &self.learned, &self.ids, self.state.take());
@@ -868,89 +868,6 @@ fn keep_state(
     match old {
         Some(old) if old.path() == path => Some(old),
         _ => restore(path, learned, ids).then(|| state::Keeper::start(path, learned)),
-    }
-}
-
-/// Gives routes their place in the stores, and no more labels than there may be.
-#[derive(Debug)]
-struct StoreIds {
-    signals: Arc<Signals>,
-    /// Most labels of routes that nobody declared.
-    limit: AtomicUsize,
-    edges: Mutex<LatencyEdges>,
-    names: Mutex<Names>,
-}
-
-/// Which latency edges a route gets when it comes into being.
-#[derive(Debug)]
-struct LatencyEdges {
-    buckets: Vec<f64>,
-    slos: Vec<Slo>,
-}
-
-/// Labels that have a number.
-#[derive(Debug, Default)]
-struct Names {
-    declared: HashSet<String>,
-    /// Imported and learned ones: these count.
-    others: HashSet<String>,
-}
-
-// === impl LatencyEdges ===
-
-impl LatencyEdges {
-    fn new(config: &Config) -> LatencyEdges {
-        LatencyEdges { buckets: config.buckets.clone(), slos: config.slos.clone() }
-    }
-
-    /// The edges of a route whose own ones are these, with every threshold that holds for it; `None`: the global ones.
-    /// Without a name, what belongs to no route.
-    fn of(&self, name: Option<&str>, own: Option<&[f64]>) -> Option<Vec<f64>> {
-        let covers = |slo: &&Slo| name.map_or(slo.routes.is_empty(), |name| slo.covers(name));
-        let thresholds: Vec<f64> = self.slos.iter().filter(covers).filter_map(Slo::latency_seconds).collect();
-        if thresholds.is_empty() {
-            return own.map(<[f64]>::to_vec);
-        }
-        Some(Edges::with(own.unwrap_or(&self.buckets), &thresholds))
-    }
-}
-
-// === impl StoreIds ===
-
-impl StoreIds {
-    fn new(signals: &Arc<Signals>, limit: usize, edges: LatencyEdges) -> StoreIds {
-        let (limit, edges) = (AtomicUsize::new(limit), Mutex::new(edges));
-        StoreIds { signals: Arc::clone(signals), limit, edges, names: Mutex::default() }
-    }
-
-    /// Changes the edges of routes that come into being from now on.
-    fn set_edges(&self, edges: LatencyEdges) {
-        *self.edges.lock().unwrap_or_else(PoisonError::into_inner) = edges;
-    }
-
-    fn declare(&self, name: &str, kind: RouteKind, own: Option<&[f64]>) -> Option<RouteId> {
-        let edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner).of(Some(name), own);
-        self.signals.declare_route(name, kind, edges.as_deref())
-    }
-}
-
-impl Ids for StoreIds {
-    fn declared(&self, name: &str, edges: Option<&[f64]>) -> RouteId {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).declared.insert(name.to_owned());
-        self.declare(name, RouteKind::Declared, edges).unwrap_or(RouteId::OTHER)
-    }
-
-    fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = names.declared.contains(name) || names.others.contains(name);
-        if !known && names.others.len() >= self.limit.load(Relaxed) {
-            return None;
-        }
-        let route = self.declare(name, kind, None)?;
-        if !known {
-            names.others.insert(name.to_owned());
-        }
-        Some(route)
     }
 }
 
