@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Backend, Client, Gate, Outcome, Page, Sidecar, StopOnDrop, ok, response, wait_until};
+use golden_sidecar::signals::families;
 use tokio::time::Instant;
 
 /// Answers with the status that the query asks for: `/x?418`.
@@ -1241,6 +1242,39 @@ fn the_page_is_the_catalogue() {
         }
     }
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_help_says_whose_number_it_is() {
+    /// One of these is in each, as words.
+    const SCOPES: [&str; 10] = [
+        "sidecar",
+        "process",
+        "processes",
+        "backend",
+        "host",
+        "network namespace",
+        "client",
+        "clients",
+        "client connections",
+        "configuration",
+    ];
+    let backend = Backend::always("ok");
+    let sidecar = Sidecar::start(&backend);
+    let page = Page::parse(&sidecar.admin_get("/metrics?include=backend", "").text());
+    let declared = families::all().map(|family| (family.name, family.help));
+    let mut helps: BTreeMap<&str, &str> = page.helps.iter().map(|(name, help)| (&**name, &**help)).collect();
+    assert!(helps.contains_key("golden_build_info") && helps.contains_key("golden_backend_scrape_up"));
+    helps.extend(declared);
+    let scoped = |help: &str| {
+        let words: Vec<String> =
+            help.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_ascii_lowercase).collect();
+        let text = format!(" {} ", words.join(" "));
+        SCOPES.iter().any(|scope| text.contains(&format!(" {scope} ")))
+    };
+    assert!(scoped("The sidecar's.") && !scoped("Processing."));
+    let unscoped: Vec<_> = helps.iter().filter(|(_, help)| !scoped(help)).collect();
+    assert!(unscoped.is_empty(), "{unscoped:#?}");
 }
 
 #[test]

@@ -31,12 +31,12 @@ families! {
     COMPUTED:
     DURATION: Histogram "http_server_request_duration_seconds"
         ["http_request_method", "http_route", "http_response_status_code", "error_type"]
-        "Time from the request head read to the last response byte handed to the client connection; aborted requests included, upgrades and event streams not.";
+        "Time of requests in this sidecar, from the request head read to the last response byte handed to the client connection; aborted requests included, upgrades and event streams not.";
     FIRST_BYTE: Histogram "golden_time_to_first_byte_seconds" ["http_route", "outcome"]
-        "Time from the request head read to the response head handed over; for outcome aborted, how long the client waited before it left.";
+        "Time of requests in this sidecar, from the request head read to the response head handed to the client connection; for outcome aborted, how long the client waited before it left.";
     REQUESTS: Counter "golden_requests_total"
         ["http_route", "http_request_method", "http_response_status_code", "origin", "traffic"]
-        "Requests that ended, each exactly once, event streams and upgrades included; origin is who made the status or the end.";
+        "Requests of clients that ended in this sidecar, each exactly once, event streams and upgrades included; origin is who made the status or the end.";
     ACTIVE_REQUESTS: Gauge "http_server_active_requests" ["http_request_method"]
         "Requests in flight now in this sidecar, response bodies included.";
     INFLIGHT: Gauge "golden_inflight_requests" ["http_route"]
@@ -44,37 +44,37 @@ families! {
     INFLIGHT_LIMIT: Gauge "golden_inflight_limit" []
         "Most requests this sidecar lets be in flight before it sheds; absent when there is no limit.";
     INFLIGHT_OLDEST: Gauge "golden_inflight_oldest_age_seconds" ["http_route"]
-        "Age of the oldest unfinished request, 0 when there is none; event streams and tunnels excluded.";
+        "Age of the oldest unfinished request in this sidecar now, 0 when there is none; event streams and tunnels excluded.";
     INFLIGHT_PEAK: Gauge "golden_inflight_peak" ["window"]
-        "Highest number of requests in flight in the last 60 seconds, now included; with several workers the sum of each one's highest per sampling interval.";
+        "Highest number of requests in flight in this sidecar in the last 60 seconds, now included; with several workers the sum of each one's highest per sampling interval.";
     REQUEST_BYTES: Counter "golden_request_bytes_total" ["http_route"]
         "Request body bytes received from clients, without framing.";
     RESPONSE_BYTES: Counter "golden_response_bytes_total" ["http_route"]
         "Response body bytes handed to clients, without framing.";
     TUNNELS: Gauge "golden_upgraded_connections" ["protocol"]
-        "Connections upgraded by a 101 and open now.";
+        "Client connections of this sidecar that a 101 has upgraded and that are open now.";
     TUNNELS_OPENED: Counter "golden_upgraded_connections_opened_total" ["protocol"]
-        "Connections upgraded by a 101.";
+        "Client connections of this sidecar that a 101 has upgraded.";
     TUNNEL_BYTES: Counter "golden_upgraded_bytes_total" ["protocol", "direction"]
-        "Bytes through upgraded connections after the 101; sent and received as the client sees it.";
+        "Bytes through upgraded client connections of this sidecar after the 101; sent and received as the client sees it.";
     STREAMS: Gauge "golden_streams" ["http_route"]
-        "Event streams open now.";
+        "Event streams through this sidecar that are open now.";
     STREAM_DURATION: Histogram "golden_stream_duration_seconds" ["http_route", "end"]
-        "Time from the request head read to the end of an event stream, by how it ended.";
+        "Time of event streams in this sidecar, from the request head read to the end of the stream, by how it ended.";
     SERVER_CONNECTIONS: Gauge "golden_server_connections" ["state"]
         "Client connections to this sidecar: active with a request, idle without one.";
     SERVER_CONNECTIONS_LIMIT: Gauge "golden_server_connections_limit" []
         "Most client connections this sidecar accepts.";
     SERVER_CONNECTIONS_OPENED: Counter "golden_server_connections_opened_total" []
-        "Client connections accepted.";
+        "Client connections that this sidecar accepted.";
     SERVER_CONNECTIONS_REJECTED: Counter "golden_server_connections_rejected_total" ["reason"]
-        "Client connections turned away before a request was read: at the connection limit (answered 503), or accept failures for want of file descriptors.";
+        "Client connections that this sidecar turned away before a request was read: at the connection limit (answered 503), or accept failures for want of file descriptors.";
     SERVER_CONNECTIONS_CLOSED: Counter "golden_server_connections_closed_total" ["reason"]
-        "Client connections that ended: closed by the client, idle for too long, closed by this sidecar after an error or a last response, or by its drain.";
+        "Client connections of this sidecar that ended: closed by the client, idle for too long, closed by this sidecar after an error or a last response, or by its drain.";
     STREAMS_LIMIT_REACHED: Counter "golden_server_streams_limit_reached_total" []
-        "Times that an HTTP/2 connection came to have as many streams as limits.streams allows; more are refused.";
+        "Times that an HTTP/2 connection of a client came to have as many streams as limits.streams allows; more are refused.";
     PHASE: Histogram "golden_upstream_phase_seconds" ["phase"]
-        "Where the time of a request goes: waiting for a backend connection, connecting, sending the request, waiting for the response head, relaying the body.";
+        "Where the time of a request in this sidecar goes, one observation per phase passed: waiting for a backend connection, connecting, sending the request, waiting for the response head, relaying the body.";
     OVERHEAD: Histogram "golden_proxy_overhead_seconds" ["direction"]
         "Time spent inside this sidecar only: from a head read to the same head handed on, without waiting for a backend connection.";
     UPSTREAM_CONNECTIONS: Gauge "http_client_open_connections" ["http_connection_state"]
@@ -82,37 +82,37 @@ families! {
     POOL_LIMIT: Gauge "golden_upstream_pool_limit" []
         "Most connections this sidecar opens to the backend.";
     POOL_WAITING: Gauge "golden_upstream_pool_waiting" []
-        "Requests waiting now for a backend connection.";
+        "Requests in this sidecar waiting now for a backend connection.";
     POOL_TIMEOUTS: Counter "golden_upstream_pool_timeouts_total" []
-        "Requests that gave up waiting for a backend connection.";
+        "Requests in this sidecar that gave up waiting for a backend connection.";
     UPSTREAM_OPENED: Counter "golden_upstream_connections_opened_total" []
-        "Connections opened to the backend.";
+        "Connections that this sidecar opened to the backend.";
     UPSTREAM_CLOSED: Counter "golden_upstream_connections_closed_total" ["reason"]
-        "Connections to the backend closed, by reason: idle too long, closed by the backend, error, drain, too old.";
+        "Connections of this sidecar to the backend that were closed, by reason: idle too long, closed by the backend, error, drain, too old.";
     RETRIES: Counter "golden_upstream_retries_total" ["result"]
-        "Requests replayed because the pooled connection had been closed before the backend could read them, by result of the replay.";
+        "Requests that this sidecar replayed because the pooled connection had been closed before the backend could read them, by result of the replay.";
     ERRORS: Counter "golden_errors_total" ["http_route", "error_type", "fault", "phase"]
-        "Failed requests, each exactly once: 5xx, transport failures, and 4xx that this sidecar made; 4xx of the backend and clients that left are not errors.";
+        "Requests of clients that failed, each exactly once: 5xx, transport failures, and 4xx that this sidecar made; 4xx of the backend and clients that left are not errors.";
     ABORTS: Counter "golden_client_aborts_total" ["http_route", "phase"]
-        "Requests whose client left before the response was complete; not errors.";
+        "Requests whose client left before the response was complete; not errors, and event streams excluded.";
     ABORT_WAIT: Histogram "golden_abort_wait_seconds" ["http_route"]
-        "How long clients had waited when they left.";
+        "How long clients had waited since their request head was read when they left before the response was complete; event streams excluded.";
     TRUNCATED: Counter "golden_truncated_responses_total" ["http_route"]
         "Responses whose status was sent and whose body stayed incomplete because the backend or this sidecar cut it; clients that left are not counted.";
     SLO_REQUESTS: Counter "golden_slo_requests_total" ["slo", "result"]
-        "Requests that ended on the routes of an objective, each exactly once: good within its latency threshold (exact, not that of a bucket), slow above it, error if they failed not by the client's fault; aborts, event streams, tunnels and probes are excluded.";
+        "Requests that ended in this sidecar on the routes of an objective, each exactly once: good within its latency threshold (exact, not that of a bucket), slow above it, error if they failed not by the client's fault; aborts, event streams, tunnels and probes are excluded.";
     SLO_OBJECTIVE: Gauge "golden_slo_objective_ratio" ["slo"]
-        "Share of the requests that is to be good, as configured.";
+        "Share of the requests on the routes of an objective that is to be good, as the configuration of this sidecar says.";
     SLO_THRESHOLD: Gauge "golden_slo_latency_threshold_seconds" ["slo"]
-        "Longest time that a good request may take, as configured; absent when an objective has none.";
+        "Longest time that a good request of an objective may take, as the configuration of this sidecar says; absent when an objective has none.";
     SERIES: Gauge "golden_metric_series" ["family"]
         "Label sets that this sidecar keeps of each family that has http_route, besides those of _other: the number that limits.series bounds, idle ones included.";
     OVERFLOW: Counter "golden_metric_overflow_total" ["family"]
-        "Observations recorded under http_route _other because a limit was reached: of routes, of the family's label sets, or of the memory for them.";
+        "Observations that this sidecar recorded under http_route _other because a limit was reached: of routes, of the family's label sets, or of the memory for them.";
     MEMORY: Gauge "golden_metric_memory_bytes" []
         "Memory that the label sets and routes of this sidecar's metrics take, as far as it grows with them.";
     MEMORY_LIMIT: Gauge "golden_metric_memory_limit_bytes" []
-        "Most memory that they may take; what comes later is recorded under http_route _other.";
+        "Most memory that the label sets and routes of this sidecar's metrics may take; what comes later is recorded under http_route _other.";
     ROUTES: Gauge "golden_routes" ["kind"]
         "Route labels known to this sidecar, by where they come from; pending: no labels, but words of paths that wait for more evidence before they are part of one.";
     ROUTES_FOLDED: Counter "golden_routes_folded_total" []
@@ -122,26 +122,26 @@ families! {
     WORKER_BUSY: Gauge "golden_worker_busy_ratio" ["worker"]
         "Share of the last sampling interval that a worker thread of this sidecar was not idle.";
     RUNTIME_LAG: Gauge "golden_runtime_lag_seconds" []
-        "How late the timer of the latest worker ran in the last sampling interval, highest of all workers.";
+        "How late a timer of this sidecar's workers ran in the last sampling interval, highest of all workers.";
     SATURATION: Gauge "golden_saturation_ratio" ["resource"]
         "Used share of a limit now, 0 to 1 and above. The backend's at the latest sampling round: cpu (mean of the interval), memory (working set or resident, the smaller), fds (fullest process), threads, accept_queue (fullest socket), pool:NAME; this sidecar's own: inflight, upstream_pool, server_connections; the whole host's: host_cpu (mean of the interval), host_memory. Absent without a limit.";
     SATURATION_SAMPLED: Histogram "golden_saturation_sampled_ratio" ["resource"]
-        "Used share of a limit, one observation per sampling round, so that bursts between two scrapes are seen; resources that change fast only.";
+        "Used share of a limit of the backend, of this sidecar or of the host, one observation per sampling round, so that bursts between two scrapes are seen; resources that change fast only.";
     BOTTLENECK: Gauge "golden_saturation_bottleneck" ["resource"]
-        "1 for the resource whose golden_saturation_ratio is highest now, 0 for the others; all 0 when nothing is used. The fullest may be nearly empty: read its ratio too.";
+        "1 for the resource of the backend, of this sidecar or of the host whose golden_saturation_ratio is highest now, 0 for the others; all 0 when nothing is used. The fullest may be nearly empty: read its ratio too.";
     SAMPLER_TICKS: Counter "golden_sampler_ticks_total" []
-        "Sampling rounds that ran.";
+        "Sampling rounds of this sidecar that ran.";
     SAMPLER_MISSED: Counter "golden_sampler_missed_ticks_total" []
-        "Sampling rounds that were due and did not run.";
+        "Sampling rounds of this sidecar that were due and did not run.";
 }
 
 families! {
     /// Families that the sampler notes: what is not noted in the latest round is not on the page.
     SAMPLED:
     SATURATION_PEAK: Gauge "golden_saturation_peak_ratio" ["resource", "window"]
-        "Highest used share of a limit in any sampling round of the last 60 seconds; scrapes do not reset it.";
+        "Highest used share of a limit of the backend, of this sidecar or of the host in any sampling round of the last 60 seconds; scrapes do not reset it.";
     TIME_TO_LIMIT: Gauge "golden_saturation_time_to_limit_seconds" ["resource"]
-        "Time until the limit is reached if the use grows as it did lately (robust slope over up to an hour); absent when it does not grow or the fit is poor.";
+        "Time until a limit of the backend or of the host is reached if the use grows as it did lately (robust slope over up to an hour); absent when it does not grow or the fit is poor.";
     BACKEND_CPU: Counter "golden_backend_cpu_seconds_total" ["mode"]
         "CPU time of all processes of the backend, those that have ended included.";
     BACKEND_CPU_LIMIT: Gauge "golden_backend_cpu_limit_cores" ["source"]
@@ -167,7 +167,7 @@ families! {
     BACKEND_CPU_PERIODS: Counter "golden_backend_cpu_periods_total" []
         "Enforcement periods of the CPU quota of the backend's cgroup in which it was runnable.";
     BACKEND_CPU_THROTTLED_PERIODS: Counter "golden_backend_cpu_throttled_periods_total" []
-        "Those of them in which the backend's cgroup used up its CPU quota.";
+        "Enforcement periods of the CPU quota of the backend's cgroup in which it used the quota up.";
     BACKEND_CPU_THROTTLED: Counter "golden_backend_cpu_throttled_seconds_total" []
         "Time for which the backend's cgroup was held back by its CPU quota, summed over CPUs.";
     BACKEND_RUNQUEUE_WAIT: Counter "golden_backend_runqueue_wait_seconds_total" []
@@ -195,9 +195,9 @@ families! {
     POOL_GAVE_UP: Counter "golden_pool_timeouts_total" ["pool"]
         "Times that somebody gave up waiting for a connection of a pool of the backend, as it reports itself.";
     SOURCE_AVAILABLE: Gauge "golden_sampler_source_available" ["source"]
-        "1 when the sampler could read this source in its latest attempt, 0 when not; golden-sidecar doctor says why.";
+        "1 when this sidecar's sampler could read this source in its latest attempt, 0 when not; golden-sidecar doctor says why.";
     SAMPLER_FAILURES: Counter "golden_sampler_failures_total" ["source", "reason"]
-        "Readings of a source that failed, by reason; a source that is absent or refused counts once, not every round.";
+        "Readings of a source by this sidecar's sampler that failed, by reason; a source that is absent or refused counts once, not every round.";
     SAMPLER_READ_SECONDS: Counter "golden_sampler_read_seconds_total" ["source"]
         "Time that this sidecar's sampler has spent on reading a source.";
 }

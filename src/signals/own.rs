@@ -53,16 +53,19 @@ impl Own {
             .expect(VALID),
             reload_successful: gauge_int(
                 "golden_config_last_reload_successful",
-                "1 when the latest load of the configuration succeeded, 0 when an older one is still in force.",
+                "1 when this sidecar's latest load of its configuration succeeded, 0 when an older one is still in force.",
             ),
             reload_timestamp: gauge(
                 "golden_config_last_reload_success_timestamp_seconds",
-                "Unix time of the latest successful load of the configuration.",
+                "Unix time of this sidecar's latest successful load of its configuration.",
             ),
-            draining: gauge_int("golden_draining", "1 from the signal to stop until the end of the process."),
+            draining: gauge_int(
+                "golden_draining",
+                "1 from the signal to stop until the end of this sidecar's process, 0 before.",
+            ),
             openapi_templates: gauge_int(
                 "golden_openapi_templates",
-                "Route templates that the OpenAPI documents have now; only those that had a request have series.",
+                "Route templates that this sidecar's OpenAPI documents have now; only those that had a request have series.",
             ),
             openapi_failures: IntCounterVec::new(
                 Opts::new(
