@@ -50,14 +50,14 @@ use crate::signals::shard::WorkerSignals;
 const CUT_GRACE: Duration = Duration::from_secs(1);
 /// How often the drain looks whether everything has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
-/// The patience of the health check, and of other questions to a running sidecar: half of the usual probe timeout of 1 s
-/// would be too short for a busy machine.
+/// The patience of the health check, and of other questions to a running sidecar: half of the usual probe timeout of
+/// 1 s would be too short for a busy machine.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// Most that is read of an answer: ten thousand routes with their reasons fit.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
 
-/// How long a reload waits for the address of the upstream. Resolvers repeat a question after five seconds; so long nobody
-/// waits for a signal to be heeded.
+/// How long a reload waits for the address of the upstream. Resolvers repeat a question after five seconds; so long
+/// nobody waits for a signal to be heeded.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
 /// What shells say of a command that does not start.
 const COMMAND_NOT_STARTED: u8 = 127;
@@ -238,8 +238,8 @@ pub fn check(config: &Config) -> Result<(), Error> {
     Documents::read(&config.openapi, &[]).map(drop).map_err(Error::OpenApi)
 }
 
-/// Says what can be seen of the backend from here, what cannot, and how to enable it. `upstream_given`: whether somebody
-/// named the backend.
+/// Says what can be seen of the backend from here, what cannot, and how to enable it. `upstream_given`: whether
+/// somebody named the backend.
 ///
 /// # Errors
 /// When the backend's name does not resolve, or nothing can be printed.
@@ -308,8 +308,8 @@ fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
         .map_err(|e| Error::System("start the control runtime", e))
 }
 
-/// Raises the soft limit of file descriptors to the hard one: 10,000 clients need more than the usual 1,024. Returns the
-/// limit as it was, which a command of ours gets: some programs walk through all descriptors that they may have.
+/// Raises the soft limit of file descriptors to the hard one: 10,000 clients need more than the usual 1,024. Returns
+/// the limit as it was, which a command of ours gets: some programs walk through all descriptors that they may have.
 fn raise_descriptor_limit(config: &Config) -> libc::rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let before;
@@ -346,8 +346,8 @@ fn resolve(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, Error> {
     Ok(addresses.into())
 }
 
-/// The same while others are served: a name service that does not answer must not hold up the admin port, and signals for
-/// two seconds at most.
+/// The same while others are served: a name service that does not answer must not hold up the admin port, and signals
+/// for two seconds at most.
 async fn resolve_in_time(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, Error> {
     let asked = upstream.clone();
     let answer = tokio::task::spawn_blocking(move || resolve(&asked));
@@ -547,8 +547,8 @@ impl Sidecar {
         runtimes.map_err(|e| Error::System("start a worker's runtime", e))
     }
 
-    /// Starts the sampler, on a thread of its own: reading /proc and asking the kernel about thousands of sockets blocks
-    /// for milliseconds, which the admin port and the probe of the backend must not wait for.
+    /// Starts the sampler, on a thread of its own: reading /proc and asking the kernel about thousands of sockets
+    /// blocks for milliseconds, which the admin port and the probe of the backend must not wait for.
     fn start_sampler(&mut self, runtimes: Vec<RuntimeMetrics>) -> Result<(), Error> {
         let signals = Arc::clone(&self.signals);
         let settings = self.sampling.borrow().clone();
@@ -724,7 +724,8 @@ impl Sidecar {
         let in_order = async {
             let code = match (ending, command.as_mut()) {
                 (Ending::Asked { signal }, Some(command)) => {
-                    // It may end meanwhile, and its orphans too: somebody has to ask how. The drain goes on all the same.
+                    // It may end meanwhile, and its orphans too: somebody has to ask how. The drain goes on all the
+                    // same.
                     let asking = async {
                         command.ended().await;
                         std::future::pending::<()>().await;
@@ -856,8 +857,8 @@ fn restore(path: &Path, learned: &Learned, ids: &StoreIds) -> bool {
     }
 }
 
-/// Who writes down what is learned under this configuration; whoever does already goes on. A file that comes into use is
-/// read before it is written.
+/// Who writes down what is learned under this configuration; whoever does already goes on. A file that comes into use
+/// is read before it is written.
 fn keep_state(
     config: &Config,
     learned: &Arc<Learned>,

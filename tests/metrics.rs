@@ -917,9 +917,9 @@ fn scrapes_while_traffic_runs_never_contradict_themselves() {
 /// What the catalogue says about a family: name, type (empty: it leaves it open), label names.
 type Family = (&'static str, &'static str, &'static [&'static str]);
 
-/// The families of the catalogue that exist now: "Latency and traffic", "Backend side", "Errors" and "The sidecar itself"
-/// without native histograms, exemplars, gRPC, objectives, implicit errors, TLS and traces; and "Saturation", as far as
-/// every machine shows it.
+/// The families of the catalogue that exist now: "Latency and traffic", "Backend side", "Errors" and "The sidecar
+/// itself" without native histograms, exemplars, gRPC, objectives, implicit errors, TLS and traces; and "Saturation",
+/// as far as every machine shows it.
 const CATALOGUE: &[Family] = &[
     (
         "http_server_request_duration_seconds",

@@ -1,5 +1,5 @@
-//! Which routes get labels of their own, and with which latency edges: what the table of routes asks when one comes into
-//! being. Here alone is decided how many labels there may be, whoever gives them.
+//! Which routes get labels of their own, and with which latency edges: what the table of routes asks when one comes
+//! into being. Here alone is decided how many labels there may be, whoever gives them.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

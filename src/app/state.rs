@@ -51,8 +51,8 @@ pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Takes what cannot be used out of the way of what will be written, and says so: it may be of another version, or another
-/// file that got here by a slip. Whether the place is free now. An older one that was set aside is replaced.
+/// Takes what cannot be used out of the way of what will be written, and says so: it may be of another version, or
+/// another file that got here by a slip. Whether the place is free now. An older one that was set aside is replaced.
 pub(super) fn set_aside(path: &Path, error: &dyn fmt::Display) -> bool {
     let kept = beside(path, ASIDE);
     // A folder stays where it is: nothing can be written over it.

@@ -10,9 +10,9 @@ use crate::signals::snapshot::{Histogram, Kind, Metric, MetricFamily, Text, Valu
 const PROCESS_COUNTER: &str = "process_cpu_seconds_total";
 const PROCESS_START: &str = "process_start_time_seconds";
 
-/// Turns gathered families into the model. `started_seconds`: since when they count, in seconds since 1970, if that is known.
-/// What else that crate's model cannot say (exemplars, native buckets) is absent; an untyped metric cannot be read from it and
-/// is left out.
+/// Turns gathered families into the model. `started_seconds`: since when they count, in seconds since 1970, if that is
+/// known. What else that crate's model cannot say (exemplars, native buckets) is absent; an untyped metric cannot be
+/// read from it and is left out.
 pub(super) fn convert(families: Vec<proto::MetricFamily>, started_seconds: Option<f64>) -> Vec<MetricFamily> {
     let process = families.iter().find(|family| family.name() == PROCESS_START);
     let process = process.and_then(|family| Some(family.get_metric().first()?.get_gauge().get_value()));

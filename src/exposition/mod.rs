@@ -131,8 +131,8 @@ impl Exporter {
         Exporter::build(registry, source, None, None)
     }
 
-    /// The same, able to append the backend's own page to ours. `started_seconds`: since when the registry's families count, in
-    /// seconds since 1970.
+    /// The same, able to append the backend's own page to ours. `started_seconds`: since when the registry's families
+    /// count, in seconds since 1970.
     ///
     /// # Errors
     /// As [`Exporter::new`].

@@ -4,7 +4,8 @@
 //!   connection, when it failed, or when its client left. Each is recorded exactly once.
 //! * An [`Observation`] is pessimistic: it is born as "the client left" and must be told otherwise. A path that forgets
 //!   to tell it anything shows up as an abort, never as a missing request.
-//! * *In flight* is between begin and end. A tunnel leaves at its 101. An event stream stays in flight but loses its age.
+//! * *In flight* is between begin and end. A tunnel leaves at its 101. An event stream stays in flight but loses its
+//!   age.
 //! * The *phases* are queue (waiting for a backend connection), connect, send (request written), wait (until the
 //!   response head) and body (until the end).
 

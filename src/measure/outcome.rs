@@ -91,9 +91,11 @@ pub fn classify(facts: Facts) -> Outcome {
     }
 }
 
-/// What a request that `took` so many nanoseconds is to an objective with this threshold. `stream`: it was an event stream.
+/// What a request that `took` so many nanoseconds is to an objective with this threshold. `stream`: it was an event
+/// stream.
 ///
-/// A 4xx is an answer like any other. What the client cut short without one tells nothing of the service, as an abort does.
+/// A 4xx is an answer like any other. What the client cut short without one tells nothing of the service, as an abort
+/// does.
 #[must_use]
 pub fn slo_result(outcome: &Outcome, traffic: Traffic, stream: bool, took: u64, threshold: Option<u64>) -> SloResult {
     let tunnel = outcome.status == 101;

@@ -1,5 +1,5 @@
-//! How much memory the label sets may take, and how much they take. Asked on cold paths only: when a label set is met for
-//! the first time, and when one of its histograms needs more than an ordinary one.
+//! How much memory the label sets may take, and how much they take. Asked on cold paths only: when a label set is met
+//! for the first time, and when one of its histograms needs more than an ordinary one.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

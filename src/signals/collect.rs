@@ -33,8 +33,8 @@ pub(super) fn snapshot_at(signals: &Signals, now: Instant) -> Vec<MetricFamily> 
     Page::new(signals, now).build()
 }
 
-/// When each label set that is kept per route changed last, as scrapes saw it. As many as there are label sets, and none
-/// when idle ones are shown anyway.
+/// When each label set that is kept per route changed last, as scrapes saw it. As many as there are label sets, and
+/// none when idle ones are shown anyway.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     after: Option<Duration>,

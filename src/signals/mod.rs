@@ -113,8 +113,8 @@ struct Clock {
     now: Mutex<f64>,
 }
 
-/// The clock of the host has been set, and not only been kept right, when it is off by this much. Less is no reason to tell
-/// a past event another time than on the last page.
+/// The clock of the host has been set, and not only been kept right, when it is off by this much. Less is no reason to
+/// tell a past event another time than on the last page.
 const CLOCK_SET_SECONDS: f64 = 0.5;
 
 /// Limits in force, as gauges. 0 stands for none.
@@ -178,10 +178,10 @@ impl Signals {
         &self.bounds
     }
 
-    /// Gives a route its index, the same one for the same name for ever. `edges`: upper edges of its latency histograms in
-    /// seconds, thresholds included ([`Edges::with`]); those of a route that exists already stay, so a reload resets no
-    /// histogram. A declared route has series from now on, another one from its first request. Of several sources the
-    /// first in the order of [`RouteKind`] is the one that it comes from.
+    /// Gives a route its index, the same one for the same name for ever. `edges`: upper edges of its latency histograms
+    /// in seconds, thresholds included ([`Edges::with`]); those of a route that exists already stay, so a reload resets
+    /// no histogram. A declared route has series from now on, another one from its first request. Of several sources
+    /// the first in the order of [`RouteKind`] is the one that it comes from.
     ///
     /// `None` when there are as many routes as series, or no memory for one more: then its requests belong under
     /// [`RouteId::OTHER`], where the overflow counter tells of them.
@@ -196,8 +196,8 @@ impl Signals {
     fn route_index(&self, name: &str, kind: RouteKind, edges: Option<&[f64]>) -> Option<RouteId> {
         let mut routes = self.routes.write().expect(POISON);
         if let Some(at) = routes.iter().position(|r| &*r.name == name) {
-            // What was declared for one method may be learned for another, and stays declared. `_other` and `_unmatched`
-            // are no routes, whoever calls a route so.
+            // What was declared for one method may be learned for another, and stays declared. `_other` and
+            // `_unmatched` are no routes, whoever calls a route so.
             routes[at].kind = routes[at].kind.map(|known| known.min(kind));
             return Some(RouteId(at as u16));
         }
@@ -234,8 +234,8 @@ impl Signals {
         self.routes_forgotten.store(words, Relaxed);
     }
 
-    /// Every route with its requests so far: index, name, where it comes from (`None` for `_unmatched` and `_other`) and
-    /// requests that ended.
+    /// Every route with its requests so far: index, name, where it comes from (`None` for `_unmatched` and `_other`)
+    /// and requests that ended.
     #[must_use]
     pub fn requests_by_route(&self) -> Vec<(RouteId, Arc<str>, Option<RouteKind>, u64)> {
         let routes = self.routes.read().expect(POISON);
@@ -258,15 +258,16 @@ impl Signals {
         self.memory.set_limit(bytes);
     }
 
-    /// Leaves a label set that is kept per route out of the page when it has not changed for that long. When it changes it
-    /// comes back with its full count. The zeros of a declared route stay.
+    /// Leaves a label set that is kept per route out of the page when it has not changed for that long. When it changes
+    /// it comes back with its full count. The zeros of a declared route stay.
     pub fn set_series_idle(&self, after: Option<Duration>) {
         self.idle.lock().expect(POISON).set(after);
     }
 
-    /// Puts these objectives in force, from the next request on. One that has the name of an earlier one goes on with its
-    /// counts, and the counts of one that is gone stay. Gives the names that are not counted, because there have been too
-    /// many in the life of the process. Their thresholds become edges by [`Signals::new`] and [`Signals::declare_route`].
+    /// Puts these objectives in force, from the next request on. One that has the name of an earlier one goes on with
+    /// its counts, and the counts of one that is gone stay. Gives the names that are not counted, because there have
+    /// been too many in the life of the process. Their thresholds become edges by [`Signals::new`] and
+    /// [`Signals::declare_route`].
     pub fn set_slos(&self, slos: &[Slo]) -> Vec<String> {
         self.slos.set(slos)
     }

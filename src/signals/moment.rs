@@ -1,5 +1,5 @@
-//! The clock of the request path: one reading per event, as one number, shared by all that want it. Differences are then
-//! plain subtractions; the standard library's instants cost some forty instructions each.
+//! The clock of the request path: one reading per event, as one number, shared by all that want it. Differences are
+//! then plain subtractions; the standard library's instants cost some forty instructions each.
 
 use std::sync::OnceLock;
 

@@ -1,25 +1,26 @@
 //! Exponential buckets of durations: the arithmetic of native histograms, in integers.
 //!
-//! Schema 3 has eight buckets for each doubling: bucket `i` holds the durations in `(2^((i-1)/8), 2^(i/8)]` seconds, so its
-//! upper edge is 2^(1/8) = 1.0905 times its lower one. A quantile that is told as the middle of its bucket is off by at most
-//! (1.0905 - 1) / (1.0905 + 1) = 4.33 %; schema 2 would be off by 8.6 %. Wherever in its bucket a reader puts it, it is off
-//! by less than 9.05 %.
+//! Schema 3 has eight buckets for each doubling: bucket `i` holds the durations in `(2^((i-1)/8), 2^(i/8)]` seconds, so
+//! its upper edge is 2^(1/8) = 1.0905 times its lower one. A quantile that is told as the middle of its bucket is off
+//! by at most (1.0905 - 1) / (1.0905 + 1) = 4.33 %; schema 2 would be off by 8.6 %. Wherever in its bucket a reader
+//! puts it, it is off by less than 9.05 %.
 //!
-//! Durations are whole nanoseconds, so "at most 2^(i/8) seconds" is "at most [2^(i/8) · 10^9] nanoseconds": one comparison of
-//! integers, exact at every edge, where the logarithm of a float would err by one bucket now and then.
+//! Durations are whole nanoseconds, so "at most 2^(i/8) seconds" is "at most [2^(i/8) · 10^9] nanoseconds": one
+//! comparison of integers, exact at every edge, where the logarithm of a float would err by one bucket now and then.
 
 /// Eight buckets for each doubling.
 pub const SCHEMA: i8 = 3;
 
-/// Up to here, 0.95 µs, durations are in the zero bucket: the clock itself costs some 30 ns, a request takes 20 µs or more,
-/// and no panel tells half a microsecond from a quarter. A power of two, so that it is an edge in coarser schemas too.
+/// Up to here, 0.95 µs, durations are in the zero bucket: the clock itself costs some 30 ns, a request takes 20 µs or
+/// more, and no panel tells half a microsecond from a quarter. A power of two, so that it is an edge in coarser schemas
+/// too.
 pub const ZERO_THRESHOLD_SECONDS: f64 = 1.0 / (1 << ZERO_EXPONENT) as f64;
 
 /// The zero threshold is 2 to the minus this.
 const ZERO_EXPONENT: i32 = 20;
 
-/// Cells: the zero bucket, then one for each native bucket, up to the one that the largest number of nanoseconds (584 years)
-/// falls in. So no duration is outside.
+/// Cells: the zero bucket, then one for each native bucket, up to the one that the largest number of nanoseconds (584
+/// years) falls in. So no duration is outside.
 pub const CELLS: usize = 434;
 
 /// Most buckets that a page shows of one histogram. 160 are 20 doublings, 1 µs to 1 s; it is also the default of the
@@ -29,8 +30,8 @@ pub const SHOWN_BUCKETS: usize = 160;
 /// Upper edge of each cell in nanoseconds, inclusive.
 static UPPER_NANOS: [u64; CELLS] = upper_nanos();
 
-/// Parts that each doubling is cut into to find a cell. A part is at most 1/16 wide and a bucket 0.09, so a part has at most
-/// one edge inside, and one comparison decides.
+/// Parts that each doubling is cut into to find a cell. A part is at most 1/16 wide and a bucket 0.09, so a part has at
+/// most one edge inside, and one comparison decides.
 const PARTS: usize = 16;
 
 /// The cell of the smallest number of each part.
@@ -65,8 +66,8 @@ pub const fn index(cell: usize) -> i32 {
 
 /// Lowers the schema, two buckets becoming one, until at most `most` are left.
 ///
-/// Which schema that gives depends on nothing but the set of buckets that are not empty. None of them ever becomes empty
-/// again, so from one page to the next a histogram may become coarser and never finer, and no count goes back.
+/// Which schema that gives depends on nothing but the set of buckets that are not empty. None of them ever becomes
+/// empty again, so from one page to the next a histogram may become coarser and never finer, and no count goes back.
 #[must_use]
 pub fn merged(mut schema: i8, mut buckets: Vec<(i32, u64)>, most: usize) -> (i8, Vec<(i32, u64)>) {
     // -4 is the coarsest there is; what is left then is left.
@@ -89,8 +90,8 @@ pub fn merged(mut schema: i8, mut buckets: Vec<(i32, u64)>, most: usize) -> (i8,
     (schema, buckets)
 }
 
-/// 2^(k/8), in units of 2^-90: fine enough for the nanosecond to be right in every bucket, as a test shows, and times 10^9
-/// below 2^128.
+/// 2^(k/8), in units of 2^-90: fine enough for the nanosecond to be right in every bucket, as a test shows, and times
+/// 10^9 below 2^128.
 const ROOTS: [u128; 8] = [
     1_237_940_039_285_380_274_899_124_224,
     1_349_983_185_416_640_037_111_407_380,

@@ -32,8 +32,8 @@ pub(super) struct Labelled<C> {
     pub cell: Arc<C>,
 }
 
-/// A list that one worker adds to and scrapes read. A reader holds the lock for as long as it takes to count itself in; a
-/// worker that adds while somebody reads goes on with a copy.
+/// A list that one worker adds to and scrapes read. A reader holds the lock for as long as it takes to count itself in;
+/// a worker that adds while somebody reads goes on with a copy.
 #[derive(Debug)]
 pub(super) struct Listed<T>(Mutex<Arc<Vec<T>>>);
 
@@ -75,8 +75,8 @@ impl Stored for Histogram {
     }
 }
 
-/// Bytes that a worker spends on a label set beside the cell: its counters as an [`Arc`], its place in the list that scrapes
-/// read and in the worker's own, with the half that a growing list keeps free.
+/// Bytes that a worker spends on a label set beside the cell: its counters as an [`Arc`], its place in the list that
+/// scrapes read and in the worker's own, with the half that a growing list keeps free.
 pub(super) const LABEL_SET_BYTES: usize =
     16 + 2 * (size_of::<Labelled<Counter>>() + size_of::<(u32, Arc<Counter>, bool)>());
 
@@ -398,8 +398,8 @@ impl WorkerSignals {
         self.with(Bounded::Requests, route, key, |r| &r.requests, &self.shard.requests, count);
     }
 
-    /// Counts one ended request in every objective that covers its route. `result`: what it is to one with this threshold
-    /// in nanoseconds.
+    /// Counts one ended request in every objective that covers its route. `result`: what it is to one with this
+    /// threshold in nanoseconds.
     pub fn count_slos(&self, route: &RouteSignals, result: impl Fn(Option<u64>) -> SloResult) {
         let (epoch, mut covering) = route.slos.get();
         if epoch != self.signals.slos.epoch() {
@@ -467,8 +467,8 @@ impl WorkerSignals {
         self.join_line(route, started)
     }
 
-    /// Puts a request at the end of the line of unfinished ones. It may be a little older than those before it; the oldest
-    /// is then told a little too young until it has ended.
+    /// Puts a request at the end of the line of unfinished ones. It may be a little older than those before it; the
+    /// oldest is then told a little too young until it has ended.
     fn join_line(&self, route: &RouteSignals, started: u64) -> u32 {
         let mut line = self.unfinished.borrow_mut();
         let entry = Unfinished { started, older: route.newest.get(), newer: NONE };
@@ -527,7 +527,8 @@ impl WorkerSignals {
         route.gauges.inflight.add(-1);
     }
 
-    /// Finds the cell of a label set and changes it. `change` says no when it would have needed more memory than there is.
+    /// Finds the cell of a label set and changes it. `change` says no when it would have needed more memory than there
+    /// is.
     fn with<C: Stored, K: Key>(
         &self,
         family: Bounded,

@@ -1,6 +1,6 @@
 //! Service level objectives: what counts requests by what they are to each of them. A worker finds the objectives of a
-//! route when it meets the route, and again when a reload has changed them; in between, a request costs the comparison of
-//! two numbers and an addition for each objective that covers it.
+//! route when it meets the route, and again when a reload has changed them; in between, a request costs the comparison
+//! of two numbers and an addition for each objective that covers it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -94,8 +94,8 @@ impl Slos {
 // === impl OwnSlos ===
 
 impl OwnSlos {
-    /// Finds the objectives that cover the route with this label, in a list that is brought up to date before. Gives them
-    /// and the number of that list.
+    /// Finds the objectives that cover the route with this label, in a list that is brought up to date before. Gives
+    /// them and the number of that list.
     pub fn look_up(&mut self, slos: &Slos, shard: &Shard, route: &str) -> (u64, Covering) {
         let known = slos.known();
         let epoch = slos.epoch();

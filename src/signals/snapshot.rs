@@ -1,7 +1,7 @@
 //! All numbers at one moment, ready to be written out in any format: what `collect.rs` makes and `exposition` encodes.
 //!
-//! It is a model of our own because that of the `prometheus` crate has neither native histograms nor exemplars nor start
-//! times. Families of that crate's registry, the cold ones, are turned into it (`exposition/cold.rs`).
+//! It is a model of our own because that of the `prometheus` crate has neither native histograms nor exemplars nor
+//! start times. Families of that crate's registry, the cold ones, are turned into it (`exposition/cold.rs`).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -67,8 +67,8 @@ pub enum Value {
     Summary(Vec<(f64, f64)>, f64, u64),
 }
 
-/// A histogram, classic and native at once. Its count is the sum of `counts`, so that the two can never differ; where there
-/// is a native part, the counts of its buckets have the same sum.
+/// A histogram, classic and native at once. Its count is the sum of `counts`, so that the two can never differ; where
+/// there is a native part, the counts of its buckets have the same sum.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     /// Upper edges, inclusive, increasing, without +Inf.

@@ -1,13 +1,14 @@
 //! Single-writer cells: what a worker writes on the request path and a scrape reads from another thread.
 //!
 //! Each cell has exactly one writer, so an addition is a relaxed load and a relaxed store: no lock prefix, no
-//! compare-and-swap, no cache line that two workers fight for. What belongs together (the buckets of a histogram, its sum, its
-//! exemplars) is written under a sequence number: the writer makes it odd, writes, makes it even, and never waits; a reader
-//! that finds it odd or changed reads once more. So no reading is half of an observation. `tests/model.rs` tries every order.
+//! compare-and-swap, no cache line that two workers fight for. What belongs together (the buckets of a histogram, its
+//! sum, its exemplars) is written under a sequence number: the writer makes it odd, writes, makes it even, and never
+//! waits; a reader that finds it odd or changed reads once more. So no reading is half of an observation.
+//! `tests/model.rs` tries every order.
 //!
-//! A histogram is recorded once for both kinds of buckets. Their edges together cut the numbers into cells, and as a value
-//! grows, its classic bucket `c` and its native one `n` only grow, so `c + n` is another number for every pair: one addition
-//! to cell `c + n` counts in both. The two kinds cannot differ, because both are sums of the same cells.
+//! A histogram is recorded once for both kinds of buckets. Their edges together cut the numbers into cells, and as a
+//! value grows, its classic bucket `c` and its native one `n` only grow, so `c + n` is another number for every pair:
+//! one addition to cell `c + n` counts in both. The two kinds cannot differ, because both are sums of the same cells.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -104,7 +105,8 @@ pub struct Edges {
 #[derive(Debug)]
 pub struct Histogram {
     sequence: Sequence,
-    /// Sum of all observations in nanoseconds, and how often it passed 2^64: ten thousand open streams take three weeks.
+    /// Sum of all observations in nanoseconds, and how often it passed 2^64: ten thousand open streams take three
+    /// weeks.
     sum_nanos: Counter,
     sum_carried: Counter,
     /// Pages there are.
@@ -116,12 +118,12 @@ pub struct Histogram {
     exemplars: Late<Box<[Slot]>>,
 }
 
-/// Cells of one page: 128 bytes, two cache lines, two doublings. Smaller pages need a longer list of them, larger ones are
-/// emptier.
+/// Cells of one page: 128 bytes, two cache lines, two doublings. Smaller pages need a longer list of them, larger ones
+/// are emptier.
 const PAGE: usize = 16;
 
-/// Pages that are counted as part of an empty histogram, so that ordinary ones never ask for more: eight doublings, say 4 ms
-/// to 1 s.
+/// Pages that are counted as part of an empty histogram, so that ordinary ones never ask for more: eight doublings, say
+/// 4 ms to 1 s.
 const ORDINARY_PAGES: u64 = 4;
 
 type Page = [Counter; PAGE];
@@ -255,7 +257,8 @@ impl Slot {
 // === impl TracedCounter ===
 
 impl TracedCounter {
-    /// Counts one event. `take` is asked for the bytes that the first traced one needs. Only the owning worker may call this.
+    /// Counts one event. `take` is asked for the bytes that the first traced one needs. Only the owning worker may call
+    /// this.
     pub fn add(&self, traced: Option<Traced>, take: impl FnOnce(usize) -> bool) {
         let Some(traced) = traced else { return self.count.add(1) };
         let room = self.latest.own().is_some() || take(size_of::<Slot>());
@@ -364,9 +367,9 @@ impl Histogram {
         self.observe_within(nanos, None, |_| true);
     }
 
-    /// Records one duration in nanoseconds, of a traced request or not. `take` is asked for the bytes that are needed beyond
-    /// those of an ordinary histogram; when it refuses those of a page, nothing is recorded and the answer is false. Only the
-    /// owning worker may call this.
+    /// Records one duration in nanoseconds, of a traced request or not. `take` is asked for the bytes that are needed
+    /// beyond those of an ordinary histogram; when it refuses those of a page, nothing is recorded and the answer is
+    /// false. Only the owning worker may call this.
     #[inline]
     pub fn observe_within(&self, nanos: u64, traced: Option<Traced>, take: impl Fn(usize) -> bool) -> bool {
         let cell = native::cell(nanos);
@@ -498,8 +501,8 @@ impl Total {
         self.events.clear();
     }
 
-    /// Whatever was observed, in the model of the page. `offset_seconds`: what to add to a moment's seconds to get those
-    /// since 1970.
+    /// Whatever was observed, in the model of the page. `offset_seconds`: what to add to a moment's seconds to get
+    /// those since 1970.
     #[must_use]
     pub fn shown(&self, offset_seconds: f64) -> snapshot::Histogram {
         let mut counts = vec![0; self.edges.nanos.len()];

@@ -1,5 +1,5 @@
-//! The atomics of `store.rs`. `tests/model.rs` compiles that same file with loom's in their place, and so tries every order
-//! in which a writer and a reader can meet.
+//! The atomics of `store.rs`. `tests/model.rs` compiles that same file with loom's in their place, and so tries every
+//! order in which a writer and a reader can meet.
 
 use std::sync::atomic::Ordering::Relaxed;
 pub use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, fence};

@@ -1,5 +1,5 @@
-//! Tests of the stores as a whole: what workers record is what the snapshot says. Those of `store.rs` and `native.rs` are
-//! here too, because `tests/model.rs` compiles these files once more.
+//! Tests of the stores as a whole: what workers record is what the snapshot says. Those of `store.rs` and `native.rs`
+//! are here too, because `tests/model.rs` compiles these files once more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
