@@ -21,7 +21,8 @@
 //! 3. [`proxy::headers`] looks at the head and writes the one for the backend (pure); [`routes`] finds the route; an
 //!    [`measure::Observation`] starts: clock running, in flight +1, outcome "the client left".
 //! 4. [`proxy::service`] takes it from there: [`proxy::upstream`] gives a connection from the worker's own pool.
-//! 5. The response head is noted (status, time to first byte); [`proxy::body`] carries the body.
+//! 5. The response head is noted (status, time to first byte), and may earn a path that nobody knew a label ([`routes`]);
+//!    [`proxy::body`] carries the body.
 //! 6. The end finishes the observation; a drop before that records what it was born as. Exactly one record per request.
 //! 7. [`measure::outcome`] says what it was; the record goes into the worker's own [`signals::shard`]: plain stores of a
 //!    single writer, no lock, no allocation, no hashing of labels.
