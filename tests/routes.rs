@@ -259,7 +259,7 @@ fn what_was_learned_outlives_a_reload_and_with_a_state_file_a_restart() {
     sidecar.signal(libc::SIGTERM);
     assert!(sidecar.wait_exit(Duration::from_secs(20)).success());
     let kept = std::fs::read_to_string(&state).expect("the state is written at the end");
-    assert!(kept.contains("/trees/{name}") || kept.contains("trees"), "{kept}");
+    assert!(kept.contains(r#"{"place":"/trees/{name}""#) && kept.contains(r#""/trees/{name}""#), "{kept}");
     assert!(!kept.contains(&names[3]), "values are not kept: {kept}");
 
     let sidecar = Sidecar::before(&backend).learning().yaml(&yaml).start();
