@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | declared templates of the configuration | `table.rs` | from the start |
 //! | templates of an OpenAPI or Swagger document | `openapi.rs`, `imported.rs` | from its first request |
-//! | templates learned from traffic | `segment.rs`, `learn.rs` | once an answer other than 404 or 405 has earned it |
+//! | templates learned from traffic | `segment.rs`, `learn/` | once an answer other than 404 or 405 has earned it |
 //!
 //! A path that none of them knows is `_unmatched`; one that would have a label but for a limit is `_other`. No label ever
 //! holds a raw value of a client, nor a `*`.
