@@ -56,7 +56,8 @@ const MOST_SEGMENTS: usize = 16;
 /// burden on every page, and a path that needs it stays without.
 const LONGEST_TEMPLATE: usize = 256;
 
-/// Nodes that the learner may keep besides those of routes. Some 200 bytes each, so less than a MiB.
+/// Nodes that the learner may keep besides those of routes, hints included. Up to 400 bytes each with their texts (a
+/// parameter with its examples; most are words, with half of that), so less than 2 MiB.
 const MOST_WAITING: usize = 4096;
 
 /// From here on a word is established: it stays a literal when its siblings fold. Names rarely come four times before
@@ -93,6 +94,7 @@ pub struct Learned {
     /// Numbers for the metrics page, so that a scrape takes no lock.
     waiting: AtomicUsize,
     folds: AtomicU64,
+    forgotten: AtomicU64,
 }
 
 /// What became of a path that was not known.
@@ -259,6 +261,7 @@ impl Learned {
             full: AtomicBool::new(limit == 0),
             waiting: AtomicUsize::new(0),
             folds: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
         }
     }
 
@@ -295,6 +298,7 @@ impl Learned {
             self.full.store(true, Ordering::Relaxed);
         }
         self.folds.fetch_add(learned.folds, Ordering::Relaxed);
+        self.forgotten.fetch_add(learned.forgotten, Ordering::Relaxed);
         self.waiting.store(learner.nodes, Ordering::Relaxed);
         if learned.changed {
             let trie = Trie::new(&learner.root);
@@ -327,6 +331,13 @@ impl Learned {
         self.folds.load(Ordering::Relaxed)
     }
 
+    /// How much that waited for more evidence was dropped, because more waited than is kept: places in the trie and
+    /// hints. Many of them mean that somebody makes paths up, or that the interface is beyond learning.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
     /// For the admin's questions only, never on the request path.
     fn lock(&self) -> MutexGuard<'_, Learner> {
         self.learner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -349,6 +360,7 @@ struct Lesson {
     /// No further label can be given.
     full: bool,
     folds: u64,
+    forgotten: u64,
 }
 
 /// What a word is at a place that has folded.
@@ -384,7 +396,7 @@ impl Learner {
         let mut walk = Walk::default();
         let node = self.root.walk(segments, Place::Open, &mut walk);
         let Walk { mut template, waits, made, folds, mut retired } = walk;
-        let mut lesson = Lesson { verdict: Verdict::Wait, changed: folds > 0, full: false, folds };
+        let mut lesson = Lesson { verdict: Verdict::Wait, changed: folds > 0, full: false, folds, forgotten: 0 };
         if template.is_empty() {
             template.push('/');
         }
@@ -404,8 +416,10 @@ impl Learner {
         self.retired.append(&mut retired);
         self.nodes += made;
         if self.nodes > self.most_nodes {
+            let before = self.root.count();
             self.root.forget_waiting();
             self.recount();
+            lesson.forgotten = (before - self.nodes) as u64;
         }
         lesson
     }
@@ -424,7 +438,7 @@ impl Node {
     fn walk(&mut self, segments: &[Segment<'_>], place: Place, walk: &mut Walk) -> &mut Node {
         let Some((segment, after)) = segments.split_first() else { return self };
         let Some(text) = self.word_for(segment, place) else {
-            return match self.judge_onward(segment, after) {
+            return match self.judge_onward(segment, after, walk) {
                 Judged::Value => self.walk_param(segment, after, walk),
                 Judged::Literal(at) => self.walk_word(at, after, walk),
                 Judged::New => {
@@ -463,7 +477,7 @@ impl Node {
 
     /// Whether a segment that falls under the parameter really does. A word may be a part of the interface that was not
     /// used before its siblings folded: then something follows that never follows a name.
-    fn judge_onward(&mut self, segment: &Segment<'_>, after: &[Segment<'_>]) -> Judged {
+    fn judge_onward(&mut self, segment: &Segment<'_>, after: &[Segment<'_>], walk: &mut Walk) -> Judged {
         let Some(param) = self.param.as_mut().filter(|param| param.words) else { return Judged::Value };
         let Some(text) = segment.word() else { return Judged::Value };
         let onward = match after.first() {
@@ -483,6 +497,9 @@ impl Node {
         let Some(at) = param.hints.iter().position(|hint| hint.onward == onward) else {
             if param.hints.len() >= MOST_HINTS {
                 param.hints.remove(0);
+            } else {
+                // Counts as a node until it becomes one.
+                walk.made += 1;
             }
             // Words must be gathered below, lest a second name in a row (`{owner}/{repo}`) never folds.
             let judged = if matches!(onward, Onward::Word(_)) { Judged::New } else { Judged::Again };
@@ -739,9 +756,10 @@ impl Node {
         leads
     }
 
+    /// Nodes below here, and hints.
     fn count(&self) -> usize {
         let words = self.words.iter().map(|word| 1 + word.node.count()).sum::<usize>();
-        words + self.param.as_ref().map_or(0, |param| 1 + param.node.count())
+        words + self.param.as_ref().map_or(0, |param| 1 + param.hints.len() + param.node.count())
     }
 
     fn pending(&self) -> usize {

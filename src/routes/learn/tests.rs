@@ -265,6 +265,7 @@ fn a_hundred_thousand_random_paths_end_in_a_handful_of_labels() {
     }
     let labels = school.labels.borrow();
     println!("{} labels: {labels:?}", labels.len());
+    assert!(school.learned.folded() > 0);
     assert!(labels.len() <= 40, "{} labels: {labels:?}", labels.len());
     assert!(most <= MOST_WAITING + 100 * MOST_SEGMENTS + MOST_SEGMENTS, "{most} nodes");
 }
@@ -284,7 +285,8 @@ fn paths_that_can_never_have_a_label_are_forgotten() {
     assert!(school.learned.folded() > 100);
     assert!(most <= MOST_WAITING + 20, "{most} nodes");
     assert_eq!(school.labels.borrow().len(), 1);
-    assert!(size_of::<Word>() <= 128 && size_of::<Param>() <= 160);
+    assert!(school.learned.forgotten() >= MOST_WAITING as u64 / 2, "{} forgotten", school.learned.forgotten());
+    assert!(size_of::<Word>() <= 128 && size_of::<Param>() <= 160 && size_of::<Hint>() <= 40);
 }
 
 #[test]
