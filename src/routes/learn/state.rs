@@ -11,8 +11,16 @@ use super::trie::Trie;
 use super::{Given, LONGEST_TEMPLATE, Learned, Node};
 use crate::labels::RouteId;
 
-/// The longest state that is read back, in bytes: a thousand of the longest templates, twice.
-pub(super) const LONGEST_STATE: usize = 1 << 20;
+/// The longest state that is read back, in bytes. The highest limit that a configuration may set is 10,000 routes; that
+/// many of the longest templates, and as many folds of that length, are 5.5 MB.
+pub(super) const LONGEST_STATE: usize = 6 << 20;
+
+/// What the state holds besides its templates: the braces and names around them, a version of ten digits.
+const FRAME_BYTES: usize = 64;
+/// Quotes and a comma.
+const ROUTE_BYTES: usize = 3;
+/// `{"place":"","siblings":4294967295},`
+const FOLD_BYTES: usize = 35;
 
 /// A saved state that cannot be read.
 #[derive(Debug)]
@@ -50,6 +58,12 @@ impl std::error::Error for Malformed {
 /// The format of the saved state.
 const STATE_VERSION: u32 = 1;
 
+/// What every version has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 /// What is kept over a restart: decisions, never a value that somebody sent and that waits.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,11 +85,21 @@ struct Fold {
 // === impl Learned ===
 
 impl Learned {
-    /// What was decided, as JSON: templates and folds, no value that somebody sent and that waits.
+    /// What was decided, as JSON: templates and folds, no value that somebody sent and that waits. Never more than is read
+    /// back: what is beyond that is left out, folds first.
     #[must_use]
     pub fn save(&self) -> String {
         let mut state = State { version: STATE_VERSION, routes: Vec::new(), folds: Vec::new() };
         self.lock().root.save(&mut String::new(), &mut state);
+        let mut room = LONGEST_STATE - FRAME_BYTES;
+        let mut fits = |bytes: usize| {
+            let left = room.checked_sub(bytes);
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        // No template holds anything that JSON escapes.
+        state.routes.retain(|route| fits(route.len() + ROUTE_BYTES));
+        state.folds.retain(|fold| fits(fold.place.len() + FOLD_BYTES));
         serde_json::to_string(&state).unwrap_or_default()
     }
 
@@ -87,10 +111,12 @@ impl Learned {
         if text.len() > LONGEST_STATE {
             return Err(Malformed::TooLarge(text.len()));
         }
-        let State { version, routes, folds } = serde_json::from_str(text).map_err(Malformed::Json)?;
+        // Another version may have other fields, so it is looked at by itself.
+        let Versioned { version } = serde_json::from_str(text).map_err(Malformed::Json)?;
         if version != STATE_VERSION {
             return Err(Malformed::Version(version));
         }
+        let State { routes, folds, .. } = serde_json::from_str(text).map_err(Malformed::Json)?;
         let parse = |template: &String| parse(template).ok_or_else(|| Malformed::Template(template.clone()));
         let parsed: Vec<_> = routes.iter().map(parse).collect::<Result<_, _>>()?;
         let places: Vec<_> = folds.iter().map(|fold| parse(&fold.place)).collect::<Result<_, _>>()?;
