@@ -133,9 +133,9 @@ impl Imported {
         Some(self.route(self.place(method, path)?, ids))
     }
 
-    /// The label of a path, without a request having been made.
-    pub fn label(&self, method: Method, path: &[u8]) -> Option<&str> {
-        Some(&self.labels[self.place(method, path)?].name)
+    /// The label of a path and its route if it had a request, without one being made.
+    pub fn label(&self, method: Method, path: &[u8]) -> Option<(&str, Option<RouteId>)> {
+        Some(self.labels[self.place(method, path)?].known())
     }
 
     /// Where the label of a path is.
@@ -159,17 +159,14 @@ impl Imported {
 
     /// The templates as labels, and the routes of those that had a request.
     pub fn labels(&self) -> impl Iterator<Item = (&str, Option<RouteId>)> {
-        self.labels.iter().map(|label| {
-            let route = u16::try_from(label.route.load(Relaxed)).ok().map(RouteId);
-            (label.name.as_str(), route)
-        })
+        self.labels.iter().map(Label::known)
     }
 
     fn route(&self, label: usize, ids: &dyn Ids) -> RouteId {
         let label = &self.labels[label];
-        match u16::try_from(label.route.load(Relaxed)) {
-            Ok(route) => RouteId(route),
-            Err(_) => label.first_used(ids),
+        match label.known() {
+            (_, Some(route)) => route,
+            (_, None) => label.first_used(ids),
         }
     }
 
@@ -253,6 +250,10 @@ impl Imported {
 // === impl Label ===
 
 impl Label {
+    fn known(&self) -> (&str, Option<RouteId>) {
+        (&self.name, u16::try_from(self.route.load(Relaxed)).ok().map(RouteId))
+    }
+
     /// Workers that come here at once get the same number: it is given by name.
     #[cold]
     fn first_used(&self, ids: &dyn Ids) -> RouteId {
@@ -717,7 +718,9 @@ mod tests {
             }
         }
         let (tree, _) = tree(&[("/a", &[])]);
+        assert_eq!(tree.label(Method::Get, b"/a"), Some(("/a", None)));
         assert_eq!(tree.find(Method::Get, b"/a", &Full), Some(RouteId::OTHER));
+        assert_eq!(tree.label(Method::Get, b"/a"), Some(("/a", Some(RouteId::OTHER))));
         assert_eq!(tree.find(Method::Get, b"/b", &Full), None);
     }
 

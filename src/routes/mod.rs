@@ -24,7 +24,7 @@ use std::sync::Arc;
 use crate::config::RouteTemplate;
 use crate::labels::{Method, RouteId, RouteKind};
 
-pub use learn::{Explanation, Learned, LearnedRoute, Malformed, SegmentExplained, Verdict};
+pub use learn::{Explanation, Hindrance, Learned, LearnedRoute, Malformed, SegmentExplained, Verdict};
 use openapi::{ImportedTemplate, Notes};
 pub use table::Conflict;
 use table::Templates;
@@ -67,10 +67,13 @@ pub struct Found {
 pub enum Explained<'a> {
     /// The configuration says so.
     Declared(RouteId),
-    /// A document says so: the label.
-    Imported(&'a str),
+    /// A document says so: the label, and the route that its requests count under once there was one. That is
+    /// [`RouteId::OTHER`] where no more labels could be given.
+    Imported(&'a str, Option<RouteId>),
     /// Traffic says so, or says nothing yet.
     Learned(Explanation),
+    /// No template matches, and nothing is learned from paths of more than so many bytes.
+    TooLong(usize),
     /// No template matches, and nothing is learned.
     Nothing,
 }
@@ -136,10 +139,15 @@ impl RouteTable {
         if let Some(route) = self.templates.find_declared(method, path) {
             return Explained::Declared(route);
         }
-        if let Some(label) = self.templates.imported().label(method, path) {
-            return Explained::Imported(label);
+        if let Some((label, route)) = self.templates.imported().label(method, path) {
+            return Explained::Imported(label, route);
         }
-        self.learned.as_ref().map_or(Explained::Nothing, |learned| Explained::Learned(learned.explain(path)))
+        let Some(learned) = &self.learned else { return Explained::Nothing };
+        let explanation = learned.explain(path);
+        if explanation.route.is_none() && path.len() > LEARNED_PATH_BYTES {
+            return Explained::TooLong(LEARNED_PATH_BYTES);
+        }
+        Explained::Learned(explanation)
     }
 
     /// What is learned from paths that no template matches, if anything is.

@@ -1,7 +1,7 @@
 //! What a person is told: which labels there are, and why a path falls under one.
 
 use super::path::{Segment, split};
-use super::{Given, Learned, LearnedRoute, MOST_SEGMENTS, Node, Param, Place, Word};
+use super::{Given, LONGEST_TEMPLATE, Learned, LearnedRoute, MOST_SEGMENTS, Node, Param, Place, Word};
 use crate::labels::RouteId;
 use crate::routes::segment::{self, Class, Shape};
 
@@ -14,6 +14,17 @@ pub struct Explanation {
     pub route: Option<RouteId>,
     /// What the segments make together: the template, whole or as far as it is known.
     pub template: String,
+    /// Without a route: what keeps the path from getting one, if it is not just time.
+    pub hindrance: Option<Hindrance>,
+}
+
+/// What keeps a path from ever getting a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The limit is reached: an answer that earns a label counts under [`RouteId::OTHER`].
+    Limit,
+    /// Its template is longer than this, in bytes.
+    LongTemplate(usize),
 }
 
 /// One segment of an explained path.
@@ -47,7 +58,7 @@ impl Learned {
     pub fn explain(&self, path: &[u8]) -> Explanation {
         let route = self.find(path);
         let Some(segments) = split(path) else {
-            return Explanation { segments: Vec::new(), route, template: String::new() };
+            return Explanation { segments: Vec::new(), route, template: String::new(), hindrance: None };
         };
         let explained = self.lock().root.explain(&segments, route);
         let template = if explained.is_empty() {
@@ -55,7 +66,12 @@ impl Learned {
         } else {
             explained.iter().fold(String::new(), |whole, segment| whole + "/" + &segment.part)
         };
-        Explanation { segments: explained, route, template }
+        let hindrance = match route {
+            None if self.is_full() => Some(Hindrance::Limit),
+            None if template.len() > LONGEST_TEMPLATE => Some(Hindrance::LongTemplate(LONGEST_TEMPLATE)),
+            _ => None,
+        };
+        Explanation { segments: explained, route, template, hindrance }
     }
 }
 

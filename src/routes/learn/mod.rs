@@ -43,7 +43,7 @@ use arc_swap::ArcSwap;
 
 use super::segment::{self, Class, Shape};
 use crate::labels::RouteId;
-pub use explain::{Explanation, SegmentExplained};
+pub use explain::{Explanation, Hindrance, SegmentExplained};
 use path::{Part, Segment, is_version_number, split};
 pub use state::Malformed;
 use trie::Trie;

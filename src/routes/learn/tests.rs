@@ -295,9 +295,9 @@ fn an_explanation_says_what_each_segment_is_and_why() {
     for number in 0..40 {
         school.request(format!("/users/{}/orders/5", name(number)));
     }
-    let Explanation { segments, route, template } = school.learned.explain(b"/users/alice/orders/7");
+    let Explanation { segments, route, template, hindrance } = school.learned.explain(b"/users/alice/orders/7");
     assert_eq!(route.map(|id| school.label(id)).as_deref(), Some("/users/{name}/orders/{id}"));
-    assert_eq!(template, "/users/{name}/orders/{id}");
+    assert_eq!((template.as_str(), hindrance), ("/users/{name}/orders/{id}", None));
     let whys: Vec<_> = segments.iter().map(|segment| segment.why.as_str()).collect();
     assert_eq!(segments[1].text, "alice");
     assert!(whys[1].ends_with("siblings folded below /users"), "{whys:?}");
@@ -310,6 +310,20 @@ fn an_explanation_says_what_each_segment_is_and_why() {
     let waiting = school.learned.explain(b"/reports/quarterly");
     assert_eq!(waiting.segments[1].why, "a word that may be a name, seen once so far");
     assert_eq!(school.learned.explain(b"/").template, "/");
+}
+
+#[test]
+fn an_explanation_tells_a_path_that_will_have_no_label() {
+    let school = School::new(2);
+    let long = format!("/{}", ["some-words-and-more-words"; 11].join("/"));
+    assert_eq!(school.learned.explain(long.as_bytes()).hindrance, Some(Hindrance::LongTemplate(LONGEST_TEMPLATE)));
+    assert_eq!(school.learned.explain(b"/c").hindrance, None);
+    school.request("/a");
+    school.request("/b");
+    assert_eq!(school.learned.explain(b"/c").hindrance, Some(Hindrance::Limit));
+    assert_eq!(school.learned.explain(b"/a").hindrance, None);
+    school.learned.set_limit(3);
+    assert_eq!(school.learned.explain(b"/c").hindrance, None);
 }
 
 #[test]
