@@ -1,9 +1,10 @@
-//! What finding a route costs: `make bench` runs this on a core of its own and reads the one line of JSON that it prints.
+//! What finding a route costs: `make bench` runs this on a core of its own and reads the one line of JSON that it
+//! prints.
 //!
-//! Two questions. How long does it take to find a path among 500 templates, declared or imported? And what does learning add
-//! to a path that it knows: the time for a path that no template matches and that was learned, less that for the same path when
-//! nothing is learned. Medians over rounds; every round walks through all paths in another order, so that the branch
-//! predictor cannot learn them by heart.
+//! Two questions. How long does it take to find a path among 500 templates, declared or imported? And what does
+//! learning add to a path that it knows: the time for a path that no template matches and that was learned, less that
+//! for the same path when nothing is learned. Medians over rounds; every round walks through all paths in another
+//! order, so that the branch predictor cannot learn them by heart.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -151,7 +152,8 @@ fn main() {
     let with = measure(&knowing, &mut others, &mut dice, known);
     let without = measure(&table(&imported, None), &mut others, &mut dice, |route| route == RouteId::UNMATCHED);
     println!(
-        "{{\"find_500_ns\":{find:.1},\"find_declared_500_ns\":{find_declared:.1},\"learned_ns\":{with:.1},\"unlearned_ns\":{without:.1},\"learned_adds_ns\":{:.1}}}",
+        "{{\"find_500_ns\":{find:.1},\"find_declared_500_ns\":{find_declared:.1},\"learned_ns\":{with:.1},\
+         \"unlearned_ns\":{without:.1},\"learned_adds_ns\":{:.1}}}",
         with - without
     );
 }

@@ -1,5 +1,6 @@
-//! Routes that nobody declared: what earns a label, what is folded, and that neither series nor memory follow a client's
-//! imagination. Learning is on here, as it is by default; the other tests turn it off to speak of `_unmatched`.
+//! Routes that nobody declared: what earns a label, what is folded, and that neither series nor memory follow a
+//! client's imagination. Learning is on here, as it is by default; the other tests turn it off to speak of
+//! `_unmatched`.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! `/api/v1/routes`: which routes there are, where their labels come from, how often they were asked for, and why a path
-//! falls under one.
+//! `/api/v1/routes`: which routes there are, where their labels come from, how often they were asked for, and why a
+//! path falls under one.
 
 use std::sync::Arc;
 
@@ -58,7 +58,8 @@ fn list(table: &RouteTable, signals: &Signals) -> Value {
     let unnumbered = table.imported().filter(|(name, _)| counted.iter().all(|(_, known, ..)| **known != **name));
     routes.extend(unnumbered.map(|(name, route)| {
         let counts_under = route.filter(|id| *id == RouteId::OTHER).and_then(|id| name_of(&counted, id));
-        json!({"route": name, "source": RouteKind::OpenApi.as_str(), "requests": 0, "counts_under": counts_under.as_deref()})
+        let source = RouteKind::OpenApi.as_str();
+        json!({"route": name, "source": source, "requests": 0, "counts_under": counts_under.as_deref()})
     }));
     json!({
         "routes": routes,

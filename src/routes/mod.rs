@@ -6,8 +6,8 @@
 //! | templates of an OpenAPI or Swagger document | `openapi.rs`, `imported.rs` | from its first request |
 //! | templates learned from traffic | `segment.rs`, `learn/` | once an answer other than 404 or 405 has earned it |
 //!
-//! A path that none of them knows is `_unmatched`; one that would have a label but for a limit is `_other`. No label ever
-//! holds a raw value of a client, nor a `*`.
+//! A path that none of them knows is `_unmatched`; one that would have a label but for a limit is `_other`. No label
+//! ever holds a raw value of a client, nor a `*`.
 //!
 //! [`RouteTable::find`] is on the request path: no lock and no allocation. [`RouteTable::earned`] is called once per
 //! request to a path that nobody knew.
@@ -38,7 +38,8 @@ const LEARNED_PATH_BYTES: usize = 1024;
 
 /// Gives routes their numbers. `app` puts the stores behind it.
 pub trait Ids: fmt::Debug + Send + Sync {
-    /// The number of a declared route, which has its series at once. `edges`: its latency edges, `None`: the global ones.
+    /// The number of a declared route, which has its series at once. `edges`: its latency edges, `None`: the global
+    /// ones.
     fn declared(&self, name: &str, edges: Option<&[f64]>) -> RouteId;
     /// The number of a route that is used for the first time; `None`: there are as many as there may be.
     fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId>;

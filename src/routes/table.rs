@@ -83,8 +83,8 @@ impl Templates {
     }
 }
 
-/// The label of a declared template: its text, without the star of a remainder, which dashboards take for a pattern. The
-/// configuration has no template with another one.
+/// The label of a declared template: its text, without the star of a remainder, which dashboards take for a pattern.
+/// The configuration has no template with another one.
 fn label(template: &str) -> String {
     template.replace("{*", "{")
 }

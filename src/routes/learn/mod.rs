@@ -6,18 +6,21 @@
 //! the first kind of value seen there, so that one true route gets one label.
 //!
 //! 1. What is a value by its look ([`segment`](super::segment): numbers, UUIDs, hashes, dates, tokens …) falls under
-//!    the parameter of its place at once. Near the root a number is a version of the interface until a second one comes.
+//!    the parameter of its place at once. Near the root a number is a version of the interface until a second one
+//!    comes.
 //! 2. A word may be a part of the interface or somebody's name; its place tells which is likely. Where interfaces
 //!    usually go on (the root, after a version, after an id) some words become literals at first sight: the *credit* of
 //!    the place, given back as they are seen again. Where names usually stand (below a plural such as `users`, beside
 //!    a parameter, after a name) a word has to be seen a few times first; until then its paths wait.
 //! 3. Names hardly ever come twice, parts of an interface do. A place has a size that an interface hardly exceeds there
-//!    (15 words below a plural, 170 at the root). When the words of a place have come again so rarely that a set of that
-//!    size would be very unlikely to do so (below 1 %), the place *folds*: its words become one parameter, except those
-//!    that came often. That takes a dozen different names below a plural, and forty at the root. It is remembered.
+//!    (15 words below a plural, 170 at the root). When the words of a place have come again so rarely that a set of
+//!    that size would be very unlikely to do so (below 1 %), the place *folds*: its words become one parameter, except
+//!    those that came often. That takes a dozen different names below a plural, and forty at the root. It is
+//!    remembered.
 //! 4. What was below the folded words is merged and judged anew: words seen below several of them are literals.
-//! 5. A part of the interface may come only after its siblings have folded. It is told by what follows it, if that never
-//!    follows a name: `/{account}/members` is known, and now `/sites/{id}` comes, again and again after `sites` only.
+//! 5. A part of the interface may come only after its siblings have folded. It is told by what follows it, if that
+//!    never follows a name: `/{account}/members` is known, and now `/sites/{id}` comes, again and again after `sites`
+//!    only.
 //!
 //! A label given before a fold stays valid, so that no counter goes back; it gets no new requests.
 //!
@@ -171,8 +174,8 @@ struct Param {
     /// Words folded into it.
     siblings: u32,
     examples: Vec<Box<str>>,
-    /// What came after words here and is not known below the parameter, to tell parts of the interface that are only now
-    /// used from names.
+    /// What came after words here and is not known below the parameter, to tell parts of the interface that are only
+    /// now used from names.
     hints: Vec<Hint>,
     node: Node,
 }
@@ -597,8 +600,8 @@ impl Node {
 
     /// Whether the words of this place behave like names: they come again more rarely than literals would.
     ///
-    /// Of *n* requests for *w* literals, about *n*²/2*w* are for one that has been seen before. So few as *r* or fewer are
-    /// less likely than 1 % when *n*²/2*w* is above 4.6 + 1.8*r* (Poisson).
+    /// Of *n* requests for *w* literals, about *n*²/2*w* are for one that has been seen before. So few as *r* or fewer
+    /// are less likely than 1 % when *n*²/2*w* is above 4.6 + 1.8*r* (Poisson).
     fn should_fold(&self, place: Place) -> bool {
         let (mut words, mut requests, mut code, mut dotted) = (0_usize, 0_usize, 0_usize, 0_usize);
         for word in self.words.iter().filter(|word| word.may_fold()) {
@@ -740,7 +743,8 @@ impl Node {
         }
     }
 
-    /// Drops what leads to no route, and says whether anything is left that does. Folds are remembered where routes are.
+    /// Drops what leads to no route, and says whether anything is left that does. Folds are remembered where routes
+    /// are.
     fn forget_waiting(&mut self) -> bool {
         self.words.retain_mut(|word| word.node.forget_waiting());
         self.words.shrink_to_fit();

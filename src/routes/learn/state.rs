@@ -85,8 +85,8 @@ struct Fold {
 // === impl Learned ===
 
 impl Learned {
-    /// What was decided, as JSON: templates and folds, no value that somebody sent and that waits. Never more than is read
-    /// back: what is beyond that is left out, folds first.
+    /// What was decided, as JSON: templates and folds, no value that somebody sent and that waits. Never more than is
+    /// read back: what is beyond that is left out, folds first.
     #[must_use]
     pub fn save(&self) -> String {
         let mut state = State { version: STATE_VERSION, routes: Vec::new(), folds: Vec::new() };
