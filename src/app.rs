@@ -451,7 +451,7 @@ impl Sidecar {
         let source = move || {
             shards.set_routes_pending(teacher.pending() as u64);
             shards.set_routes_folded(teacher.folded());
-            shards.set_routes_forgotten(0); // Until the learner counts them: `teacher.forgotten()`.
+            shards.set_routes_forgotten(teacher.forgotten());
             snapshot(&shards)
         };
         let started = signals.started_seconds();

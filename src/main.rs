@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use golden_sidecar::app;
 use golden_sidecar::config::{self, Invocation, Stream};
+use golden_sidecar::inspect;
 use golden_sidecar::telemetry::Log;
 
 fn main() -> ExitCode {
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
                     ExitCode::SUCCESS
                 }
                 Err(said) => {
-                    let _ = writeln!(std::io::stderr(), "{said}");
+                    let _ = writeln!(std::io::stderr(), "{}", inspect::visible(&said));
                     ExitCode::FAILURE
                 }
             };
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
             return match app::healthcheck(admin) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(said) => {
-                    let _ = writeln!(std::io::stderr(), "{said}");
+                    let _ = writeln!(std::io::stderr(), "{}", inspect::visible(&said));
                     ExitCode::FAILURE
                 }
             };

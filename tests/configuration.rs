@@ -176,6 +176,10 @@ const BAD_FILES: &[(&str, &str)] = &[
         "slos[0].routes[0]: \"_unmatched\" is not a path; expected one that starts with / and is percent-encoded like in a request (golden.yaml:2)",
     ),
     (
+        "slos:\n  - {name: api, objective: 0.9, routes: ['/files/*']}",
+        "slos[0].routes[0]: \"/files/*\" is no label of a route; expected \"/files/{rest}\" as it is on the metrics page (golden.yaml:2)",
+    ),
+    (
         "slos:\n  - {name: api, objective: 0.9, routes: ['/files/{*rest}']}",
         "slos[0].routes[0]: \"/files/{*rest}\" is no label of a route; expected \"/files/{rest}\" as it is on the metrics page (golden.yaml:2)",
     ),
@@ -356,6 +360,30 @@ const BAD_FILES: &[(&str, &str)] = &[
     (
         "routes:\n  - path: /{a}-{b}",
         "routes[0].path: \"/{a}-{b}\" has two parameters in one segment; expected at most one between slashes (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: /x/*",
+        "routes[0].path: \"/x/*\" holds a * outside of {*name}; expected {name} for one segment or {*rest} for all that follow (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: '/{a}/*/{*rest}'",
+        "routes[0].path: \"/{a}/*/{*rest}\" holds a * outside of {*name}; expected {name} for one segment or {*rest} for all that follow (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: /a{b*}",
+        "routes[0].path: \"/a{b*}\" holds a * outside of {*name}; expected {name} for one segment or {*rest} for all that follow (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: /y/:id",
+        "routes[0].path: \"/y/:id\" has a segment that begins with a colon; expected {id} instead of :id (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: /y/:user_id.json/z",
+        "routes[0].path: \"/y/:user_id.json/z\" has a segment that begins with a colon; expected {user_id}.json instead of :user_id.json (golden.yaml:2)",
+    ),
+    (
+        "routes:\n  - path: '/:'",
+        "routes[0].path: \"/:\" has a segment that begins with a colon; expected {id} instead of : (golden.yaml:2)",
     ),
     (
         "routes:\n  - path: /a\n    methods: [get]",
@@ -1548,7 +1576,7 @@ fn yaml_like() -> impl Strategy<Value = String> {
 
 /// A template out of pieces that routers trip over.
 fn template_like() -> impl Strategy<Value = String> {
-    let piece = prop::sample::select(vec!["/", "a", "b", "{", "}", "{x}", "{y}", "{*r}", "{{", "}}", "*", "-"]);
+    let piece = prop::sample::select(vec!["/", "a", "b", "{", "}", "{x}", "{y}", "{*r}", "{{", "}}", "*", "-", ":"]);
     prop::collection::vec(piece, 0..8).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
 

@@ -4,10 +4,10 @@
 //! # How it counts
 //!
 //! Every request counts, those included that came before anything was learned. A request agrees when the template it
-//! fell under has as many segments as the specification's, the same literals, and a parameter wherever the specification
-//! has one; names of parameters do not matter. So `/users/{id}` and `/users/{name}` of one specification are the same
-//! route. A parameter with an `enum` may stay a literal: such a route counts as one for each of the values, and either
-//! form agrees.
+//! fell under has as many segments as the specification's, the same literals, and a parameter wherever the
+//! specification has one; names of parameters do not matter. So `/users/{id}` and `/users/{name}` of one specification
+//! are the same route. A parameter with an `enum` may stay a literal: such a route counts as one for each of the
+//! values, and either form agrees.
 //!
 //! "Labels" are the different templates that the requests of one route fell under, wrong ones included.
 //!
@@ -109,8 +109,8 @@ fn learned_templates_agree_in_unusual_orders_too() {
     }
 }
 
-/// Half of all names are of twenty that come again and again, as in real life: a name that comes often cannot be told from
-/// a part of the interface, and gets labels of its own beside those of the other names.
+/// Half of all names are of twenty that come again and again, as in real life: a name that comes often cannot be told
+/// from a part of the interface, and gets labels of its own beside those of the other names.
 #[test]
 fn names_that_come_often_do_little_harm() {
     let templates = corpus();
@@ -127,9 +127,9 @@ fn in_the_readme(run: &str, total: &Score) {
     assert!(readme.contains(&row), "the README lacks this row:\n{row}");
 }
 
-/// With the specification imported, every request has its template: the one that it was made from, or one that the document
-/// writes out where this one has a parameter, which comes first (OpenAPI 3.1, "Path Templating Matching"). Templates that
-/// differ in the names of their parameters only are one route.
+/// With the specification imported, every request has its template: the one that it was made from, or one that the
+/// document writes out where this one has a parameter, which comes first (OpenAPI 3.1, "Path Templating Matching").
+/// Templates that differ in the names of their parameters only are one route.
 #[test]
 fn imported_templates_are_exact() {
     let templates = corpus();

@@ -6,10 +6,14 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use common::sidecar::program;
-use common::{Backend, Gate, Page, Sidecar, h2c, ok, response, wait_for};
+use common::{Backend, Client, Gate, Page, Sidecar, h2c, ok, response, wait_for};
+use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as data;
+use prost::Message as _;
 
 /// Answers by the path: `/missing…` 404, `/fixed…` 405, everything else 200.
 fn backend() -> Backend {
@@ -86,12 +90,16 @@ fn words_stay_words() {
     let mut client = sidecar.client();
     let words =
         ["/v1/status", "/api/users.list", "/api/users.info", "/api/chat.postMessage", "/users/me", "/oauth2/token"];
-    for path in words {
-        client.get(path);
-        client.get(path);
+    for _ in 0..5 {
+        for path in words {
+            client.get(path);
+        }
     }
-    let page = sidecar.settled(2 * words.len());
-    assert_eq!(labels(&page), set(&words));
+    let page = sidecar.settled(5 * words.len());
+    // A word with a digit may be somebody's name, so it has to come four times.
+    assert_eq!(requests(&page, "_unmatched"), 3.0);
+    assert_eq!(requests(&page, "/oauth2/token"), 2.0);
+    assert_eq!(labels(&page), set(&[words.as_slice(), &["_unmatched"]].concat()));
 }
 
 #[test]
@@ -187,11 +195,47 @@ fn no_byte_of_a_client_breaks_a_label_or_the_page() {
         assert!(!label.contains('*') && label.len() <= 256, "{label}");
         assert!(label.bytes().all(|byte| byte.is_ascii_graphic()), "{label}");
     }
-    for accept in ["application/openmetrics-text;version=1.0.0", "text/plain;version=0.0.4"] {
+    // Each format says the same, and its own readers find nothing wrong.
+    let get = |accept: &str| {
         let response = sidecar.admin_get("/metrics", &format!("Accept: {accept}\r\n"));
-        assert_eq!(response.status(), 200);
-        assert!(std::str::from_utf8(&response.body.content).is_ok());
+        assert_eq!(response.status(), 200, "{accept}");
+        response.body.content
+    };
+    let text = String::from_utf8(get("text/plain;version=0.0.4")).unwrap();
+    let read = Page::parse(&text);
+    read.check();
+    assert_eq!(labels(&read), labels(&page));
+    let said = piped(Command::new("promtool").args(["check", "metrics"]), &text);
+    assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+
+    let text = String::from_utf8(get("application/openmetrics-text;version=1.0.0")).unwrap();
+    let read = Page::parse(&text);
+    read.check();
+    assert_eq!(labels(&read), labels(&page));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/venv/bin/python");
+    let said = piped(Command::new(python).arg(root.join("tests/peers/openmetrics.py")), &text);
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+
+    let message = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let bytes = get(message);
+    let (mut rest, mut families) = (&bytes[..], Vec::new());
+    while !rest.is_empty() {
+        families.push(data::MetricFamily::decode_length_delimited(&mut rest).expect("a message"));
     }
+    let counted = families.iter().find(|family| family.name == "golden_requests_total").unwrap();
+    let counted = counted.metric.iter().filter(|metric| metric.counter.as_ref().is_some_and(|c| c.value > 0.0));
+    let route = |metric: &data::Metric| metric.label.iter().find(|l| l.name == "http_route").unwrap().value.clone();
+    assert_eq!(counted.map(route).collect::<BTreeSet<_>>(), labels(&page));
+}
+
+/// What a program says of a text on its standard input.
+fn piped(command: &mut Command, text: &str) -> Output {
+    let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = streams.spawn().expect("it is installed; `make setup` does it");
+    // A program that stops to read says why.
+    let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -276,7 +320,7 @@ fn what_was_learned_outlives_a_reload_and_with_a_state_file_a_restart() {
     sidecar.signal(libc::SIGTERM);
     assert!(sidecar.wait_exit(Duration::from_secs(20)).success());
     let kept = std::fs::read_to_string(&state).expect("the state is written at the end");
-    assert!(kept.contains("/trees/{name}") || kept.contains("trees"), "{kept}");
+    assert!(kept.contains(r#"{"place":"/trees/{name}""#) && kept.contains(r#""/trees/{name}""#), "{kept}");
     assert!(!kept.contains(&names[3]), "values are not kept: {kept}");
 
     let sidecar = Sidecar::before(&backend).learning().yaml(&yaml).start();
@@ -311,6 +355,52 @@ fn http_2_learns_as_well() {
     assert_eq!(requests(&sidecar.settled(5), "/users/{id}"), 5.0);
 }
 
+/// Asks for paths that nobody has asked for before, some of them with methods that nobody has heard of.
+struct Scanner {
+    seed: u64,
+    asked: usize,
+}
+
+impl Scanner {
+    fn random(&mut self) -> u64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed
+    }
+
+    fn path(&mut self) -> String {
+        let mut path = String::new();
+        for _ in 0..=self.random() % 5 {
+            path.push('/');
+            match self.random() % 3 {
+                0 => path.push_str(&format!("{:x}", self.random())),
+                1 => path.push_str(&(self.random() % 1_000_000_000).to_string()),
+                _ => path.extend((0..3 + self.random() % 9).map(|_| char::from(b'a' + (self.random() % 26) as u8))),
+            }
+        }
+        path
+    }
+
+    fn ask(&mut self, client: &mut Client, count: usize) {
+        let end = self.asked + count;
+        while self.asked < end {
+            let batch = (end - self.asked).min(50);
+            let mut bytes = Vec::new();
+            for _ in 0..batch {
+                let number = self.asked;
+                let method = if number % 20 == 0 { format!("M{number}") } else { "GET".to_owned() };
+                write!(bytes, "{method} {} HTTP/1.1\r\nHost: a\r\n\r\n", self.path()).unwrap();
+                self.asked += 1;
+            }
+            client.send(&bytes);
+            for _ in 0..batch {
+                assert_eq!(client.read_response("GET").status(), 200);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_scanner_that_is_answered_creates_few_series_and_little_memory() {
     // The bench does the same with 100,000 paths in ten seconds; here the unoptimised program does a fifth of it.
@@ -323,45 +413,11 @@ fn a_scanner_that_is_answered_creates_few_series_and_little_memory() {
         }
     });
     let sidecar = Sidecar::before(&backend).learning().start();
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
-    let mut path = || {
-        let mut path = Vec::new();
-        for _ in 0..=random() % 5 {
-            match random() % 3 {
-                0 => write!(path, "/{:x}", random()).unwrap(),
-                1 => write!(path, "/{}", random() % 1_000_000_000).unwrap(),
-                _ => {
-                    let word: String =
-                        (0..3 + random() % 9).map(|_| char::from(b'a' + (random() % 26) as u8)).collect();
-                    write!(path, "/{word}").unwrap();
-                }
-            }
-        }
-        String::from_utf8(path).unwrap()
-    };
+    let mut scanner = Scanner { seed: 0x2545_f491_4f6c_dd1d, asked: 0 };
     let mut client = sidecar.client();
-    let mut ask = |count: usize, first: usize| {
-        for batch in (first..first + count).collect::<Vec<_>>().chunks(50) {
-            let mut bytes = Vec::new();
-            for number in batch {
-                let method = if number % 20 == 0 { format!("M{number}") } else { "GET".to_owned() };
-                write!(bytes, "{method} {} HTTP/1.1\r\nHost: a\r\n\r\n", path()).unwrap();
-            }
-            client.send(&bytes);
-            for _ in batch {
-                assert_eq!(client.read_response("GET").status(), 200);
-            }
-        }
-    };
-    ask(1_000, 0);
+    scanner.ask(&mut client, 1_000);
     let before = sidecar.resident();
-    ask(PATHS, 1_000);
+    scanner.ask(&mut client, PATHS);
     let page = sidecar.settled(PATHS + 1_000);
     let grown = sidecar.resident().saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes more");
@@ -372,6 +428,24 @@ fn a_scanner_that_is_answered_creates_few_series_and_little_memory() {
     let methods: BTreeSet<String> =
         page.nonzero("golden_requests_total").iter().map(|s| s.labels["http_request_method"].clone()).collect();
     assert_eq!(methods, set(&["GET", "_OTHER"]));
+    // Its words fold, so it does not even come near the limit.
+    assert!(page.value("golden_routes_folded_total", &[]) > 0.0);
+    assert_eq!(requests(&page, "_other"), 0.0);
+
+    // Where the limit is reached before it comes, the overflow tells all that it asks for.
+    let sidecar = Sidecar::before(&backend).learning().flag("--routes-limit", 2).start();
+    let mut client = sidecar.client();
+    client.get("/our-orders/1");
+    client.get("/our-items/1");
+    sidecar.settled(2);
+    scanner.ask(&mut client, 2_000);
+    let page = sidecar.settled(2_002);
+    assert_eq!(labels(&page), set(&["/our-orders/{id}", "/our-items/{id}", "_other"]));
+    let other = requests(&page, "_other");
+    assert_eq!(other, 2_000.0);
+    for family in ["golden_requests_total", "http_server_request_duration_seconds"] {
+        assert_eq!(page.value("golden_metric_overflow_total", &[("family", family)]), other, "{family}");
+    }
 }
 
 #[test]
@@ -419,4 +493,107 @@ fn a_person_can_ask_which_routes_there_are_and_why() {
     let output = program().args(["routes", "list", "--admin", "127.0.0.1:1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("127.0.0.1:1"));
+}
+
+/// What `/api/v1/routes` explains of a path.
+fn explained(sidecar: &Sidecar, path: &str) -> serde_json::Value {
+    let response = sidecar.admin_get(&format!("/api/v1/routes?path={path}"), "");
+    assert_eq!(response.status(), 200, "{}", response.text());
+    serde_json::from_slice(&response.body.content).unwrap()
+}
+
+#[test]
+fn a_path_beyond_the_limit_is_explained_by_the_route_that_it_counts_under() {
+    let backend = backend();
+    let sidecar = Sidecar::before(&backend).learning().flag("--routes-limit", 1).start();
+    let long = format!("/{}", "long/".repeat(300));
+    let before = explained(&sidecar, "/pears/7");
+    assert_eq!((&before["route"], &before["source"]), (&"_unmatched".into(), &serde_json::Value::Null));
+    assert_eq!(
+        before["why"],
+        "no template matches it, and no answer has earned it a label yet; it would fall under /pears/{id}"
+    );
+    let too_long = "no template matches it, and nothing is learned from paths of more than 1024 bytes";
+    assert_eq!(explained(&sidecar, &long)["why"], too_long);
+
+    let mut client = sidecar.client();
+    for path in ["/apples/1", "/pears/7", "/pears/8", &long] {
+        client.get(path);
+    }
+    let page = sidecar.settled(4);
+    assert_eq!((requests(&page, "_other"), requests(&page, "_unmatched")), (2.0, 1.0));
+    let after = explained(&sidecar, "/pears/7");
+    assert_eq!((&after["route"], &after["requests"]), (&"_other".into(), &2.into()));
+    assert_eq!(
+        after["why"],
+        "no template matches it, and the limit of routes is reached: what would earn a label counts under _other, a \
+         404, 405 or no answer under _unmatched"
+    );
+    let after = explained(&sidecar, &long);
+    assert_eq!((&after["route"], &after["requests"]), (&"_unmatched".into(), &1.into()));
+    assert_eq!(after["why"], too_long);
+    assert_eq!(explained(&sidecar, "/apples/2")["route"], "/apples/{id}");
+}
+
+#[test]
+fn an_imported_template_beyond_the_limit_says_that_it_counts_under_other() {
+    let backend = backend();
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("fruit.yaml");
+    let text = "openapi: 3.0.3\npaths: {'/apples/{id}': {get: {}}, '/pears/{id}': {get: {}}, /plums: {get: {}}}\n";
+    std::fs::write(&document, text).unwrap();
+    let sidecar =
+        Sidecar::before(&backend).yaml(&format!("openapi: {}\n", document.display())).flag("--routes-limit", 1).start();
+    assert_eq!(
+        explained(&sidecar, "/apples/1")["why"],
+        "a template of an imported document matches it; its first request gives it the label, as long as the limit of \
+         routes is not reached"
+    );
+    let mut client = sidecar.client();
+    for path in ["/apples/1", "/pears/7", "/pears/8"] {
+        client.get(path);
+    }
+    let page = sidecar.settled(3);
+    assert_eq!((requests(&page, "_other"), requests(&page, "/apples/{id}")), (2.0, 1.0));
+    let apples = explained(&sidecar, "/apples/2");
+    assert_eq!((&apples["route"], &apples["requests"]), (&"/apples/{id}".into(), &1.into()));
+    assert_eq!(apples["why"], "a template of an imported document matches it");
+    let pears = explained(&sidecar, "/pears/9");
+    assert_eq!(
+        (&pears["route"], &pears["source"], &pears["requests"]),
+        (&"_other".into(), &"openapi".into(), &2.into())
+    );
+    assert_eq!(
+        pears["why"],
+        "the template /pears/{id} of an imported document matches it, but the limit of routes was reached when its \
+         first request came"
+    );
+    let list = program().args(["routes", "list", "--admin", &sidecar.admin.to_string()]).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let line = |route: &str| list.lines().find(|line| line.starts_with(route)).unwrap_or_else(|| panic!("{list}"));
+    assert!(line("/pears/{id}").ends_with("0  the limit was reached; counts under _other"), "{list}");
+    assert!(line("/plums").ends_with(" 0"), "{list}");
+}
+
+#[test]
+fn what_a_stranger_answers_does_not_reach_the_terminal_as_it_is() {
+    let evil = "\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m";
+    let escaped = "\\u{1b}]0;title\\u{7}\\u{1b}[2J\\u{9b}31m";
+    let answer = serde_json::json!({"routes": [{"route": evil, "source": evil, "requests": 1, "why": evil,
+        "examples": [evil]}], "path": evil, "method": evil, "route": evil, "why": evil, "segments": [{"text": evil}]});
+    let answer = answer.to_string();
+    for (status, body, code) in [(200, answer.as_str(), 0), (200, evil, 1), (500, evil, 1)] {
+        let body = body.to_owned();
+        let stranger = Backend::start(move |peer| {
+            let _ = peer.read_head();
+            peer.send(format!("HTTP/1.1 {status} Some\r\n\r\n{body}"));
+        });
+        for arguments in [["routes", "list"].as_slice(), &["routes", "explain", "/a"]] {
+            let output = program().args(arguments).args(["--admin", &stranger.address.to_string()]).output().unwrap();
+            assert_eq!(output.status.code(), Some(code));
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+            assert!(said.contains(escaped) || status == 200 && code == 1, "{said:?}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! `/api/v1/routes`: which routes there are, where their labels come from, how often they were asked for, and why a path
-//! falls under one.
+//! `/api/v1/routes`: which routes there are, where their labels come from, how often they were asked for, and why a
+//! path falls under one.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use crate::labels::{Method, RouteId, RouteKind};
-use crate::routes::{Explained, RouteTable};
+use crate::routes::{Explained, Hindrance, RouteTable};
 use crate::signals::Signals;
 
 /// A path in a question may be as long as a request line may be by default.
@@ -54,9 +54,13 @@ fn list(table: &RouteTable, signals: &Signals) -> Value {
         }
         routes.push(route.into());
     }
-    // Those of a document that nobody has asked for have no number yet, and no series.
-    let unused = table.imported().filter(|(name, _)| counted.iter().all(|(_, known, ..)| **known != **name));
-    routes.extend(unused.map(|(name, _)| json!({"route": name, "source": RouteKind::OpenApi.as_str(), "requests": 0})));
+    // Those of a document that nobody has asked for have no number yet, and no series; nor have those beyond the limit.
+    let unnumbered = table.imported().filter(|(name, _)| counted.iter().all(|(_, known, ..)| **known != **name));
+    routes.extend(unnumbered.map(|(name, route)| {
+        let counts_under = route.filter(|id| *id == RouteId::OTHER).and_then(|id| name_of(&counted, id));
+        let source = RouteKind::OpenApi.as_str();
+        json!({"route": name, "source": source, "requests": 0, "counts_under": counts_under.as_deref()})
+    }));
     json!({
         "routes": routes,
         "pending": table.learned().map_or(0, |learned| learned.pending()),
@@ -68,34 +72,66 @@ fn list(table: &RouteTable, signals: &Signals) -> Value {
 
 fn explain(table: &RouteTable, signals: &Signals, method: Method, path: &[u8]) -> Value {
     let counted = signals.requests_by_route();
-    let by_id = |id: RouteId| counted.iter().find(|(known, ..)| *known == id).map(|(_, name, ..)| Arc::clone(name));
-    let unmatched = || by_id(RouteId::UNMATCHED);
-    let (route, source, why, segments) = match table.explain(method, path) {
+    let mut segments = Vec::new();
+    let (route, source, why) = match table.explain(method, path) {
         Explained::Declared(id) => {
-            (by_id(id), Some(RouteKind::Declared), "a declared template matches it".to_owned(), Vec::new())
+            let mut why = "a declared template matches it".to_owned();
+            if id == RouteId::OTHER {
+                why.push_str(", but there was no room for its label");
+            }
+            (name_of(&counted, id), Some(RouteKind::Declared), why)
         }
-        Explained::Imported(label) => {
-            let why = "a template of an imported document matches it".to_owned();
-            (Some(label.into()), Some(RouteKind::OpenApi), why, Vec::new())
+        Explained::Imported(label, id) => {
+            let (route, why) = match id {
+                Some(RouteId::OTHER) => {
+                    let why = format!(
+                        "the template {label} of an imported document matches it, but the limit of routes was reached \
+                         when its first request came"
+                    );
+                    (name_of(&counted, RouteId::OTHER), why)
+                }
+                Some(id) => (name_of(&counted, id), "a template of an imported document matches it".to_owned()),
+                None => {
+                    let why = "a template of an imported document matches it; its first request gives it the label, as \
+                               long as the limit of routes is not reached";
+                    (Some(label.into()), why.to_owned())
+                }
+            };
+            (route, Some(RouteKind::OpenApi), why)
         }
         Explained::Learned(explanation) => {
-            let segments = explanation
+            segments = explanation
                 .segments
                 .iter()
                 .map(|segment| json!({"text": segment.text, "part": segment.part, "why": segment.why}))
                 .collect();
-            match explanation.route {
-                Some(id) => (by_id(id), Some(RouteKind::Learned), "learned from traffic".to_owned(), segments),
-                None => {
-                    let would = explanation.template;
+            let would = explanation.template;
+            match (explanation.route, explanation.hindrance) {
+                (Some(id), _) => (name_of(&counted, id), Some(RouteKind::Learned), "learned from traffic".to_owned()),
+                (None, Some(Hindrance::Limit)) => {
+                    let why = "no template matches it, and the limit of routes is reached: what would earn a label \
+                               counts under _other, a 404, 405 or no answer under _unmatched";
+                    (name_of(&counted, RouteId::OTHER), None, why.to_owned())
+                }
+                (None, Some(Hindrance::LongTemplate(most))) => {
+                    let why = format!("no template matches it, and its own would be longer than {most} bytes");
+                    (name_of(&counted, RouteId::UNMATCHED), None, why)
+                }
+                (None, None) => {
                     let why = format!(
                         "no template matches it, and no answer has earned it a label yet; it would fall under {would}"
                     );
-                    (unmatched(), None, why, segments)
+                    (name_of(&counted, RouteId::UNMATCHED), None, why)
                 }
             }
         }
-        Explained::Nothing => (unmatched(), None, "no template matches it, and learning is off".to_owned(), Vec::new()),
+        Explained::TooLong(most) => {
+            let why = format!("no template matches it, and nothing is learned from paths of more than {most} bytes");
+            (name_of(&counted, RouteId::UNMATCHED), None, why)
+        }
+        Explained::Nothing => {
+            (name_of(&counted, RouteId::UNMATCHED), None, "no template matches it, and learning is off".to_owned())
+        }
     };
     let requests =
         counted.iter().find(|(_, name, ..)| Some(name) == route.as_ref()).map_or(0, |(.., requests)| *requests);
@@ -108,4 +144,9 @@ fn explain(table: &RouteTable, signals: &Signals, method: Method, path: &[u8]) -
         "why": why,
         "segments": segments,
     })
+}
+
+/// The label of a route among those that were counted.
+fn name_of(counted: &[(RouteId, Arc<str>, Option<RouteKind>, u64)], id: RouteId) -> Option<Arc<str>> {
+    counted.iter().find(|(known, ..)| *known == id).map(|(_, name, ..)| Arc::clone(name))
 }

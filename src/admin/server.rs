@@ -165,8 +165,8 @@ enum Phase {
 struct Paced<S> {
     stream: S,
     limits: Limits,
-    /// Not the peer is being waited for but the answer: the backend has a deadline of its own, and so do pages in a queue
-    /// that is short.
+    /// Not the peer is being waited for but the answer: the backend has a deadline of its own, and so do pages in a
+    /// queue that is short.
     waiting: Arc<AtomicBool>,
     phase: Phase,
     deadline: Pin<Box<Sleep>>,

@@ -732,7 +732,7 @@ fn resolve_routes(keys: &mut Keys, raw: Maps<RawRoute>) -> Result<Vec<RouteTempl
                 let problem = "missing; expected a template such as /users/{id}";
                 return Err(ConfigError::new(key("path"), problem, Some(source)));
             };
-            let path = checked(&key("path"), path, parse_path)?;
+            let path = checked(&key("path"), path, parse_template)?;
             let methods = match methods {
                 Some(given) => parse_methods(&key("methods"), given)?,
                 None => Vec::new(),
@@ -826,15 +826,13 @@ fn parse_labels(key: &str, given: Given<Vec<Given<String>>>) -> Result<Vec<Strin
     let source = given.source.clone();
     let labels = each(key, given, |text| {
         let label = parse_path(text)?;
-        // The catch-all of a template; no label holds a star.
-        if label.contains('*') {
-            return Err(format!(
-                "{} is no label of a route; expected {} as it is on the metrics page",
-                found(text),
-                found(&label.replace("{*", "{").replace('*', "%2A"))
-            ));
+        if !label.contains('*') {
+            return Ok(label);
         }
-        Ok(label)
+        // The catch-all of a template, or a pattern of somebody else; no label holds a star.
+        let meant = label.replace("{*", "{");
+        let meant = if meant.contains('*') { "/files/{rest}" } else { &meant };
+        Err(format!("{} is no label of a route; expected {} as it is on the metrics page", found(text), found(meant)))
     })?;
     let problem = match labels.iter().enumerate().find(|(index, label)| labels[..*index].contains(label)) {
         Some((_, label)) => format!("{} is listed twice; expected once", found(label)),
@@ -1179,6 +1177,28 @@ fn each<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<T>, ConfigError> {
     given.value.into_iter().enumerate().map(|(index, item)| checked(&format!("{key}[{index}]"), item, &parse)).collect()
+}
+
+/// The template of a declared route, except for what the router itself says of it. What other routers take for
+/// parameters would be literal text to ours, and would never match.
+fn parse_template(text: &str) -> Result<String, String> {
+    let path = parse_path(text)?;
+    if path.replace("{*", "{").contains('*') {
+        return Err(format!(
+            "{} holds a * outside of {{*name}}; expected {{name}} for one segment or {{*rest}} for all that follow",
+            found(text)
+        ));
+    }
+    if let Some(segment) = path.split('/').find_map(|segment| segment.strip_prefix(':')) {
+        let end = segment.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(segment.len());
+        let (name, rest) = segment.split_at(end);
+        let name = if name.is_empty() { "id" } else { name };
+        return Err(format!(
+            "{} has a segment that begins with a colon; expected {{{name}}}{rest} instead of :{segment}",
+            found(text)
+        ));
+    }
+    Ok(path)
 }
 
 /// A template with the names of its parameters left out: what decides which paths it matches.

@@ -361,15 +361,7 @@ fn unscannable(error: ScanError) -> Refused {
 
 /// Answers a request that could not be read, counts it as one (method `_OTHER`, no route), and closes.
 async fn refuse(worker: &Worker, settings: &Settings, client: &mut Client, refused: Refused) {
-    let begin = Begin {
-        route: RouteId::UNMATCHED,
-        method: Method::Other,
-        traffic: Traffic::User,
-        at: measure::now(),
-        trace: None,
-    };
-    let mut observation = Observation::begin(&worker.meter, begin);
-    observation.fail(refused.failure, Phase::Head);
+    let mut observation = observe_unread(worker, refused.failure);
     let answer = refused.answer();
     client.reply.reset();
     client.reply.bytes = answer.to_bytes(wants_json(client.inbound.unread()), false, false, false);
@@ -381,14 +373,8 @@ async fn refuse(worker: &Worker, settings: &Settings, client: &mut Client, refus
     }
 }
 
-/// Whether an unreadable head asks for JSON: a guess, for the form of the answer only.
-fn wants_json(head: &[u8]) -> bool {
-    let wanted = b"application/json";
-    head.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
-}
-
-/// Turns a connection away that is over the limit: an answer, without reading a request.
-pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
+/// Counts a request that was not read, with what went wrong, as one of method `_OTHER` without a route.
+fn observe_unread(worker: &Worker, failure: Failure) -> Observation {
     let begin = Begin {
         route: RouteId::UNMATCHED,
         method: Method::Other,
@@ -397,7 +383,19 @@ pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
         trace: None,
     };
     let mut observation = Observation::begin(&worker.meter, begin);
-    observation.fail(Failure::NoCapacity, Phase::Head);
+    observation.fail(failure, Phase::Head);
+    observation
+}
+
+/// Whether an unreadable head asks for JSON: a guess, for the form of the answer only.
+fn wants_json(head: &[u8]) -> bool {
+    let wanted = b"application/json";
+    head.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
+}
+
+/// Turns a connection away that is over the limit: an answer, without reading a request.
+pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
+    let mut observation = observe_unread(&worker, Failure::NoCapacity);
     let Some(answer) = Answer::to(Failure::NoCapacity) else { return };
     let bytes = answer.to_bytes(false, false, false, false);
     // A fresh socket's send buffer takes a few hundred bytes without waiting.

@@ -4,10 +4,10 @@
 //! |---|---|---|
 //! | declared templates of the configuration | `table.rs` | from the start |
 //! | templates of an OpenAPI or Swagger document | `openapi.rs`, `imported.rs` | from its first request |
-//! | templates learned from traffic | `segment.rs`, `learn.rs` | once an answer other than 404 or 405 has earned it |
+//! | templates learned from traffic | `segment.rs`, `learn/` | once an answer other than 404 or 405 has earned it |
 //!
-//! A path that none of them knows is `_unmatched`; one that would have a label but for a limit is `_other`. No label ever
-//! holds a raw value of a client, nor a `*`.
+//! A path that none of them knows is `_unmatched`; one that would have a label but for a limit is `_other`. No label
+//! ever holds a raw value of a client, nor a `*`.
 //!
 //! [`RouteTable::find`] is on the request path: no lock and no allocation. [`RouteTable::earned`] is called once per
 //! request to a path that nobody knew.
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use crate::config::RouteTemplate;
 use crate::labels::{Method, RouteId, RouteKind};
 
-pub use learn::{Explanation, LONGEST_STATE, Learned, LearnedRoute, Malformed, SegmentExplained, Verdict};
+pub use learn::{Explanation, Hindrance, LONGEST_STATE, Learned, LearnedRoute, Malformed, SegmentExplained, Verdict};
 use openapi::{ImportedTemplate, Notes};
 pub use table::Conflict;
 use table::Templates;
@@ -38,7 +38,8 @@ const LEARNED_PATH_BYTES: usize = 1024;
 
 /// Gives routes their numbers. `app` puts the stores behind it.
 pub trait Ids: fmt::Debug + Send + Sync {
-    /// The number of a declared route, which has its series at once. `edges`: its latency edges, `None`: the global ones.
+    /// The number of a declared route, which has its series at once. `edges`: its latency edges, `None`: the global
+    /// ones.
     fn declared(&self, name: &str, edges: Option<&[f64]>) -> RouteId;
     /// The number of a route that is used for the first time; `None`: there are as many as there may be.
     fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId>;
@@ -67,10 +68,13 @@ pub struct Found {
 pub enum Explained<'a> {
     /// The configuration says so.
     Declared(RouteId),
-    /// A document says so: the label.
-    Imported(&'a str),
+    /// A document says so: the label, and the route that its requests count under once there was one. That is
+    /// [`RouteId::OTHER`] where no more labels could be given.
+    Imported(&'a str, Option<RouteId>),
     /// Traffic says so, or says nothing yet.
     Learned(Explanation),
+    /// No template matches, and nothing is learned from paths of more than so many bytes.
+    TooLong(usize),
     /// No template matches, and nothing is learned.
     Nothing,
 }
@@ -136,10 +140,15 @@ impl RouteTable {
         if let Some(route) = self.templates.find_declared(method, path) {
             return Explained::Declared(route);
         }
-        if let Some(label) = self.templates.imported().label(method, path) {
-            return Explained::Imported(label);
+        if let Some((label, route)) = self.templates.imported().label(method, path) {
+            return Explained::Imported(label, route);
         }
-        self.learned.as_ref().map_or(Explained::Nothing, |learned| Explained::Learned(learned.explain(path)))
+        let Some(learned) = &self.learned else { return Explained::Nothing };
+        let explanation = learned.explain(path);
+        if explanation.route.is_none() && path.len() > LEARNED_PATH_BYTES {
+            return Explained::TooLong(LEARNED_PATH_BYTES);
+        }
+        Explained::Learned(explanation)
     }
 
     /// What is learned from paths that no template matches, if anything is.

@@ -48,8 +48,8 @@ pub enum Shape {
     Code,
     /// A plain word, or several with hyphens.
     Plain,
-    /// More likely somebody's than a programmer's: with digits in it (`alice42`, `web-1`, but also `oauth2`), or two letters
-    /// (`fr`).
+    /// More likely somebody's than a programmer's: with digits in it (`alice42`, `web-1`, but also `oauth2`), or two
+    /// letters (`fr`).
     Personal,
 }
 
@@ -327,7 +327,8 @@ fn classify(segment: &[u8]) -> Class {
         // The usual word needs no further look.
         return Class::Word(shape_of_word(segment));
     }
-    // Seven: the short form of a commit. Letters alone (`deadbeef`, `facade`) are words up to a length that no word has.
+    // Seven: the short form of a commit. Letters alone (`deadbeef`, `facade`) are words up to a length that no word
+    // has.
     if hex == length && ((length >= 7 && digits > 0 && letters > 0) || length >= 16) {
         return Class::Hash;
     }
@@ -411,8 +412,8 @@ fn is_code(segment: &[u8]) -> bool {
     }
 }
 
-/// Whether any part of a segment was made by a machine: digits strewn among letters, letters in a case no word has, long
-/// numbers beside letters, or consonants that nobody can say.
+/// Whether any part of a segment was made by a machine: digits strewn among letters, letters in a case no word has,
+/// long numbers beside letters, or consonants that nobody can say.
 fn is_generated(segment: &[u8], digits: usize) -> bool {
     // `PROJ-123`: a key of a tracker.
     if let Some(dash) = segment.iter().position(|byte| *byte == b'-') {

@@ -83,9 +83,10 @@ impl Templates {
     }
 }
 
-/// The label of a declared template: its text, but never a star, which dashboards take for a pattern.
+/// The label of a declared template: its text, without the star of a remainder, which dashboards take for a pattern.
+/// The configuration has no template with another one.
 fn label(template: &str) -> String {
-    template.replace("{*", "{").replace('*', "%2A")
+    template.replace("{*", "{")
 }
 
 impl fmt::Debug for Templates {
