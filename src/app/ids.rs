@@ -34,6 +34,8 @@ struct Names {
     declared: HashSet<String>,
     /// Imported and learned ones: these count.
     others: HashSet<String>,
+    /// That there are as many as there may be has been said.
+    full: bool,
 }
 
 // === impl LatencyEdges ===
@@ -67,6 +69,7 @@ impl StoreIds {
     /// Changes the limit. Labels that were given stay, also beyond it.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Relaxed);
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).full = false;
     }
 
     /// Changes the edges of routes that come into being from now on.
@@ -93,7 +96,15 @@ impl Ids for StoreIds {
     fn first_used(&self, name: &str, kind: RouteKind) -> Option<RouteId> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let known = names.declared.contains(name) || names.others.contains(name);
-        if !known && names.others.len() >= self.limit.load(Relaxed) {
+        let limit = self.limit.load(Relaxed);
+        if !known && names.others.len() >= limit {
+            if !std::mem::replace(&mut names.full, true) {
+                tracing::warn!(
+                    event = "routes_limit_reached",
+                    limit,
+                    "further routes count under _other; golden-sidecar routes list shows those that have a label"
+                );
+            }
             return None;
         }
         let route = self.declare(name, kind, None)?;

@@ -81,6 +81,13 @@ const ONLY_AFTER: u32 = 3;
 /// Numbers that may stand near the root as versions of the interface, side by side. Nobody keeps more alive.
 const MOST_VERSIONS: usize = 3;
 
+/// Versions, and words that interfaces keep for themselves, that are literals of a place at first sight as long as they have
+/// not come again.
+const MOST_NEW_KEPT: usize = 8;
+
+/// Sightings that make literals of more of them.
+const SEEN_KEPT: u32 = 3;
+
 /// Words a place may have at most, whatever their behaviour: beyond, they fold. Larger than the largest number of
 /// siblings of the public interfaces looked at, 174 methods called by dotted names.
 const MOST_WORDS: usize = 256;
@@ -513,7 +520,10 @@ impl Node {
         if *hint.word != *text {
             // After several words: it goes on so after names.
             param.hints.swap_remove(at);
-            if let Onward::Word(word) = onward {
+            if let Onward::Word(word) = onward
+                && param.node.words.len() < MOST_WORDS
+            {
+                walk.made += 1;
                 param.node.grow(&[Part::Literal(word)]);
             }
             return Judged::Value;
@@ -523,7 +533,15 @@ impl Node {
             return Judged::Again;
         }
         param.hints.swap_remove(at);
-        let at = self.position(text).unwrap_or_else(|at| self.insert(at, Word::new(text)));
+        let at = match self.position(text) {
+            Ok(at) => at,
+            // Whoever makes words up gets no more of them than there may be.
+            Err(_) if self.words.len() >= MOST_WORDS => return Judged::Value,
+            Err(at) => {
+                walk.made += 1;
+                self.insert(at, Word::new(text))
+            }
+        };
         self.words[at].literal = true;
         self.words[at].seen = self.words[at].seen.max(ONLY_AFTER);
         Judged::Literal(at)
@@ -576,7 +594,11 @@ impl Node {
         let Manner { credit, sightings, .. } = place.manner(self.param.is_some());
         let unproven = || self.words.iter().filter(|word| word.literal && word.total() <= 1).count();
         let (credit, sightings) = match word.shape {
-            Shape::Reserved | Shape::Version => return true,
+            Shape::Reserved | Shape::Version => {
+                // No interface has more of them at once; a scanner has, and must not get a label for each.
+                let new = |other: &&Word| other.shape == word.shape && other.literal && other.total() <= 1;
+                return self.words.iter().filter(new).count() < MOST_NEW_KEPT || word.total() >= SEEN_KEPT;
+            }
             Shape::Personal => (0, sightings + 2),
             Shape::Code | Shape::Plain => (credit, sightings),
         };

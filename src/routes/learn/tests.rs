@@ -474,3 +474,35 @@ proptest! {
         let _ = Learned::new(10).restore(&text, &|_| Some(RouteId(2)));
     }
 }
+
+#[test]
+fn versions_that_somebody_counts_up_use_up_no_labels() {
+    let school = School::new(100);
+    for version in 1..200 {
+        school.request(format!("/v{version}"));
+    }
+    assert!(school.labels.borrow().len() <= 10, "{:?}", school.labels.borrow());
+    assert_eq!(school.request("/health"), "/health");
+    for _ in 0..2 {
+        school.request("/v150/orders");
+    }
+    assert_eq!(school.request("/v150/orders"), "/v150/orders");
+}
+
+#[test]
+fn literals_behind_a_fold_count_as_nodes() {
+    // Too long for a label, so that learning never ends.
+    let long = format!("/{}", "x".repeat(60)).repeat(4).replace('x', "q");
+    let school = School::new(100);
+    for number in 0..60 {
+        school.request(format!("{long}/people/{}", name(number)));
+    }
+    for number in 0..300 {
+        for _ in 0..5 {
+            school.request(format!("{long}/people/{}/onward{}", name(number + 100), name(number)));
+        }
+    }
+    let learner = school.learned.lock();
+    let count = learner.root.count();
+    assert!(count > 100 && learner.nodes >= count, "{} of {count} nodes are counted", learner.nodes);
+}
