@@ -54,7 +54,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// 1 s would be too short for a busy machine.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// Most that is read of an answer: ten thousand routes with their reasons fit.
-const ANSWER_BYTES_MAX: u64 = 8 << 20;
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// How long a reload waits for the address of the upstream. Resolvers repeat a question after five seconds; so long
 /// nobody waits for a signal to be heeded.
@@ -136,13 +136,18 @@ impl Error {
 /// When it cannot start, or was stopped at once.
 pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8, Error> {
     let runtime = control_runtime()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let command = loaded.command.take();
         let mut outside = Outside::listen(command.is_some()).map_err(|e| Error::System("listen to signals", e))?;
         let open_files = raise_descriptor_limit(&loaded.config);
         let (report, changes) = mpsc::unbounded_channel();
         let changes = command.is_some().then_some(changes);
-        let mut sidecar = Sidecar::start(loaded.config.clone(), loaded.to_json(), log_dropped, changes)?;
+        let documents = tokio::select! {
+            documents = Documents::read_in_time(&loaded.config.openapi, &[]) => documents.map_err(Error::OpenApi)?,
+            // Nobody has been served yet.
+            _ = outside.next_stop() => return Ok(0),
+        };
+        let mut sidecar = Sidecar::start(loaded.config.clone(), loaded.to_json(), documents, log_dropped, changes)?;
         let report = move |event| {
             // The sampler outlives everybody who could report.
             let _ = report.send(change(event));
@@ -162,18 +167,50 @@ pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8
             };
             match wish {
                 Wish::Stop { signal } => break Ending::Asked { signal },
-                Wish::Reload => {
-                    sidecar.reload(&mut loaded).await;
-                    if let Some(command) = &mut command {
-                        command.set_restart(sidecar.config.restart);
-                        command.signal(libc::SIGHUP);
+                Wish::Reload => match reload(&mut sidecar, &mut loaded, &mut outside, &mut command).await {
+                    Some(signal) => break Ending::Asked { signal },
+                    None => {
+                        if let Some(command) = &mut command {
+                            command.set_restart(sidecar.config.restart);
+                            command.signal(libc::SIGHUP);
+                        }
                     }
-                }
+                },
                 Wish::Pass { signal } => command.iter_mut().for_each(|command| command.signal(signal)),
             }
         };
         sidecar.stop(ending, &mut command, outside.next_stop()).await
-    })
+    });
+    // Whatever is still being read is of no use any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// Takes in a new configuration, and another one if that is asked for meanwhile. What else is wished is heeded: a name or
+/// a document may be waited for. `Some`: it was told to stop, by this signal, before anything had changed.
+async fn reload<R: FnMut(command::Event)>(
+    sidecar: &mut Sidecar,
+    loaded: &mut Loaded,
+    outside: &mut Outside,
+    command: &mut Option<Keeper<R>>,
+) -> Option<i32> {
+    loop {
+        let mut again = false;
+        let mut reloading = std::pin::pin!(sidecar.reload(loaded));
+        loop {
+            tokio::select! {
+                () = &mut reloading => break,
+                wish = outside.next() => match wish {
+                    Wish::Stop { signal } => return Some(signal),
+                    Wish::Reload => again = true,
+                    Wish::Pass { signal } => command.iter_mut().for_each(|command| command.signal(signal)),
+                },
+            }
+        }
+        if !again {
+            return None;
+        }
+    }
 }
 
 /// What the sampler is told of the command.
@@ -207,7 +244,7 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
         let mut outside = Outside::listen(false).map_err(|e| Error::System("listen to signals", e))?;
         let json = config.to_json();
         raise_descriptor_limit(&config);
-        let sidecar = Sidecar::start(config, json, None, None)?;
+        let sidecar = Sidecar::start(config, json, Vec::new(), None, None)?;
         let until = async {
             let stop = outside.next_stop();
             match run_for {
@@ -226,6 +263,7 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
             _ => stopped.map(drop),
         }
     });
+    runtime.shutdown_background();
     demo.stop();
     result
 }
@@ -282,23 +320,51 @@ pub fn routes_of(admin: SocketAddr, question: &Question) -> Result<String, Strin
         .map_err(|error| format!("http://{admin} gave an answer that cannot be read: {error}"))
 }
 
-/// Asks a running sidecar; tells whether it answered 200, and what.
+/// Asks a running sidecar; tells whether it answered 200, and what: its status, if it says nothing else.
 fn ask(admin: SocketAddr, target: &str) -> Result<(bool, String), String> {
-    let exchange = || -> io::Result<String> {
-        let mut stream = std::net::TcpStream::connect_timeout(&admin, ANSWER_PATIENCE)?;
-        stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
-        stream.set_write_timeout(Some(ANSWER_PATIENCE))?;
-        write!(stream, "GET {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    };
     let path = target.split('?').next().unwrap_or(target);
-    let answer = exchange().map_err(|error| format!("no answer from http://{admin}{path}: {error}"))?;
+    let answer = exchange(admin, target).map_err(|error| format!("no answer from http://{admin}{path}: {error}"))?;
+    let answer = String::from_utf8_lossy(&answer);
     let Some((head, body)) = answer.split_once("\r\n\r\n").filter(|(head, _)| head.starts_with("HTTP/1.1 ")) else {
         return Err(format!("no HTTP answer from http://{admin}{path}"));
     };
-    Ok((head.starts_with("HTTP/1.1 200 "), body.to_owned()))
+    let status = head.lines().next().unwrap_or_default().trim_start_matches("HTTP/1.1 ");
+    let ok = status.starts_with("200 ");
+    if !ok && body.trim().is_empty() {
+        return Err(format!("http://{admin}{path} answers {status}"));
+    }
+    Ok((ok, body.to_owned()))
+}
+
+/// One request and its answer, all within [`ANSWER_PATIENCE`].
+fn exchange(admin: SocketAddr, target: &str) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + ANSWER_PATIENCE;
+    let left = || match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, format!("not within {ANSWER_PATIENCE:?}"))),
+        left => Ok(left),
+    };
+    // What a socket says when its time is over speaks of a resource that is unavailable.
+    let told = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => left().err().unwrap_or(error),
+        _ => error,
+    };
+    let mut stream = std::net::TcpStream::connect_timeout(&admin, left()?)?;
+    stream.set_write_timeout(Some(left()?))?;
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(told)?;
+    let (mut answer, mut piece) = (Vec::new(), [0; 16 * 1024]);
+    while answer.len() < ANSWER_BYTES_MAX {
+        stream.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(bytes) => answer.extend_from_slice(&piece[..bytes]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Who refuses a request before its end resets the connection behind the answer.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !answer.is_empty() => break,
+            Err(error) => return Err(told(error)),
+        }
+    }
+    Ok(answer)
 }
 
 fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
@@ -412,10 +478,12 @@ struct Sidecar {
 
 impl Sidecar {
     /// Builds everything and starts it. When this returns, clients are served.
-    /// `changes`: how the command fares that is the backend, if there is one.
+    /// `documents`: what the files among the documents have; `changes`: how the command fares that is the backend, if
+    /// there is one.
     fn start(
         config: Config,
         config_json: String,
+        documents: Vec<Slot>,
         log_dropped: Option<Arc<AtomicU64>>,
         changes: Option<mpsc::UnboundedReceiver<saturation::Change>>,
     ) -> Result<Sidecar, Error> {
@@ -431,7 +499,6 @@ impl Sidecar {
         apply_store_limits(&config, &signals);
         let learned = Arc::new(Learned::new(config.learn.limit));
         let ids = Arc::new(StoreIds::new(&signals, config.learn.limit, latency_edges));
-        let documents = Documents::read(&config.openapi, &[]).map_err(Error::OpenApi)?;
         let routes = routes(&config, &documents, &learned, &ids)?;
         let settings = Settings::new(&config, Arc::clone(&routes), upstream);
         let bind = |key, address| move |source| Error::Bind { key, address, source };
@@ -609,7 +676,8 @@ impl Sidecar {
         }
     }
 
-    /// Takes a new configuration in, or keeps the old one.
+    /// Takes a new configuration in, or keeps the old one. Dropped before it has ended, it has changed nothing: it waits
+    /// only before its first change.
     async fn reload(&mut self, loaded: &mut Loaded) {
         match self.try_reload(loaded).await {
             Ok(()) => {
@@ -670,15 +738,10 @@ impl Sidecar {
 
     /// Reads the files again, while others are served.
     async fn read_documents(&self, asked: &[OpenApi]) -> Result<Vec<Slot>, String> {
-        let (asked, old) = (asked.to_vec(), self.documents.slots().to_vec());
-        match tokio::task::spawn_blocking(move || Documents::read(&asked, &old)).await {
-            Ok(Ok(documents)) => Ok(documents),
-            Ok(Err(failure)) => {
-                self.own.openapi_failures.with_label_values(&[failure.reason.as_str()]).inc();
-                Err(failure.to_string())
-            }
-            Err(panicked) => Err(panicked.to_string()),
-        }
+        Documents::read_in_time(asked, self.documents.slots()).await.map_err(|failure| {
+            self.own.openapi_failures.with_label_values(&[failure.reason.as_str()]).inc();
+            failure.to_string()
+        })
     }
 
     /// Lets the workers know the templates of a document that has come.

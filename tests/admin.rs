@@ -251,12 +251,45 @@ async fn one_connection_too_many_is_told_so_and_a_freed_place_is_used() {
         timeout(PATIENCE, stream.read_exact(&mut byte)).await.unwrap().unwrap();
         kept.push(stream);
     }
-    let answer = fixture.get("/livez").await;
+    let answer = fixture.get("/metrics").await;
     assert_eq!((answer.status, answer.field("connection")), (503, Some("close")));
     assert_eq!(answer.field("content-length"), Some(answer.body.len().to_string().as_str()));
 
     kept.pop();
     until_served(&fixture).await;
+}
+
+#[tokio::test]
+async fn probes_are_answered_though_all_connections_are_held() {
+    let fixture = Fixture::with_limits(Limits { connections: 2, ..Limits::default() }).await;
+    fixture.readiness.started();
+    // Two that are served, and more than may wait to be refused.
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(TcpStream::connect(fixture.address).await.unwrap());
+    }
+    let begun = Instant::now();
+    for _ in 0..5 {
+        let live = fixture.get("/livez").await;
+        assert_eq!((live.status, live.text()), (200, "ok\n"));
+        let ready = fixture.get("/readyz?verbose").await;
+        assert_eq!((ready.status, ready.text()), (503, "backend: not probed yet\n"));
+    }
+    assert!(begun.elapsed() < PATIENCE);
+    fixture.readiness.backend(Backend::Up);
+    let head = fixture.ask("HEAD", "/readyz", "").await;
+    assert_eq!((head.status, head.text(), head.field("content-length")), (200, "", Some("6")));
+    for (method, path) in [("POST", "/livez"), ("GET", "/livez/"), ("GET", "/metrics"), ("GET", "/")] {
+        let answer = fixture.ask(method, path, "").await;
+        assert_eq!((answer.status, answer.text()), (503, "too many admin connections\n"), "{method} {path}");
+    }
+    // Who needs several packets is waited for.
+    let mut slow = TcpStream::connect(fixture.address).await.unwrap();
+    slow.write_all(b"GET /li").await.unwrap();
+    let live = fixture.get("/livez").await;
+    assert_eq!(live.status, 200);
+    slow.write_all(b"vez HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert_eq!(Answer::read(&mut slow).await.status, 200);
 }
 
 #[tokio::test]
@@ -444,7 +477,7 @@ fn probe(address: SocketAddr, path: Option<&str>, gauges: Gauges, readiness: &Re
 /// Asks until a place is free.
 async fn until_served(fixture: &Fixture) {
     let served = async {
-        while fixture.get("/livez").await.status != 200 {
+        while fixture.get("/metrics").await.status != 200 {
             tokio::task::yield_now().await;
         }
     };

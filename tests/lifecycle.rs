@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -176,6 +177,26 @@ fn the_healthcheck_command_repeats_what_readyz_says() {
     assert_eq!(run(&["healthcheck", "--admin", &admin], &[]).status.code(), Some(1));
     drop(sidecar);
     assert_eq!(run(&["healthcheck", "--admin", &admin], &[]).status.code(), Some(1), "nobody there");
+}
+
+#[test]
+fn the_healthcheck_command_has_one_deadline_for_all_of_an_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = listener.local_addr().unwrap().to_string();
+    let dripping = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        // A byte, and another one each time that nothing has come for a while.
+        let mut bytes = [0; 4096];
+        while peer.write_all(b"H").is_ok() && !matches!(peer.read(&mut bytes), Ok(0)) {}
+    });
+    let begun = Instant::now();
+    let output = run(&["healthcheck", "--admin", &admin], &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("not within 2s"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    dripping.join().unwrap();
 }
 
 // --- drain ---

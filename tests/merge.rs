@@ -156,6 +156,21 @@ fn both_pages_are_one_in_openmetrics() {
 }
 
 #[test]
+fn pages_of_poor_quality_are_still_valid_in_text() {
+    let backend = with_page(
+        "# HELP h H.\n# TYPE h histogram\nh_bucket{le=\"x\"} 3\nh_bucket{le=\"1\"} 3\nh_count 4\nh_sum 5\n\
+         # HELP s S.\n# TYPE s summary\ns{quantile=\"\"} 6\ns_count 7\n",
+    );
+    let sidecar = Sidecar::start(&backend);
+    let page = merged(&sidecar, "");
+    assert_eq!(page.value("h_bucket", &[("le", "x")]), 3.0);
+    assert_eq!((page.value("h_count", &[]), page.value("s_count", &[])), (4.0, 7.0));
+    let said = piped(Command::new("promtool").args(["check", "metrics"]), &page.text);
+    let words = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+    assert!(said.status.success() && words.is_empty(), "{words}");
+}
+
+#[test]
 fn pages_of_poor_quality_are_still_valid_in_openmetrics() {
     let backend = with_page(
         "# TYPE a counter\na 1\n# TYPE b_total counter\nb_total -1\n# TYPE b gauge\nb 2\n# TYPE h histogram\n\

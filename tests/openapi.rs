@@ -319,6 +319,55 @@ fn a_reload_reads_documents_again_and_keeps_what_was_counted() {
 }
 
 #[test]
+fn only_regular_files_are_read() {
+    let backend = Backend::always("ok");
+    let documents = Documents::new(&[("a.yaml", "openapi: 3.0.0\npaths: {/a: {}}\n")]);
+    let pipe = documents.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("started").success());
+    for path in [pipe.as_path(), documents.0.path()] {
+        for arguments in [[].as_slice(), &["check"]] {
+            let output = run(arguments, path);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert_eq!(said, format!("openapi: cannot read {:?}: it is no regular file\n", path.display().to_string()));
+        }
+    }
+    let sidecar = documents.before(&backend, &["a.yaml"]).start();
+    std::fs::rename(&pipe, documents.path("a.yaml")).expect("renamed");
+    sidecar.signal(libc::SIGHUP);
+    wait_until("the refusal", || sidecar.logged("it is no regular file"));
+    expect_labels(&sidecar, &[("GET", "/a", "/a")]);
+}
+
+#[test]
+fn a_signal_to_stop_is_heeded_while_documents_are_read() {
+    // Reading it takes many times as long where nothing is optimised.
+    const SOON: Duration = Duration::from_secs(3);
+    let large = format!("openapi: 3.0.0\nx:\n{}paths: {{/a: }}\n", "- [1, 2, 3, 4, 5, 6]\n".repeat(500_000));
+    let backend = Backend::always("ok");
+    let documents = Documents::new(&[("a.yaml", "openapi: 3.0.0\npaths: {/a: {}}\n")]);
+    let mut sidecar = documents.before(&backend, &["a.yaml"]).flag("--drain-grace", "0s").start();
+    documents.write("a.yaml", &large);
+    let before = sidecar.resident();
+    let is_read = |sidecar: &Sidecar| sidecar.resident() > before + large.len() as u64;
+    sidecar.signal(libc::SIGHUP);
+    wait_until("the file is read", || is_read(&sidecar));
+    sidecar.signal(libc::SIGTERM);
+    assert!(sidecar.wait_exit(SOON).success());
+    assert!(!sidecar.logged("reload_failed") && !sidecar.logged("\"reloaded\""), "{:?}", sidecar.log());
+
+    // From a backend too.
+    let document = large.clone();
+    let backend = Backend::answering(move |_| ok(&document));
+    let url = format!("http://{}/openapi.yaml", backend.address);
+    let mut sidecar = Sidecar::before(&backend).env("GOLDEN_OPENAPI", &url).flag("--drain-grace", "0s").start();
+    wait_until("the answer is read", || is_read(&sidecar));
+    sidecar.signal(libc::SIGTERM);
+    assert!(sidecar.wait_exit(SOON).success());
+    assert!(!sidecar.logged("openapi_read"), "{:?}", sidecar.log());
+}
+
+#[test]
 fn imported_labels_are_limited_and_the_rest_is_other() {
     let backend = Backend::always("ok");
     let documents =

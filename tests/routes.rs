@@ -490,6 +490,8 @@ fn a_person_can_ask_which_routes_there_are_and_why() {
     assert!(code == Some(0) && out.contains("_unmatched"), "{out}");
     let (code, _, err) = ask(&["explain", "carts"]);
     assert!(code == Some(2) && err.contains('/'), "{err}");
+    let (code, _, err) = ask(&["explain", &format!("/{}", "x".repeat(20_000))]);
+    assert!(code == Some(1) && err.contains(" answers 431 "), "{err}");
     let output = program().args(["routes", "list", "--admin", "127.0.0.1:1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("127.0.0.1:1"));

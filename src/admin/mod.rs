@@ -36,6 +36,8 @@ pub use health::{Backend, Readiness, ReadinessReader};
 pub use server::{Limits, serve, serve_with};
 
 const TEXT: &str = "text/plain; charset=utf-8";
+/// What `/livez` says.
+const LIVE: &str = "ok\n";
 
 /// What there is, in the order that the page shows it: path, endpoint, one sentence.
 const ENDPOINTS: [(&str, Endpoint, &str); 6] = [
@@ -140,7 +142,7 @@ impl Admin {
             return response;
         }
         match endpoint {
-            Endpoint::Live => answer(StatusCode::OK, TEXT, "ok\n"),
+            Endpoint::Live => answer(StatusCode::OK, TEXT, LIVE),
             Endpoint::Ready => {
                 let (ready, text) = self.readiness.text();
                 answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, text)

@@ -5,6 +5,7 @@
 //! the peer's.) [`Paced`] sees the phases go by in the bytes, so a peer that lets one byte through now and then wins no
 //! time.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,14 +19,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-use super::Admin;
+use super::{Admin, LIVE, TEXT};
 
-/// The answer to a connection that is one too many.
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 27\r\nRetry-After: 1\r\nConnection: close\r\n\r\ntoo many admin connections\n";
+/// What a connection that is one too many is told.
+const BUSY: &str = "too many admin connections\n";
 
 /// Bytes of a request head. A scraper sends under 1 KiB; 16 KiB leave room for the cookies of a browser whose other
 /// pages live on the same host name, and 64 connections cannot hold more than 1 MiB.
@@ -34,6 +34,9 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// Pause after accept failed, which mostly means that descriptors ran out: without it the loop would spin, and 50 ms
 /// are nothing to somebody who scrapes.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
+
+/// Bytes that are read of the request of one connection too many. Probes and health checks send a tenth.
+const REFUSED_HEAD_BYTES: usize = 2048;
 
 /// How long one connection too many may take to send its request before it is told so.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
@@ -45,7 +48,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(1);
 /// Bounds of the admin port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; above it 503. As many again may be waiting for that 503; what comes then is just closed.
+    /// Connections at once; above it 503, except for `/livez` and `/readyz`: who holds all connections must not make this
+    /// look dead. As many again may be waiting for such an answer; the one that waited longest makes room for the next.
     pub connections: usize,
     /// From the first byte of a request (or the accept) to the end of its head.
     pub head: Duration,
@@ -81,6 +85,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, shutdown: watch::Re
 pub async fn serve_with(listener: TcpListener, admin: Arc<Admin>, shutdown: watch::Receiver<bool>, limits: Limits) {
     let mut connections = JoinSet::new();
     let mut refusals = JoinSet::new();
+    let mut refused = VecDeque::new();
     let mut stop = shutdown.clone();
     loop {
         let accepted = tokio::select! {
@@ -94,8 +99,12 @@ pub async fn serve_with(listener: TcpListener, admin: Arc<Admin>, shutdown: watc
                 while connections.try_join_next().is_some() || refusals.try_join_next().is_some() {}
                 if connections.len() < limits.connections {
                     connections.spawn(connection(stream, admin.clone(), shutdown.clone(), limits));
-                } else if refusals.len() < limits.connections {
-                    refusals.spawn(refuse(stream));
+                } else {
+                    refused.push_back(refusals.spawn(refuse(stream, Arc::clone(&admin))));
+                    if refused.len() > limits.connections {
+                        // Mostly it has ended long ago.
+                        refused.pop_front().iter().for_each(AbortHandle::abort);
+                    }
                 }
             }
             Err(error) => {
@@ -110,13 +119,49 @@ pub async fn serve_with(listener: TcpListener, admin: Arc<Admin>, shutdown: watc
     let _ = timeout(STOP_PATIENCE, all_ended).await;
 }
 
-/// Says why. What was asked is read away first: closing with unread bytes would reset the connection, and the reset may
-/// overtake the answer.
-async fn refuse(stream: TcpStream) {
-    let _ = timeout(REFUSAL_PATIENCE, stream.readable()).await;
-    let _ = stream.try_read(&mut [0; 2048]);
+/// Answers whether this is alive and ready, and says to anybody else why there is nothing else. What was asked is read
+/// away first: closing with unread bytes would reset the connection, and the reset may overtake the answer.
+async fn refuse(stream: TcpStream, admin: Arc<Admin>) {
+    let mut head = [0; REFUSED_HEAD_BYTES];
+    let mut length = 0;
+    let reading = async {
+        while length < head.len() && !head[..length].ends_with(b"\r\n\r\n") {
+            if stream.readable().await.is_err() {
+                break;
+            }
+            match stream.try_read(&mut head[length..]) {
+                Ok(0) => break,
+                Ok(more) => length += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+        }
+    };
+    let _ = timeout(REFUSAL_PATIENCE, reading).await;
     // The send buffer of a new connection is empty, so this fits, or the peer is gone already.
-    let _ = stream.try_write(BUSY);
+    let _ = stream.try_write(in_short(&head[..length], &admin).as_bytes());
+}
+
+/// The answer to the request of a connection that is one too many.
+fn in_short(head: &[u8], admin: &Admin) -> String {
+    let mut words = head.split(|byte| byte.is_ascii_whitespace());
+    let method = words.next().unwrap_or_default();
+    let path = words.next().and_then(|target| target.split(|byte| *byte == b'?').next()).unwrap_or_default();
+    let asks = matches!(method, b"GET" | b"HEAD");
+    let (status, more, body) = match path {
+        b"/livez" if asks => ("200 OK", "", LIVE.to_owned()),
+        b"/readyz" if asks => match admin.readiness.text() {
+            (true, text) => ("200 OK", "", text),
+            (false, text) => ("503 Service Unavailable", "", text),
+        },
+        _ => ("503 Service Unavailable", "Retry-After: 1\r\n", BUSY.to_owned()),
+    };
+    let sent = if method == b"HEAD" { "" } else { &body };
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {TEXT}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+         Content-Length: {}\r\n{more}Connection: close\r\n\r\n{sent}",
+        body.len()
+    )
 }
 
 /// One connection from accept to close. How it ended interests nobody: a scraper that left will come again.

@@ -2,13 +2,14 @@
 //! URL is mostly the backend's own, which may not be up yet: it is asked in the background until its document comes.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::config::OpenApi;
@@ -23,6 +24,10 @@ const FETCH_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Between two questions later on, doubling until then: a backend that never has it costs two requests a minute.
 const RETRY_LAST: Duration = Duration::from_secs(30);
+/// Until files must be read while others are served: a document of the largest size takes seconds on a busy machine.
+const READ_PATIENCE: Duration = Duration::from_secs(30);
+/// One document is read at a time, even one that nobody waits for any more: each may take tens of megabytes for a while.
+static READING: Semaphore = Semaphore::const_new(1);
 /// JSON is read several times faster.
 const ACCEPT: &str = "application/json, application/yaml;q=0.9, */*;q=0.5";
 /// Notes about a document that go to the log; the others are counted there.
@@ -87,6 +92,22 @@ impl Documents {
         documents.iter().map(read).collect()
     }
 
+    /// The same while others are served.
+    ///
+    /// # Errors
+    /// The first file that cannot be read; or reading takes too long.
+    pub async fn read_in_time(documents: &[OpenApi], old: &[Slot]) -> Result<Vec<Slot>, Failure> {
+        let (asked, old) = (documents.to_vec(), old.to_vec());
+        match tokio::time::timeout(READ_PATIENCE, alone(move || Documents::read(&asked, &old))).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(why)) => Err(Failure { reason: Trouble::Malformed, sentence: format!("cannot read them: {why}") }),
+            Err(_) => {
+                let sentence = format!("the files were not read within {READ_PATIENCE:?}");
+                Err(Failure { reason: Trouble::Timeout, sentence })
+            }
+        }
+    }
+
     /// Starts to ask for the URLs among these documents. `failed` is told of each attempt that fails.
     pub fn new(slots: Vec<Slot>, failed: impl Fn(Trouble) + Clone + Send + 'static) -> Documents {
         let (sender, arrivals) = mpsc::unbounded_channel();
@@ -127,6 +148,16 @@ impl Drop for Documents {
     }
 }
 
+/// Runs what takes long on another thread, one at a time. `Err`: why it ended without a result.
+async fn alone<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let turn = READING.acquire().await.map_err(|closed| closed.to_string())?;
+    let working = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    working.await.map_err(|panicked| panicked.to_string())
+}
+
 /// The templates of these documents, in their order.
 pub(super) fn templates(slots: &[Slot]) -> Vec<ImportedTemplate> {
     slots.iter().filter_map(|slot| slot.import.as_ref()).flat_map(|import| import.templates.iter().cloned()).collect()
@@ -159,7 +190,7 @@ async fn fetch(fetcher: &Fetcher, document: &OpenApi) -> Result<Import, Failure>
         sentence: format!("cannot get {document}: {failure}"),
     })?;
     // Megabytes take tenths of a second, which the admin port must not wait for.
-    match tokio::task::spawn_blocking(move || openapi::import(&page)).await {
+    match alone(move || openapi::import(&page)).await {
         Ok(Ok(import)) => Ok(told(document, import)),
         Ok(Err(unusable)) => Err(Failure::unusable(document, &unusable)),
         Err(panicked) => {
@@ -168,9 +199,16 @@ async fn fetch(fetcher: &Fetcher, document: &OpenApi) -> Result<Import, Failure>
     }
 }
 
+/// Opens a file. Whatever else has a name (a pipe, a device) may keep its reader for ever.
+fn open(path: &Path) -> io::Result<File> {
+    // Opening a pipe would wait for its writer.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+}
+
 fn read_file(document: &OpenApi, path: &Path) -> Result<Import, Failure> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let read = open(path).and_then(|file| file.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes));
     if let Err(error) = read {
         let reason = match error.kind() {
             io::ErrorKind::PermissionDenied => Trouble::Permission,

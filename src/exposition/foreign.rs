@@ -1,6 +1,7 @@
 //! The backend's own page, written out behind ours in any format.
 //!
-//! Text 0.0.4 takes it as it is, family after family. OpenMetrics allows less, so there
+//! Text 0.0.4 takes it as it is, family after family; but histograms with an edge, and summaries with a quantile, that is no
+//! number, become untyped series, for some readers would refuse the whole page. OpenMetrics allows less, so there
 //!
 //! - a counter without `_total`, and whatever has no type, is `unknown`;
 //! - `x_created`, which 0.0.4 knows as a gauge of its own, becomes part of the family `x`;
@@ -149,7 +150,7 @@ impl<'p, 'a> Foreign<'p, 'a> {
         let (mut out, mut backward) = (Sink::buffer(), Backward::new());
         for (place, _) in self.fitting.iter().filter(|(_, names)| filter.takes(names)) {
             match format {
-                Format::Text | Format::Text1 => write_as_it_is(&mut out, self.page, &self.page.families[*place]),
+                Format::Text | Format::Text1 => write_text(&mut out, self.page, &self.page.families[*place]),
                 Format::OpenMetrics | Format::OpenMetricsDraft => self.write_open(&mut out, *place),
                 Format::Protobuf => {
                     self.write_protobuf(&mut backward, *place);
@@ -180,7 +181,7 @@ impl<'p, 'a> Foreign<'p, 'a> {
         match self.typed(place, |_, _| true) {
             Ok((typed, created)) => typed.write(out, self.page, family, created),
             Err(true) => {}
-            Err(false) => write_unknown(out, self.page, family),
+            Err(false) => write_unknown(out, self.page, family, &openmetrics::PROFILE, Style::Dotted),
         }
     }
 
@@ -464,21 +465,38 @@ fn summary_is_valid(page: &Page<'_>, name: &str, group: &[&Sample<'_>]) -> bool 
 }
 
 /// In text 0.0.4.
-fn write_as_it_is(out: &mut Vec<u8>, page: &Page<'_>, family: &Family<'_>) {
+fn write_text(out: &mut Vec<u8>, page: &Page<'_>, family: &Family<'_>) {
+    if !edges_are_numbers(page, family) {
+        return write_unknown(out, page, family, &text::PROFILE, Style::Plain);
+    }
     header(out, &text::PROFILE, family.name, family.kind, family.help.as_deref());
     for sample in &family.samples {
         line(out, page, sample, &text::PROFILE, Style::Plain, None);
     }
 }
 
-/// In OpenMetrics, each series name as a family of which nothing is known.
-fn write_unknown(out: &mut Vec<u8>, page: &Page<'_>, family: &Family<'_>) {
+/// Each series name as a family of which nothing is known.
+fn write_unknown(out: &mut Vec<u8>, page: &Page<'_>, family: &Family<'_>, profile: &Profile, style: Style) {
     for name in series_names(family) {
-        header(out, &openmetrics::PROFILE, name, Kind::Untyped, family.help.as_deref());
+        header(out, profile, name, Kind::Untyped, family.help.as_deref());
         for sample in family.samples.iter().filter(|sample| sample.name == name) {
-            line(out, page, sample, &openmetrics::PROFILE, Style::Dotted, None);
+            line(out, page, sample, profile, style, None);
         }
     }
+}
+
+/// Whether each edge or quantile is one for every reader of text.
+fn edges_are_numbers(page: &Page<'_>, family: &Family<'_>) -> bool {
+    let Some(edge) = edge_label(family.kind) else { return true };
+    let number = |text: &str| match text.parse::<f64>() {
+        // Go takes no sign before this.
+        Ok(number) if number.is_nan() => !text.starts_with(['+', '-']),
+        // And no digits that are too many for a number.
+        Ok(number) if number.is_infinite() => !text.contains(|c: char| c.is_ascii_digit()),
+        parsed => parsed.is_ok(),
+    };
+    let mut labels = family.samples.iter().flat_map(|sample| page.labels(sample));
+    labels.all(|(name, value)| *name != edge || number(value))
 }
 
 /// The same in protobuf, from the last to the first.
@@ -629,6 +647,33 @@ bare_total 20
     fn text_takes_it_as_it_is() {
         let expected = PAGE.replace("u{} NaN\nbare_total", "u NaN\n# TYPE bare_total untyped\nbare_total");
         assert_eq!(written(PAGE, &[], Format::Text), (expected, 0));
+    }
+
+    #[test]
+    fn edges_that_are_no_numbers_make_untyped_series_of_a_family() {
+        for edge in ["x", "", "1e400", "+NaN", "0x1p-2", "1_0"] {
+            let page = format!(
+                "# HELP h H.\n# TYPE h histogram\nh_bucket{{le=\"{edge}\"}} 1\nh_sum 2\nh_bucket{{le=\"+Inf\"}} 1\n\
+                 # TYPE s summary\ns{{quantile=\"{edge}\"}} 3\ns_count 4\n# TYPE g gauge\ng{{le=\"{edge}\"}} 5\n"
+            );
+            let expected = format!(
+                "# HELP h_bucket H.\n# TYPE h_bucket untyped\nh_bucket{{le=\"{edge}\"}} 1\nh_bucket{{le=\"+Inf\"}} 1\n\
+                 # HELP h_sum H.\n# TYPE h_sum untyped\nh_sum 2\n# TYPE s untyped\ns{{quantile=\"{edge}\"}} 3\n\
+                 # TYPE s_count untyped\ns_count 4\n# TYPE g gauge\ng{{le=\"{edge}\"}} 5\n"
+            );
+            assert_eq!(written(&page, &[], Format::Text), (expected, 0), "{edge}");
+            let families = decoded(&escaped(&page, &[], Format::Protobuf, Escaping::Underscores).0);
+            for name in ["h_bucket", "h_sum", "s", "s_count"] {
+                let untyped = |family: &data::MetricFamily| {
+                    family.name == name && family.r#type == i32::from(data::MetricType::Untyped)
+                };
+                assert!(families.iter().any(untyped), "{edge}: {families:?}");
+            }
+        }
+        for edge in ["1", "-5e-3", ".5", "inf", "+Inf", "Infinity", "nan"] {
+            let page = format!("# TYPE h histogram\nh_bucket{{le=\"{edge}\"}} 1\n");
+            assert_eq!(written(&page, &[], Format::Text).0, page);
+        }
     }
 
     #[test]

@@ -20,6 +20,13 @@ use crate::routes::openapi::{ImportedTemplate, Notes};
 
 /// Segments with literal parts below one node. They are tried one by one, a few nanoseconds each.
 const PATTERNS_MAX: usize = 128;
+/// Steps of one lookup: a node, or a pattern that is tried. A usual path takes some ten, one among as many patterns as there
+/// may be some hundred; only templates that differ in early segments and end alike take more, and then the path has none.
+const MOST_STEPS: usize = 512;
+/// Only a whole parameter or a remainder takes a longer segment. Templates end at half of it.
+const SEGMENT_BYTES_MAX: usize = 1024;
+/// Bytes of a segment that count as one step when a pattern is tried on it.
+const BYTES_PER_STEP: usize = 64;
 /// Ways to read one template: each part that may be missing doubles them.
 const READINGS_MAX: usize = 8;
 /// The route number of a template that has had no request yet.
@@ -85,6 +92,8 @@ struct Search {
     slash: bool,
     /// The first template for another method.
     other: Option<usize>,
+    /// Steps that are left; when there are none, nothing is found.
+    steps: usize,
 }
 
 // === impl Imported ===
@@ -143,7 +152,7 @@ impl Imported {
         if self.labels.is_empty() {
             return None;
         }
-        let mut search = Search { method: bit(method), slash: false, other: None };
+        let mut search = Search { method: bit(method), slash: false, other: None, steps: MOST_STEPS };
         let path = path.strip_prefix(b"/")?;
         let found = match path {
             // The root has a slash at its end, and no segments.
@@ -177,11 +186,17 @@ impl Imported {
             Some(at) => (&path[..at], Some(&path[at + 1..])),
             None => (path, None),
         };
+        // Finding the slash takes time too.
+        if !search.spend(1 + segment.len() / SEGMENT_BYTES_MAX) {
+            return None;
+        }
+        let short = segment.len() <= SEGMENT_BYTES_MAX;
         let below = |child: usize, search: &mut Search| match rest {
             Some(rest) => self.walk(child, rest, search),
             None => self.end(child, search),
         };
-        if let Some(child) = node.literals.get(segment)
+        if short
+            && let Some(child) = node.literals.get(segment)
             && let Some(found) = below(*child, search)
         {
             return Some(found);
@@ -189,7 +204,10 @@ impl Imported {
         if segment.is_empty() {
             return None;
         }
-        for (pattern, child) in &node.patterns {
+        for (pattern, child) in node.patterns.iter().filter(|_| short) {
+            if !search.spend(1 + segment.len() / BYTES_PER_STEP) {
+                return None;
+            }
             if pattern.matches(segment)
                 && let Some(found) = below(*child, search)
             {
@@ -268,11 +286,21 @@ impl Label {
 impl Search {
     /// Takes a template if it holds for the method, else remembers it.
     fn take(&mut self, end: End) -> Option<usize> {
+        // What is met on the way back, without a step left, is not the most specific one.
+        if self.steps == 0 {
+            return None;
+        }
         if end.methods & self.method != 0 {
             return Some(end.label);
         }
         self.other.get_or_insert(end.label);
         None
+    }
+
+    /// Whether there were so many steps left; if not, there are none any more.
+    fn spend(&mut self, steps: usize) -> bool {
+        self.steps = self.steps.saturating_sub(steps);
+        self.steps > 0
     }
 }
 
@@ -311,8 +339,11 @@ impl Pattern {
     }
 }
 
-/// Where a text begins in another one. Both are short, so preparing a search costs more than the search.
+/// Where a text begins in another one. Both are mostly short, and then preparing a search costs more than the search.
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    if text.len() > BYTES_PER_STEP {
+        return memchr::memmem::find(text, part);
+    }
     text.windows(part.len().max(1)).position(|window| window.starts_with(part))
 }
 
@@ -722,6 +753,45 @@ mod tests {
         assert_eq!(tree.find(Method::Get, b"/a", &Full), Some(RouteId::OTHER));
         assert_eq!(tree.label(Method::Get, b"/a"), Some(("/a", Some(RouteId::OTHER))));
         assert_eq!(tree.find(Method::Get, b"/b", &Full), None);
+    }
+
+    #[test]
+    fn a_path_that_leads_astray_too_often_has_no_template() {
+        const LEVELS: usize = 13;
+        let crafted = |bits: usize| {
+            let segments: String = (0..LEVELS).map(|at| if bits >> at & 1 == 0 { "/a" } else { "/{x}" }).collect();
+            ImportedTemplate { path: format!("{segments}/end{bits}"), methods: vec![Method::Get] }
+        };
+        let templates: Vec<_> = (0..1 << LEVELS).map(crafted).collect();
+        let tree = Imported::new(&templates, &[], &mut Notes::default());
+        let path = |segment: &str, last: usize| format!("{}/end{last}", format!("/{segment}").repeat(LEVELS));
+        assert!(label(&tree, Method::Get, &path("a", 0)).is_some());
+        assert!(label(&tree, Method::Get, &path("b", (1 << LEVELS) - 1)).is_some());
+        // For another method, the first that was met is good enough.
+        assert!(label(&tree, Method::Put, &path("a", 0)).is_some());
+        // Tried last of 8,192.
+        assert_eq!(label(&tree, Method::Get, &path("a", (1 << LEVELS) - 1)), None);
+        let mut search = Search { method: 0, slash: false, other: None, steps: MOST_STEPS };
+        assert_eq!(tree.walk(0, &path("a", 1 << LEVELS).as_bytes()[1..], &mut search), None);
+        assert_eq!(search.steps, 0);
+    }
+
+    #[test]
+    fn long_segments_are_parameters_and_nothing_else() {
+        let mut templates: Vec<String> = (0..120).map(|n| format!("/p/{{x}}{n:03}{{y}}.json")).collect();
+        templates.extend(["/p/{id}".to_owned(), "/q/{x}.json".to_owned(), "/r/{rest+}".to_owned()]);
+        let methods: &[Method] = &[];
+        let templates: Vec<_> = templates.iter().map(|path| (path.as_str(), methods)).collect();
+        let (tree, _) = tree(&templates);
+        let long = |bytes: usize| "a".repeat(bytes - 5) + ".json";
+        let found = |path: &str| label(&tree, Method::Get, path);
+        assert_eq!(found(&format!("/q/{}", long(SEGMENT_BYTES_MAX))).as_deref(), Some("/q/{x}.json"));
+        assert_eq!(found(&format!("/q/{}", long(SEGMENT_BYTES_MAX + 1))), None);
+        assert_eq!(found(&format!("/p/{}", long(15_000))).as_deref(), Some("/p/{id}"));
+        assert_eq!(found(&format!("/r/{}/x", long(15_000))).as_deref(), Some("/r/{rest}"));
+        // All patterns are tried on a usual one.
+        assert_eq!(found("/p/7.json").as_deref(), Some("/p/{id}"));
+        assert_eq!(found("/p/a000b.json").as_deref(), Some("/p/{x}000{y}.json"));
     }
 
     #[test]

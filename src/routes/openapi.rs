@@ -3,11 +3,12 @@
 //! Source: OpenAPI 3.0.4, 3.1.1 and 3.2.0 ("Paths Object", "Path Item Object", "Server Object"), Swagger 2.0
 //!         ("basePath").
 //! Shape:  JSON if the first character is a brace, else YAML. Only `paths`, path items, methods, servers and
-//!         `basePath` are kept; the rest is skipped while it is read: ten megabytes of JSON take ten milliseconds, of
+//!         `basePath` are kept, each within bounds; the rest is skipped while it is read: ten megabytes of JSON take ten milliseconds, of
 //!         YAML half a second.
 //! Absent: no servers, or none with a path: the templates are those of `paths`.
 //! Doubt:  a proxy that strips the path of `servers` before the sidecar hides it; then the document has to say so.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -26,12 +27,35 @@ const TEMPLATE_BYTES_MAX: usize = 512;
 const SEGMENTS_MAX: usize = 64;
 /// Paths that servers may put before each template. More are a list of tenants, not of deployments.
 const PREFIXES_MAX: usize = 16;
+/// Servers of one list. Documents that name each of their hosts have a hundred.
+const SERVERS_MAX: usize = 1_000;
+/// Variables of one server, and values of one variable: more than their paths could need.
+const VARIABLES_MAX: usize = 16;
+/// Operations of one path beside the methods of HTTP. All are one method to us.
+const OPERATIONS_MAX: usize = 16;
+/// A URL, a value or a reference is cut here: what it puts before a template is too long by far.
+const TEXT_BYTES_MAX: usize = 4 * TEMPLATE_BYTES_MAX;
+/// What is kept of a document while it is read: Microsoft Graph's needs 5 MiB.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+/// What a value costs beside its text: its place in a list, its key, what the allocator adds.
+const NODE_BYTES: usize = 96;
+/// Bytes of paths that are compared and put together for one document, so that few bytes which refer to each other
+/// cannot keep a thread for long: this is a second at most. Ten thousand templates below sixteen servers need a tenth.
+const WORK_MAX: usize = 128 << 20;
+/// What a server costs beside the bytes of its paths.
+const SERVER_WORK: usize = 200;
 /// References that lead to references.
 const REFERENCES_MAX: usize = 8;
 /// Notes that are kept; the rest is counted. Somebody reads them in a log.
 const NOTES_MAX: usize = 100;
-/// Nodes and events of a YAML document: GitHub's has half a million nodes. Aliases keep the library's bounds.
+/// Nodes and events of a YAML document: GitHub's has half a million nodes. How often aliases are put in keeps the library's
+/// bounds.
 const YAML_NODES_MAX: usize = 4_000_000;
+/// Events below anchors of a YAML document, which the library keeps at 200 bytes each. Anchors save writing in documents
+/// that people write, which have some thousand lines.
+const YAML_ANCHORED_EVENTS_MAX: usize = 100_000;
+/// Bytes of text below anchors.
+const YAML_ANCHORED_BYTES_MAX: usize = 8 << 20;
 
 const ACCEPTED: &str = "expected a Swagger 2.0 or OpenAPI 3 document in JSON or YAML";
 
@@ -144,24 +168,61 @@ enum Place {
     /// A map of operations by method (OpenAPI 3.2).
     Operations,
     Operation,
-    /// Kept as a whole.
-    Whole,
+    /// A list of servers.
+    Servers,
+    Server,
+    /// A map of variables by name.
+    Variables,
+    Variable,
+    /// A list of texts.
+    Texts,
+    Text,
+}
+
+/// Reads what stands at a place, as long as there is room.
+#[derive(Clone, Copy)]
+struct Reading<'r> {
+    place: Place,
+    /// Bytes that may be kept from here on.
+    room: &'r Cell<usize>,
 }
 
 impl Place {
     /// Where the value of a key stands; `None`: nobody asks for it.
     fn below(self, key: &str) -> Option<Place> {
         match (self, key) {
-            (Place::Root, "swagger" | "openapi" | "basePath" | "servers") => Some(Place::Whole),
+            (Place::Root, "swagger" | "openapi" | "basePath") | (Place::Item, "$ref") => Some(Place::Text),
+            (Place::Root | Place::Item | Place::Operation, "servers") => Some(Place::Servers),
             (Place::Root, "paths") | (Place::Components, "pathItems") => Some(Place::Items),
             (Place::Root, "components") => Some(Place::Components),
             (Place::Items, key) => (!key.starts_with("x-")).then_some(Place::Item),
-            (Place::Item, "$ref" | "servers") | (Place::Operation, "servers") => Some(Place::Whole),
             (Place::Item, "additionalOperations") => Some(Place::Operations),
             (Place::Item, key) => method(key).map(|_| Place::Operation),
             (Place::Operations, _) => Some(Place::Operation),
-            (Place::Whole, _) => Some(Place::Whole),
+            (Place::Server, "url") | (Place::Variable, "default") => Some(Place::Text),
+            (Place::Server, "variables") => Some(Place::Variables),
+            (Place::Variables, _) => Some(Place::Variable),
+            (Place::Variable, "enum") => Some(Place::Texts),
             _ => None,
+        }
+    }
+
+    /// Of what its list is, and how many are kept; one more than is used tells that there were more.
+    fn within(self) -> Option<(Place, usize)> {
+        match self {
+            Place::Servers => Some((Place::Server, SERVERS_MAX + 1)),
+            // Beside the default value, which may be one of them.
+            Place::Texts => Some((Place::Text, PREFIXES_MAX + 2)),
+            _ => None,
+        }
+    }
+
+    /// How many keys of its map are kept. Where only known keys are, each is kept once.
+    fn keys_max(self) -> usize {
+        match self {
+            Place::Variables => VARIABLES_MAX,
+            Place::Operations => OPERATIONS_MAX,
+            _ => usize::MAX,
         }
     }
 }
@@ -184,7 +245,9 @@ fn method(key: &str) -> Option<Method> {
 
 fn read_json(text: &str) -> Result<Node, Unusable> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let read = Place::Root.deserialize(&mut reader).and_then(|root| reader.end().map(|()| root));
+    let room = Cell::new(KEPT_BYTES_MAX);
+    let root = Reading { place: Place::Root, room: &room };
+    let read = root.deserialize(&mut reader).and_then(|root| reader.end().map(|()| root));
     read.map_err(|error| {
         let message = error.to_string();
         // The place stands in front, as everywhere.
@@ -202,13 +265,16 @@ fn read_yaml(text: &str) -> Result<Node, Unusable> {
             // Schemas nest; serde_json goes as deep.
             max_depth: 128,
             max_documents: 1,
+            max_recorded_anchor_events: YAML_ANCHORED_EVENTS_MAX,
+            max_recorded_anchor_bytes: YAML_ANCHORED_BYTES_MAX,
         },
         // A repeated path is noted, not refused.
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
         with_snippet: false,
     };
-    let read =
-        serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| Place::Root.deserialize(reader));
+    let room = Cell::new(KEPT_BYTES_MAX);
+    let root = Reading { place: Place::Root, room: &room };
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| root.deserialize(reader));
     read.map_err(|error| {
         let place = error
             .location()
@@ -219,7 +285,25 @@ fn read_yaml(text: &str) -> Result<Node, Unusable> {
     })
 }
 
-impl<'de> DeserializeSeed<'de> for Place {
+// === impl Reading ===
+
+impl Reading<'_> {
+    /// Takes room for a value with a text of so many bytes.
+    fn keep<E: serde::de::Error>(self, bytes: usize) -> Result<(), E> {
+        match self.room.get().checked_sub(NODE_BYTES + bytes) {
+            Some(left) => {
+                self.room.set(left);
+                Ok(())
+            }
+            None => Err(E::custom(format!(
+                "more than {} MiB of paths, methods and servers are there",
+                KEPT_BYTES_MAX >> 20
+            ))),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reading<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
@@ -227,7 +311,7 @@ impl<'de> DeserializeSeed<'de> for Place {
     }
 }
 
-impl<'de> Visitor<'de> for Place {
+impl<'de> Visitor<'de> for Reading<'_> {
     type Value = Node;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -270,31 +354,41 @@ impl<'de> Visitor<'de> for Place {
         Ok(Node::Text(value.to_string()))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node, E> {
+        let value = &value[..value.floor_char_boundary(TEXT_BYTES_MAX)];
+        self.keep(value.len())?;
         Ok(Node::Text(value.to_owned()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
         let mut items = Vec::new();
-        if self == Place::Whole {
-            while let Some(item) = list.next_element_seed(self)? {
+        if let Some((place, most)) = self.place.within() {
+            while items.len() < most {
+                let Some(item) = list.next_element_seed(Reading { place, ..self })? else {
+                    return Ok(Node::List(items));
+                };
+                self.keep(0)?;
                 items.push(item);
             }
-        } else {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
         }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Node::List(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut entries = Vec::new();
+        let mut entries: Vec<(String, Node)> = Vec::new();
+        let named = !matches!(self.place, Place::Items | Place::Operations | Place::Variables);
         while let Some(key) = map.next_key::<String>()? {
-            match self.below(&key) {
-                Some(below) => entries.push((key, map.next_value_seed(below)?)),
-                None => drop(map.next_value::<IgnoredAny>()?),
+            let again = named && entries.iter().any(|(other, _)| *other == key);
+            match self.place.below(&key) {
+                Some(place) if !again && entries.len() < self.place.keys_max() => {
+                    self.keep(key.len())?;
+                    entries.push((key, map.next_value_seed(Reading { place, ..self })?));
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
             // Before anything is multiplied: ten times what is used, so that a document of 32 MiB of keys ends early.
-            if self == Place::Items && entries.len() > TEMPLATES_MAX * 10 {
+            if self.place == Place::Items && entries.len() > TEMPLATES_MAX * 10 {
                 return Err(A::Error::custom(format!("more than {} paths", TEMPLATES_MAX * 10)));
             }
         }
@@ -330,6 +424,16 @@ struct Reader<'a> {
     import: Import,
     /// Where each path stands among the templates.
     known: HashMap<String, usize>,
+    /// What can be referred to, once something is.
+    targets: Option<Targets<'a>>,
+    /// Bytes of paths that may still be handled.
+    work: usize,
+}
+
+/// Path items by path, and by name.
+struct Targets<'a> {
+    paths: HashMap<&'a str, &'a Node>,
+    named: HashMap<&'a str, &'a Node>,
 }
 
 impl<'a> Reader<'a> {
@@ -343,6 +447,8 @@ impl<'a> Reader<'a> {
             prefixes: vec![String::new()],
             import: Import::default(),
             known: HashMap::new(),
+            targets: None,
+            work: WORK_MAX,
         };
         match (root.get("swagger"), root.get("openapi")) {
             (Some(Node::Text(version)), _) if version == "2" || version == "2.0" => {
@@ -402,9 +508,14 @@ impl<'a> Reader<'a> {
             let own = self.prefixes_of(operation, &format!("{place}.{}.servers", method.as_str().to_lowercase()))?;
             overridden |= own.is_some();
             for prefix in own.as_ref().unwrap_or(&common) {
-                match by_prefix.iter_mut().find(|(other, _)| other == prefix) {
-                    Some((_, methods)) if methods.contains(&method) => {}
-                    Some((_, methods)) => methods.push(method),
+                self.spend(by_prefix.len() * prefix.len().max(1))?;
+                match by_prefix.iter().position(|(other, _)| other == prefix) {
+                    Some(at) if by_prefix[at].1.contains(&method) => {}
+                    Some(at) => by_prefix[at].1.push(method),
+                    None if by_prefix.len() >= PREFIXES_MAX * 4 => {
+                        self.import.notes.add(format!("{place}: its operations have too many servers of their own"));
+                        break;
+                    }
                     None => by_prefix.push((prefix.clone(), vec![method])),
                 }
             }
@@ -412,6 +523,7 @@ impl<'a> Reader<'a> {
         for (prefix, methods) in by_prefix {
             // Where each operation has servers of its own, nothing is at the common ones.
             if !(overridden && methods.is_empty()) {
+                self.spend(prefix.len() + path.len())?;
                 self.add(&format!("{prefix}{path}"), methods);
             }
         }
@@ -460,15 +572,9 @@ impl<'a> Reader<'a> {
                     return Err(wrong(&format!("{place}.$ref"), other, "a reference such as #/paths/~1users"));
                 }
             };
-            let root: &'a Node = self.root;
-            let items = [("#/paths/", root.get("paths")), ("#/components/pathItems/", root.get("components"))];
-            let found_item = items.into_iter().find_map(|(start, parent)| {
-                let name = unescape(target.strip_prefix(start)?);
-                match start {
-                    "#/paths/" => parent?.get(&name),
-                    _ => parent?.get("pathItems")?.get(&name),
-                }
-            });
+            self.spend(target.len())?;
+            let root = self.root;
+            let found_item = self.targets.get_or_insert_with(|| Targets::new(root)).get(target);
             match found_item {
                 Some(found) => item = found,
                 None => {
@@ -495,7 +601,10 @@ impl<'a> Reader<'a> {
         };
         let mut prefixes = Vec::new();
         let mut more = false;
-        for (index, server) in servers.iter().enumerate() {
+        if servers.len() > SERVERS_MAX {
+            self.import.notes.add(format!("{place}: only the first {SERVERS_MAX} servers are read"));
+        }
+        for (index, server) in servers.iter().take(SERVERS_MAX).enumerate() {
             let place = format!("{place}[{index}]");
             let url = match (server, server.get("url")) {
                 (_, Some(Node::Text(url))) => url,
@@ -503,7 +612,9 @@ impl<'a> Reader<'a> {
                 (Node::Map(_), Some(other)) => return Err(wrong(&format!("{place}.url"), other, "a URL such as /v1")),
                 (other, _) => return Err(wrong(&place, other, "a map with the key url")),
             };
+            self.spend(SERVER_WORK + url.len())?;
             for prefix in paths_of_url(url, server.get("variables")) {
+                self.spend(2 * prefix.len())?;
                 if prefixes.contains(&prefix) {
                     continue;
                 }
@@ -518,6 +629,43 @@ impl<'a> Reader<'a> {
             self.import.notes.add(format!("{place}: only the first {PREFIXES_MAX} paths of servers are used"));
         }
         Ok(Some(prefixes))
+    }
+
+    /// Takes from the work that one document may be.
+    fn spend(&mut self, bytes: usize) -> Result<(), Unusable> {
+        self.work = self
+            .work
+            .checked_sub(bytes)
+            .ok_or_else(|| Unusable("is too much work: its servers or references are repeated too often".to_owned()))?;
+        Ok(())
+    }
+}
+
+// === impl Targets ===
+
+impl<'a> Targets<'a> {
+    fn new(root: &'a Node) -> Targets<'a> {
+        let by_key = |items: Option<&'a Node>| {
+            let mut by_key = HashMap::new();
+            if let Some(Node::Map(entries)) = items {
+                for (key, item) in entries {
+                    // Of one that is there twice, the first.
+                    by_key.entry(key.as_str()).or_insert(item);
+                }
+            }
+            by_key
+        };
+        let components = root.get("components");
+        Targets { paths: by_key(root.get("paths")), named: by_key(components.and_then(|all| all.get("pathItems"))) }
+    }
+
+    /// What a reference means, if it is in this document.
+    fn get(&self, reference: &str) -> Option<&'a Node> {
+        let (items, name) = match reference.strip_prefix("#/paths/") {
+            Some(path) => (&self.paths, path),
+            None => (&self.named, reference.strip_prefix("#/components/pathItems/")?),
+        };
+        items.get(unescape(name).as_str()).copied().filter(|item| **item != Node::Null)
     }
 }
 
@@ -556,7 +704,8 @@ fn paths_of_url(url: &str, variables: Option<&Node>) -> Vec<String> {
 
     let mut paths = vec![String::new()];
     let mut rest = path;
-    while let Some((open, close)) = braces(rest) {
+    for _ in 0..VARIABLES_MAX {
+        let Some((open, close)) = braces(rest) else { break };
         let name = &rest[open + 1..close];
         let mut values: Vec<&str> = default(name).into_iter().collect();
         if let Some(Node::List(all)) = variables.and_then(|all| all.get(name)?.get("enum")) {
@@ -574,6 +723,8 @@ fn paths_of_url(url: &str, variables: Option<&Node>) -> Vec<String> {
         paths = paths
             .iter()
             .flat_map(|path| values.iter().map(move |value| format!("{path}{}{value}", &rest[..open])))
+            // Such a path is in front of no template.
+            .filter(|path| path.len() <= TEXT_BYTES_MAX)
             // One more than is used, so that it is seen that there were more.
             .take(PREFIXES_MAX + 1)
             .collect();
@@ -863,6 +1014,59 @@ components:
     }
 
     #[test]
+    fn references_servers_and_values_without_number_end_soon() {
+        let begun = tokio::time::Instant::now();
+        // Each path is another one by reference.
+        let entries: Vec<_> =
+            (0..90_000).map(|n| format!("\"/p{n}\": {{\"$ref\": \"#/paths/~1p{}\"}}", 89_999)).collect();
+        let all = format!("{{\"openapi\": \"3.0.0\", \"paths\": {{{}}}}}", entries.join(","));
+        assert_eq!(import(all.as_bytes()).unwrap().notes.count(), 90_000);
+        let item = "\"/last\": {\"get\": {}}";
+        let entries: Vec<_> = (0..90_000).map(|n| format!("\"/p{n}\": {{\"$ref\": \"#/paths/~1last\"}}")).collect();
+        let all = format!("{{\"openapi\": \"3.0.0\", \"paths\": {{{},{item}}}}}", entries.join(","));
+        assert_eq!(import(all.as_bytes()).unwrap().templates.len(), TEMPLATES_MAX);
+        // All of them have the servers of one.
+        let servers: Vec<_> = (0..SERVERS_MAX).map(|n| format!("{{\"url\": \"/s{n}\"}}")).collect();
+        let item = format!("\"/last\": {{\"get\": {{}}, \"servers\": [{}]}}", servers.join(","));
+        let all = format!("{{\"openapi\": \"3.0.0\", \"paths\": {{{},{item}}}}}", entries.join(","));
+        assert!(import(all.as_bytes()).unwrap_err().to_string().starts_with("is too much work: "));
+        // A second of an optimised build.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn no_more_is_kept_of_a_document_than_is_used() {
+        let room = |document: &str| {
+            let room = Cell::new(KEPT_BYTES_MAX);
+            let root = Reading { place: Place::Root, room: &room };
+            root.deserialize(&mut serde_json::Deserializer::from_str(document)).unwrap();
+            KEPT_BYTES_MAX - room.get()
+        };
+        let many = vec!["[{\"x\": \"y\"}, 1]"; 10_000].join(",");
+        for whole in ["{\"servers\": [{\"url\": \"/\", \"x\": [#]}]}", "{\"x\": [#], \"servers\": [{\"url\": [#]}]}"] {
+            assert!(room(&whole.replace('#', &many)) < 1_000, "{whole}");
+        }
+        let values: Vec<_> = (0..1_000_000).map(|n| format!("\"{n}\"")).collect();
+        let server = format!(
+            "{{\"url\": \"/{{v}}\", \"variables\": {{\"v\": {{\"default\": \"a\", \"enum\": [{}]}}}}}}",
+            values.join(",")
+        );
+        let document = format!("{{\"openapi\": \"3.0.0\", \"servers\": [{server}], \"paths\": {{\"/p\": {{}}}}}}");
+        assert!(room(&document) < 10_000);
+        assert_eq!(read(&document).0.len(), PREFIXES_MAX);
+        let servers: Vec<_> = (0..100_000).map(|n| format!("{{\"url\": \"/s{n}\"}}")).collect();
+        assert!(room(&format!("{{\"servers\": [{}]}}", servers.join(","))) < SERVERS_MAX * 1_000);
+        let long = "x".repeat(1 << 20);
+        assert!(room(&format!("{{\"servers\": [{{\"url\": \"{long}\"}}]}}")) < 10_000);
+        // What is used has an end too.
+        let servers = vec!["{\"url\": \"/\"}"; 900].join(",");
+        let entries: Vec<_> = (0..1_000).map(|n| format!("\"/p{n}\": {{\"servers\": [{servers}]}}")).collect();
+        let document = format!("{{\"openapi\": \"3.0.0\", \"paths\": {{{}}}}}", entries.join(","));
+        let error = import(document.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("more than 64 MiB of paths, methods and servers are there; expected"), "{error}");
+    }
+
+    #[test]
     fn bombs_are_refused() {
         let nested = format!("{{\"openapi\": \"3.0.0\", \"x\": {}", "[".repeat(1_000_000));
         assert!(import(nested.as_bytes()).is_err());
@@ -873,6 +1077,13 @@ components:
             aliases.push_str(&format!("- &a{level} {{x: [*a{}, *a{}]}}\n", level - 1, level - 1));
         }
         assert!(import(aliases.as_bytes()).is_err());
+        // What aliases lead to would be kept twice.
+        let anchored = |events: usize| {
+            let list = vec!["x"; events].join(", ");
+            import(format!("openapi: 3.0.0\nx: &a [{list}]\ny: *a\npaths: {{/p: }}\n").as_bytes())
+        };
+        assert!(anchored(YAML_ANCHORED_EVENTS_MAX / 4).is_ok());
+        assert!(anchored(YAML_ANCHORED_EVENTS_MAX + 1).is_err());
     }
 
     /// JSON of the vocabulary of documents, in any shape.
