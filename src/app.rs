@@ -5,6 +5,7 @@
 
 mod documents;
 mod ids;
+mod regular;
 mod state;
 
 use std::fmt;

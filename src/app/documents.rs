@@ -2,9 +2,7 @@
 //! URL is mostly the backend's own, which may not be up yet: it is asked in the background until its document comes.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use super::regular;
 use crate::config::OpenApi;
 use crate::labels::Trouble;
 use crate::routes::openapi::{self, DOCUMENT_BYTES_MAX, Import, ImportedTemplate};
@@ -199,16 +198,9 @@ async fn fetch(fetcher: &Fetcher, document: &OpenApi) -> Result<Import, Failure>
     }
 }
 
-/// Opens a file. Whatever else has a name (a pipe, a device) may keep its reader for ever.
-fn open(path: &Path) -> io::Result<File> {
-    // Opening a pipe would wait for its writer.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
-}
-
 fn read_file(document: &OpenApi, path: &Path) -> Result<Import, Failure> {
     let mut bytes = Vec::new();
-    let read = open(path).and_then(|file| file.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let read = regular::open(path).and_then(|file| file.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes));
     if let Err(error) = read {
         let reason = match error.kind() {
             io::ErrorKind::PermissionDenied => Trouble::Permission,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::regular;
 use crate::routes::{LONGEST_STATE, Learned};
 
 /// How much a crash may forget.
@@ -44,7 +45,7 @@ struct Written {
 /// When it cannot be read, or is longer than what the learner writes and reads.
 pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     let mut text = String::new();
-    match File::open(path).and_then(|file| file.take(LONGEST_STATE as u64 + 1).read_to_string(&mut text)) {
+    match regular::open(path).and_then(|file| file.take(LONGEST_STATE as u64 + 1).read_to_string(&mut text)) {
         Ok(_) => within_bound(&text).map(|()| Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -143,13 +144,27 @@ impl StateFile {
     }
 }
 
-/// Puts a file with this text in the place of what is there.
+/// Puts a file with this text in the place of what is there: a regular file, or nothing. A link is followed, so that it goes
+/// on pointing there.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let beside = beside(path, ".new");
-    let mut file = File::create(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+    let path = match fs::canonicalize(path) {
+        Ok(there) if fs::metadata(&there)?.is_file() => there,
+        // A device, a pipe or a folder would be gone for ever.
+        Ok(_) => return Err(io::Error::other("it is no regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(error),
+    };
+    let beside = beside(&path, ".new");
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)
+    });
+    if written.is_err() {
+        // It may not have come into being.
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }
 
 /// Refuses what the learner would not read back.
@@ -185,6 +200,26 @@ mod tests {
     }
 
     #[test]
+    fn a_link_goes_on_pointing_there_and_what_is_no_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        replace(&link, "new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+
+        let pipe = folder.path().join("pipe");
+        let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+        // SAFETY: the name ends in a zero byte and outlives the call.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        // Neither waits for somebody at the other end.
+        assert!(read(&pipe).is_err() && replace(&pipe, "new").is_err());
+        assert!(!set_aside(&pipe, &"malformed") && pipe.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
     fn what_cannot_be_used_is_set_aside_and_never_written_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("routes.state");
@@ -216,7 +251,7 @@ mod tests {
         let error = within_bound(&(exactly + "x")).unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string()),
-            (io::ErrorKind::FileTooLarge, "more than 1048576 bytes".to_owned())
+            (io::ErrorKind::FileTooLarge, format!("more than {LONGEST_STATE} bytes"))
         );
     }
 }
