@@ -389,7 +389,7 @@ impl Scanner {
             let mut bytes = Vec::new();
             for _ in 0..batch {
                 let number = self.asked;
-                let method = if number % 20 == 0 { format!("M{number}") } else { "GET".to_owned() };
+                let method = if number.is_multiple_of(20) { format!("M{number}") } else { "GET".to_owned() };
                 write!(bytes, "{method} {} HTTP/1.1\r\nHost: a\r\n\r\n", self.path()).unwrap();
                 self.asked += 1;
             }
@@ -545,7 +545,7 @@ fn an_imported_template_beyond_the_limit_says_that_it_counts_under_other() {
     let text = "openapi: 3.0.3\npaths: {'/apples/{id}': {get: {}}, '/pears/{id}': {get: {}}, /plums: {get: {}}}\n";
     std::fs::write(&document, text).unwrap();
     let sidecar =
-        Sidecar::before(&backend).yaml(&format!("openapi: {}\n", document.display())).flag("--routes-limit", 1).start();
+        Sidecar::before(&backend).yaml(format!("openapi: {}\n", document.display())).flag("--routes-limit", 1).start();
     assert_eq!(
         explained(&sidecar, "/apples/1")["why"],
         "a template of an imported document matches it; its first request gives it the label, as long as the limit of \
