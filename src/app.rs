@@ -144,7 +144,7 @@ pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8
         let (report, changes) = mpsc::unbounded_channel();
         let changes = command.is_some().then_some(changes);
         let documents = tokio::select! {
-            documents = Documents::read_in_time(&loaded.config.openapi, &[]) => documents.map_err(Error::OpenApi)?,
+            documents = Documents::read_aside(&loaded.config.openapi, &[]) => documents.map_err(Error::OpenApi)?,
             // Nobody has been served yet.
             _ = outside.next_stop() => return Ok(0),
         };

@@ -23,7 +23,7 @@ const FETCH_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Between two questions later on, doubling until then: a backend that never has it costs two requests a minute.
 const RETRY_LAST: Duration = Duration::from_secs(30);
-/// Until files must be read while others are served: a document of the largest size takes seconds on a busy machine.
+/// Until a reload must have read its files: a document of the largest size takes seconds on a busy machine.
 const READ_PATIENCE: Duration = Duration::from_secs(30);
 /// One document is read at a time, even one that nobody waits for any more: each may take tens of megabytes for a while.
 static READING: Semaphore = Semaphore::const_new(1);
@@ -91,20 +91,27 @@ impl Documents {
         documents.iter().map(read).collect()
     }
 
-    /// The same while others are served.
+    /// The same on another thread.
     ///
     /// # Errors
-    /// The first file that cannot be read; or reading takes too long.
-    pub async fn read_in_time(documents: &[OpenApi], old: &[Slot]) -> Result<Vec<Slot>, Failure> {
+    /// The first file that cannot be read.
+    pub async fn read_aside(documents: &[OpenApi], old: &[Slot]) -> Result<Vec<Slot>, Failure> {
         let (asked, old) = (documents.to_vec(), old.to_vec());
-        match tokio::time::timeout(READ_PATIENCE, alone(move || Documents::read(&asked, &old))).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(why)) => Err(Failure { reason: Trouble::Malformed, sentence: format!("cannot read them: {why}") }),
-            Err(_) => {
-                let sentence = format!("the files were not read within {READ_PATIENCE:?}");
-                Err(Failure { reason: Trouble::Timeout, sentence })
-            }
-        }
+        alone(move || Documents::read(&asked, &old)).await.unwrap_or_else(|why| {
+            Err(Failure { reason: Trouble::Malformed, sentence: format!("cannot read the documents: {why}") })
+        })
+    }
+
+    /// The same, and not for long.
+    ///
+    /// # Errors
+    /// The first file that cannot be read; or it takes too long.
+    pub async fn read_in_time(documents: &[OpenApi], old: &[Slot]) -> Result<Vec<Slot>, Failure> {
+        let read = tokio::time::timeout(READ_PATIENCE, Documents::read_aside(documents, old)).await;
+        read.unwrap_or_else(|_| {
+            let sentence = format!("the documents were not read within {READ_PATIENCE:?}");
+            Err(Failure { reason: Trouble::Timeout, sentence })
+        })
     }
 
     /// Starts to ask for the URLs among these documents. `failed` is told of each attempt that fails.
