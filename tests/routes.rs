@@ -90,16 +90,10 @@ fn words_stay_words() {
     let mut client = sidecar.client();
     let words =
         ["/v1/status", "/api/users.list", "/api/users.info", "/api/chat.postMessage", "/users/me", "/oauth2/token"];
-    for _ in 0..5 {
-        for path in words {
-            client.get(path);
-        }
+    for path in words {
+        client.get(path);
     }
-    let page = sidecar.settled(5 * words.len());
-    // A word with a digit may be somebody's name, so it has to come four times.
-    assert_eq!(requests(&page, "_unmatched"), 3.0);
-    assert_eq!(requests(&page, "/oauth2/token"), 2.0);
-    assert_eq!(labels(&page), set(&[words.as_slice(), &["_unmatched"]].concat()));
+    assert_eq!(labels(&sidecar.settled(words.len())), set(&words));
 }
 
 #[test]

@@ -599,8 +599,9 @@ impl Node {
                 let new = |other: &&Word| other.shape == word.shape && other.literal && other.total() <= 1;
                 return self.words.iter().filter(new).count() < MOST_NEW_KEPT || word.total() >= SEEN_KEPT;
             }
-            Shape::Personal => (0, sightings + 2),
-            Shape::Code | Shape::Plain => (credit, sightings),
+            // Nobody's name is at the root; `oauth2` is.
+            Shape::Personal if place != Place::Open => (0, sightings + 2),
+            Shape::Personal | Shape::Code | Shape::Plain => (credit, sightings),
         };
         // What goes on as a sibling does may be its like: `/alice/inbox`, `/bob/inbox`.
         let alike = || {
