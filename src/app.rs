@@ -46,6 +46,7 @@ use crate::signals::Signals;
 use crate::signals::collect::snapshot;
 use crate::signals::own::Own;
 use crate::signals::shard::WorkerSignals;
+use crate::turns;
 
 /// Time that cut connections get to tell the books, after the drain deadline.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -575,6 +576,8 @@ impl Sidecar {
         let runtimes = sidecar.start_workers(sockets, &settings)?;
         sidecar.start_sampler(runtimes)?;
         sidecar.start_probe()?;
+        // Scrapers are written to from here, and a page is long.
+        turns::step_back(0);
         sidecar.readiness.started();
         Ok(sidecar)
     }

@@ -73,3 +73,4 @@ pub mod scrape;
 pub mod shutdown;
 pub mod signals;
 pub mod telemetry;
+pub mod turns;

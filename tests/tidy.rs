@@ -25,6 +25,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("measure", &["labels", "signals"]),
     // The allocator.
     ("memory", &[]),
+    // The scheduler.
+    ("turns", &[]),
     // Of config the policy of restarts.
     ("command", &["config"]),
     ("routes", &["labels", "config"]),
@@ -35,7 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Of measure the sidecar's own connection counts, of scrape the pools that the backend reports.
     ("saturation", &["labels", "config", "signals", "measure", "scrape"]),
     // Of scrape the backend's own page, to append it to ours.
-    ("exposition", &["signals", "labels", "scrape"]),
+    ("exposition", &["signals", "labels", "scrape", "turns"]),
     // Of signals the snapshots.
     ("verdict", &["labels", "signals"]),
     // Reads, never writes. Of labels the words of a question about routes.

@@ -13,6 +13,7 @@ use prometheus::IntCounter;
 use tokio::sync::oneshot;
 
 use super::NoPage;
+use crate::turns;
 
 /// Different things that are waited for at once. All formats and encodings that Prometheus asks for are ten, and the rest
 /// is for those who filter: a filter is free text, and nobody may fill the queue with it.
@@ -64,7 +65,7 @@ where
         let queue = Queue { shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }) };
         let orders = Arc::clone(&queue.shared);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            step_back();
+            turns::step_back(NICENESS);
             while let Some(order) = orders.next() {
                 serve(order, &shared, &make);
             }
@@ -157,15 +158,6 @@ fn serve<Key, Input, Made: Clone>(
     let Ok(made) = catch_unwind(AssertUnwindSafe(|| make(&key, input))) else { return };
     let served = waiters.into_iter().filter_map(|waiter| waiter.send(made.clone()).ok()).count();
     shared.inc_by(served.saturating_sub(1) as u64);
-}
-
-/// Lets others go first. Where that is forbidden, the thread works as before; who was told to step back further stays there.
-fn step_back() {
-    // SAFETY: the calls touch no memory. Linux keeps a niceness per thread, and 0 is the one that calls.
-    unsafe {
-        let now = libc::getpriority(libc::PRIO_PROCESS, 0);
-        libc::setpriority(libc::PRIO_PROCESS, 0, now.max(NICENESS));
-    }
 }
 
 #[cfg(test)]
