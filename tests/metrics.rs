@@ -1131,34 +1131,7 @@ const VALUES: &[(&str, &[&str])] = &[
 
 /// A sidecar to which everything has happened that a family can tell of.
 fn busy_sidecar() -> (Sidecar, Backend) {
-    let backend = Backend::start(|peer| {
-        while let Some(request) = peer.read_request() {
-            match request.head.target() {
-                "/events" => {
-                    peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
-                    return;
-                }
-                "/chat" => {
-                    peer.send(
-                        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhi",
-                    );
-                    peer.wait_end();
-                    return;
-                }
-                "/cut" => {
-                    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf!");
-                    return;
-                }
-                "/silent" => {
-                    peer.wait_end();
-                    return;
-                }
-                "/error" => peer.send(response(500, "", "no")),
-                "/missing" => peer.send(response(404, "", "no")),
-                _ => peer.send(ok("ok")),
-            };
-        }
-    });
+    let backend = Backend::of_all_ends();
     let sidecar = Sidecar::before(&backend)
         .workers(2)
         .yaml(

@@ -81,32 +81,7 @@ fn a_threshold_is_compared_with_the_duration_itself() {
 
 #[test]
 fn each_request_is_one_of_four_things_to_an_objective() {
-    let backend = Backend::start(|peer| {
-        while let Some(request) = peer.read_request() {
-            match request.head.target() {
-                "/events" => {
-                    peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
-                    return;
-                }
-                "/chat" => {
-                    peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
-                    peer.wait_end();
-                    return;
-                }
-                "/cut" => {
-                    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf!");
-                    return;
-                }
-                "/silent" => {
-                    peer.wait_end();
-                    return;
-                }
-                "/healthz/error" | "/error" => peer.send(response(500, "", "no")),
-                "/missing" => peer.send(response(404, "", "no")),
-                _ => peer.send(ok("ok")),
-            };
-        }
-    });
+    let backend = Backend::of_all_ends();
     let sidecar = Sidecar::before(&backend)
         .yaml(
             "slos:\n  - {name: all, objective: 0.9, latency: 10m}\n  - {name: other, objective: 0.9, routes: [/x]}\n\

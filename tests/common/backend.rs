@@ -139,6 +139,40 @@ impl Backend {
         Backend::answering(move |_| ok(body))
     }
 
+    /// A backend whose answers come to every kind of end, by path: `/events` (an event stream), `/chat` (a tunnel), `/cut`
+    /// (half a body), `/silent` (nothing), `…/error` (500), `/missing` (404); anything else is fine.
+    #[must_use]
+    pub fn of_all_ends() -> Backend {
+        Backend::start(|peer| {
+            while let Some(request) = peer.read_request() {
+                match request.head.target() {
+                    "/events" => {
+                        peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+                        return;
+                    }
+                    "/chat" => {
+                        peer.send(
+                            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhi",
+                        );
+                        peer.wait_end();
+                        return;
+                    }
+                    "/cut" => {
+                        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf!");
+                        return;
+                    }
+                    "/silent" => {
+                        peer.wait_end();
+                        return;
+                    }
+                    "/missing" => peer.send(response(404, "", "no")),
+                    path if path.ends_with("/error") => peer.send(response(500, "", "no")),
+                    _ => peer.send(ok("ok")),
+                };
+            }
+        })
+    }
+
     fn launch(address: SocketAddr, wait_for_byte: bool, script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Backend {
         let listener = TcpListener::bind(address).expect("bind");
         let address = listener.local_addr().expect("address");
