@@ -15,7 +15,7 @@ endif
 # More arguments for the bench, for example: make bench BENCH_ARGS="--rounds 3 --only sidecar,haproxy"
 BENCH_ARGS ?=
 
-.PHONY: help setup fmt lint deny doctest test bench-build bench demo
+.PHONY: help setup fmt lint deny doctest test bench-build bench pack demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -71,3 +71,6 @@ bench: ## cost, side by side with nginx, HAProxy and Envoy (some ten minutes; le
 
 demo: ## an embedded backend, traffic and a sidecar, to look at
 	cargo run --release --locked -- demo
+
+pack: ## write dashboards/, alerts/ and docs/metrics.md from the model in src/pack
+	cargo run --locked -- pack --out .

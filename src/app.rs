@@ -35,6 +35,7 @@ use crate::doctor;
 use crate::exposition::{Exporter, Target};
 use crate::inspect;
 use crate::labels::{RouteKind, Trouble};
+use crate::pack::{self, Impossible, Objective};
 use crate::proxy::listener;
 use crate::proxy::upstream::Budget;
 use crate::proxy::worker::{self, Order, Settings, Shared};
@@ -93,6 +94,10 @@ pub enum Error {
     Command(CannotStart),
     /// A second signal came before the drain had ended.
     StoppedAtOnce,
+    /// Nobody can be told of this objective.
+    Objective(Impossible),
+    /// The pack cannot be written.
+    Pack(io::Error),
 }
 
 impl fmt::Display for Error {
@@ -113,6 +118,8 @@ impl fmt::Display for Error {
             Error::System(what, source) => write!(out, "cannot {what}: {source}"),
             Error::Command(error) => error.fmt(out),
             Error::StoppedAtOnce => write!(out, "stopped at once by a second signal"),
+            Error::Objective(impossible) => impossible.fmt(out),
+            Error::Pack(error) => error.fmt(out),
         }
     }
 }
@@ -124,9 +131,11 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Bind { .. } | Error::Resolve { .. } | Error::Routes(_) | Error::OpenApi(_) => 2,
+            Error::Bind { .. } | Error::Resolve { .. } | Error::Routes(_) | Error::OpenApi(_) | Error::Objective(_) => {
+                2
+            }
             Error::Command(_) => COMMAND_NOT_STARTED,
-            Error::System(..) | Error::StoppedAtOnce => 1,
+            Error::System(..) | Error::StoppedAtOnce | Error::Pack(_) => 1,
         }
     }
 }
@@ -293,11 +302,30 @@ pub fn doctor(loaded: &Loaded, upstream_given: bool) -> Result<(), Error> {
         Sampler::new(&signals, Vec::new(), settings).examine().await
     });
     let report = doctor::report(&config.upstream.to_string(), upstream_given, &config.saturation.backend, &seen);
-    match io::stdout().write_all(report.as_bytes()) {
+    print(&report)
+}
+
+/// Prints what was asked for.
+fn print(text: &str) -> Result<(), Error> {
+    match io::stdout().write_all(text.as_bytes()) {
         // `doctor | head` is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::System("print", error)),
         _ => Ok(()),
     }
+}
+
+/// Writes dashboards and alerts for this objective, and says what to do with them.
+///
+/// # Errors
+/// When the objective is impossible, or the folder cannot be written to.
+pub fn pack(objective_percent: Option<f64>, latency: Option<Duration>, out: &Path) -> Result<(), Error> {
+    let objective = Objective::new(objective_percent, latency).map_err(Error::Objective)?;
+    let files = pack::write(&objective, out).map_err(Error::Pack)?;
+    let mut text = String::new();
+    for file in &files {
+        text.push_str(&format!("{}\n", out.join(&file.path).display()));
+    }
+    print(&text)
 }
 
 /// Asks the local sidecar whether it is ready. `Err` holds what it said instead.

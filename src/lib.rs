@@ -65,6 +65,7 @@ pub mod inspect;
 pub mod labels;
 pub mod measure;
 pub mod memory;
+pub mod pack;
 pub mod proxy;
 pub mod readiness;
 pub mod routes;

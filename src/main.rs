@@ -50,6 +50,7 @@ fn main() -> ExitCode {
                 }
             };
         }
+        Invocation::Pack { objective_percent, latency, out } => app::pack(objective_percent, latency, &out),
         Invocation::Healthcheck { admin } => {
             return match app::healthcheck(admin) {
                 Ok(()) => ExitCode::SUCCESS,

@@ -15,7 +15,7 @@ Durations have a unit (250ms, 5s, 2m), sizes too (64KiB, 1MB).";
 
 /// clap's own line would call both the program behind the dashes and ours a command.
 const USAGE: &str = "golden-sidecar --upstream URL [OPTIONS] [-- COMMAND ARGS...]\n       \
-golden-sidecar demo|check|doctor|routes|healthcheck [OPTIONS]";
+golden-sidecar demo|check|doctor|routes|pack|healthcheck [OPTIONS]";
 
 /// A reverse proxy beside any HTTP service that measures the four golden signals per route.
 #[derive(Debug, Parser)]
@@ -37,6 +37,8 @@ enum Command {
     Doctor(Box<Flags>),
     /// Ask a running sidecar which routes it knows, or why a path falls under one
     Routes(RoutesFlags),
+    /// Write dashboards, alerts and their tests for an objective to a folder
+    Pack(PackFlags),
     /// Exit 0 when /readyz of the local sidecar says ready
     Healthcheck(HealthcheckFlags),
 }
@@ -139,6 +141,22 @@ struct HealthcheckFlags {
 }
 
 #[derive(Args, Debug)]
+struct PackFlags {
+    /// Percentage of the requests that is to be good [default: 99.9]
+    #[arg(long, value_name = "PERCENT")]
+    objective: Option<String>,
+    /// What takes longer is not good [default: 500ms]
+    #[arg(long, value_name = "DURATION")]
+    latency: Option<String>,
+    /// Folder to write to; what is there under the same names is replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Taken only to be refused with a sentence.
+    #[arg(last = true, hide = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
 struct RoutesFlags {
     #[command(subcommand)]
     question: RoutesQuestion,
@@ -183,6 +201,7 @@ pub(super) enum Asked {
     Demo { run_for: Option<String>, flags: Flags },
     Healthcheck(Flags),
     Routes { question: Question, flags: Flags },
+    Pack { objective: Option<String>, latency: Option<String>, out: PathBuf },
 }
 
 /// Reads the command line; the first argument is the program's name.
@@ -222,6 +241,12 @@ pub(super) fn parse(args: &[OsString]) -> Result<Asked, Failure> {
             flags.only(&["admin"], "healthcheck")?;
             flags.without_command("healthcheck")?;
             Asked::Healthcheck(flags)
+        }
+        Some(Command::Pack(PackFlags { objective, latency, out, command })) => {
+            let flags = flags.and(Flags { command, ..Flags::default() })?;
+            flags.only(&[], "pack")?;
+            flags.without_command("pack")?;
+            Asked::Pack { objective, latency, out }
         }
         Some(Command::Routes(RoutesFlags { question })) => {
             let (question, RunningFlags { admin, config }) = match question {
@@ -342,8 +367,8 @@ impl Flags {
     fn only(&self, keys: &[&str], command: &str) -> Result<(), ConfigError> {
         match self.values().into_iter().find(|(key, _, value)| value.is_some() && !keys.contains(key)) {
             Some((_, flag, _)) => Err(ConfigError::new(flag, format!("has no meaning for {command}; remove it"), None)),
-            None if self.config.is_some() && command == "demo" => {
-                Err(ConfigError::new("--config", "has no meaning for demo; remove it", None))
+            None if self.config.is_some() && ["demo", "pack"].contains(&command) => {
+                Err(ConfigError::new("--config", format!("has no meaning for {command}; remove it"), None))
             }
             None => Ok(()),
         }

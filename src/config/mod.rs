@@ -396,6 +396,15 @@ pub enum Invocation {
         /// What is asked.
         question: Question,
     },
+    /// Write dashboards and alerts.
+    Pack {
+        /// The share of the requests that is to be good, percent; `None`: the default.
+        objective_percent: Option<f64>,
+        /// What takes longer is not good; `None`: the default.
+        latency: Option<Duration>,
+        /// The folder.
+        out: PathBuf,
+    },
     /// Ask a running sidecar whether it is ready.
     Healthcheck {
         /// Where its admin endpoints can be reached from here: never a wildcard address, never port 0.
@@ -452,7 +461,23 @@ pub fn load(args: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Result<Invoc
         cli::Asked::Routes { question, flags } => {
             Ok(Invocation::Routes { admin: running(&flags, &our_variables(env)?)?, question })
         }
+        cli::Asked::Pack { objective, latency, out } => Ok(pack(objective, latency, out)?),
     }
+}
+
+/// What the pack is made for. Whether it can be promised is for the pack to say.
+fn pack(objective: Option<String>, latency: Option<String>, out: PathBuf) -> Result<Invocation, ConfigError> {
+    let latency = latency
+        .map(|value| resolve::positive_duration("latency", raw::Given { value, source: Source::Flag("--latency") }))
+        .transpose()?;
+    let percent = |text: String| {
+        let number = text.strip_suffix('%').unwrap_or(&text).trim().parse::<f64>();
+        number.map_err(|_unread| {
+            let problem = format!("found \"{}\"; expected a percentage such as 99.9", error::redact(&text));
+            ConfigError::new("objective", problem, Some(Source::Flag("--objective")))
+        })
+    };
+    Ok(Invocation::Pack { objective_percent: objective.map(percent).transpose()?, latency, out })
 }
 
 /// The backend that the doctor looks for when nobody names one: that of all our examples.

@@ -1,0 +1,27 @@
+//! The alerts: one file per part of the house, each with its rules and the cases that show that they fire, stay quiet and
+//! end.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `budget.rs` | error budgets: what is recorded of objectives, burn alerts, and alerts for what burn alerts cannot see |
+//! | `traffic.rs` | failing altogether, backend unreachable, client errors, traffic that drops or jumps |
+//! | `saturation.rs` | every resource near its limit, and forecasts paired with a level |
+//! | `sidecar.rs` | the sidecar's own health, targets, the watchdog |
+
+mod budget;
+
+use super::cases::Suite;
+use super::objective::Objective;
+use super::rules::Group;
+
+/// All groups, in the order of the file: what is recorded comes before what reads it.
+#[must_use]
+pub fn groups(objective: &Objective) -> Vec<Group> {
+    budget::groups(objective)
+}
+
+/// All cases. They hold for the default objective.
+#[must_use]
+pub fn suites() -> Vec<Suite> {
+    vec![budget::suite()]
+}

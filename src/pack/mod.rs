@@ -1,0 +1,82 @@
+//! What watches the numbers: dashboards, recording and alerting rules, their tests and the reference of metrics, all from
+//! one typed model, for one [`Objective`].
+//!
+//! ```text
+//!  objective ──► boards ──► dashboard ──► dashboards/*.json
+//!            └─► alerts ──► rules, cases ─► alerts/*.yml      (yaml)
+//!  families  ──► reference ───────────────► docs/metrics.md
+//! ```
+//!
+//! The files for the default objective are in the repository; `tests/pack.rs` compares them with what this room gives, and
+//! `make pack` writes them. A new panel is an entry in [`boards`], a new alert one in [`alerts`] with a runbook in
+//! `docs/runbooks`; the tests tell what else it needs.
+
+pub mod alerts;
+pub mod boards;
+pub mod cases;
+pub mod dashboard;
+pub mod objective;
+mod reference;
+pub mod rules;
+pub mod yaml;
+
+pub use objective::{Impossible, Objective};
+
+use std::path::Path;
+use std::{fs, io};
+
+/// One file of the pack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Below the folder of the pack.
+    pub path: String,
+    /// Its text, with a line end at its end.
+    pub text: String,
+}
+
+/// The rule file, and its name seen from beside it.
+const RULES: &str = "golden-sidecar.rules.yml";
+
+/// All files of the pack for this objective.
+#[must_use]
+pub fn files(objective: &Objective) -> Vec<File> {
+    let mut files = Vec::new();
+    let mut file = |path: String, text: String| files.push(File { path, text });
+    for board in boards::all(objective) {
+        let name = board.uid.strip_prefix("golden-sidecar-").unwrap_or(board.uid);
+        // Of values, keys that are texts and finite numbers nothing can fail.
+        let text = serde_json::to_string_pretty(&board.json()).expect("a dashboard is JSON");
+        file(format!("dashboards/{name}.json"), text + "\n");
+    }
+    let groups = alerts::groups(objective);
+    file(
+        format!("alerts/{RULES}"),
+        rules::groups_yaml(&groups)
+            .document(&["Recording and alerting rules of golden-sidecar; generated, do not edit."]),
+    );
+    for suite in alerts::suites() {
+        file(
+            format!("alerts/{}.test.yml", suite.name),
+            suite.yaml(RULES).document(&["For `promtool test rules`; generated, do not edit."]),
+        );
+    }
+    file("docs/metrics.md".to_owned(), reference::markdown());
+    files
+}
+
+/// Writes the pack below this folder, which need not exist. What is there under the same names is replaced.
+///
+/// # Errors
+/// What the system says, with the path.
+pub fn write(objective: &Objective, folder: &Path) -> io::Result<Vec<File>> {
+    let files = files(objective);
+    for File { path, text } in &files {
+        let path = folder.join(path);
+        let told = |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(told)?;
+        }
+        fs::write(&path, text).map_err(told)?;
+    }
+    Ok(files)
+}
