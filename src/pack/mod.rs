@@ -18,6 +18,7 @@ pub mod dashboard;
 pub mod objective;
 mod reference;
 pub mod rules;
+pub mod thresholds;
 pub mod yaml;
 
 pub use objective::{Impossible, Objective};
@@ -54,7 +55,7 @@ pub fn files(objective: &Objective) -> Vec<File> {
         rules::groups_yaml(&groups)
             .document(&["Recording and alerting rules of golden-sidecar; generated, do not edit."]),
     );
-    for suite in alerts::suites() {
+    for suite in alerts::suites().into_iter().filter(|suite| !suite.cases.is_empty()) {
         file(
             format!("alerts/{}.test.yml", suite.name),
             suite.yaml(RULES).document(&["For `promtool test rules`; generated, do not edit."]),

@@ -9,6 +9,9 @@
 //! | `sidecar.rs` | the sidecar's own health, targets, the watchdog |
 
 mod budget;
+mod saturation;
+mod sidecar;
+mod traffic;
 
 use super::cases::Suite;
 use super::objective::Objective;
@@ -17,11 +20,11 @@ use super::rules::Group;
 /// All groups, in the order of the file: what is recorded comes before what reads it.
 #[must_use]
 pub fn groups(objective: &Objective) -> Vec<Group> {
-    budget::groups(objective)
+    [budget::groups, traffic::groups, saturation::groups, sidecar::groups].map(|part| part(objective)).concat()
 }
 
 /// All cases. They hold for the default objective.
 #[must_use]
 pub fn suites() -> Vec<Suite> {
-    vec![budget::suite()]
+    vec![budget::suite(), traffic::suite(), saturation::suite(), sidecar::suite()]
 }

@@ -1,0 +1,39 @@
+//! Where a number becomes a matter: said once, for the colours of panels and for the alerts, so that they agree. They are
+//! starting points from public packs and from arithmetic.
+
+/// A resource is filling up: look at it.
+pub const FILLING: f64 = 0.8;
+/// A resource is as good as full: queues grow from here on.
+pub const FULL: f64 = 0.9;
+/// Memory so near its limit that the kernel ends the process next.
+pub const MEMORY_CRITICAL: f64 = 0.95;
+/// A forecast matters only above these shares; below them growth is the normal warming up.
+pub const MEMORY_FORECAST_FROM: f64 = 0.7;
+/// As above, of a pool.
+pub const POOL_FORECAST_FROM: f64 = 0.6;
+/// Memory is to last at least so long: one can still look at it in working hours.
+pub const MEMORY_FORECAST_SECONDS: f64 = 4.0 * 3600.0;
+/// A pool is to last at least so long.
+pub const POOL_FORECAST_SECONDS: f64 = 1800.0;
+/// CPU periods in which the backend was stopped by its quota.
+pub const THROTTLED: f64 = 0.25;
+/// Share of the time in which somebody waited for the CPU.
+pub const CPU_PRESSURE: f64 = 0.4;
+/// Answers 4xx of all.
+pub const CLIENT_ERRORS: f64 = 0.1;
+/// Answers 429 of all.
+pub const RATE_LIMITED: f64 = 0.05;
+/// Connections to the backend that fail.
+pub const UNREACHABLE: f64 = 0.5;
+/// What a wait for a backend connection may take, seconds, at the 99th percentile.
+pub const QUEUE_SECONDS: f64 = 0.1;
+/// What the sidecar may add, seconds, at the 99th percentile.
+pub const OVERHEAD_SECONDS: f64 = 0.005;
+/// And as a share of the requests' own 99th percentile.
+pub const OVERHEAD_SHARE: f64 = 0.1;
+/// Of the scrape timeout.
+pub const SCRAPE_SHARE: f64 = 0.8;
+/// Samples of one target that make a Prometheus server notice.
+pub const SCRAPE_SAMPLES: f64 = 5000.0;
+/// Budget left that is worth a look; at 0 it is spent.
+pub const BUDGET_LOW: f64 = 0.25;
