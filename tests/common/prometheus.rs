@@ -312,7 +312,7 @@ impl Prometheus {
 
     #[track_caller]
     fn wait_for_targets(&self) {
-        let expected: usize = self.options.jobs.iter().map(|job| job.targets.len()).sum();
+        let expected = self.options.targets();
         let mut targets = Vec::new();
         // It takes up to five seconds to begin.
         let up = wait_for(PATIENCE * 3, || {
@@ -550,8 +550,10 @@ impl Prometheus {
     /// All targets are well, nothing of what was scraped was thrown away, and the server complained of nothing.
     #[track_caller]
     pub fn assert_all_was_taken(&self) {
+        let expected = self.options.targets();
         wait_until("all targets are well", || {
-            self.targets().iter().all(|target| target.health == "up" && target.last_error.is_empty())
+            let targets = self.targets();
+            targets.len() == expected && targets.iter().all(|t| t.health == "up" && t.last_error.is_empty())
         });
         let (_, page) = get(self.address, "/metrics").expect("its own metrics");
         let page = Page::parse(&page);
@@ -586,6 +588,10 @@ impl Prometheus {
 }
 
 impl Options {
+    fn targets(&self) -> usize {
+        self.jobs.iter().map(|job| job.targets.len()).sum()
+    }
+
     fn config(&self, version: Version) -> String {
         let Options { jobs, interval, evaluation, histograms, rules, alertmanager, .. } = self;
         let every = interval.as_millis();
@@ -766,6 +772,7 @@ impl Backfill {
     #[must_use]
     #[track_caller]
     pub fn write(&self, version: Version) -> Data {
+        assert!(self.end <= now_seconds(), "a server would take no sample before {}", self.end);
         let data = Data::empty();
         let input = data.folder.path().join("history.txt");
         let mut file = File::create(&input).expect("create");
