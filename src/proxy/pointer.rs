@@ -38,8 +38,8 @@ impl<'a> Reader<'a> {
                 Cow::Borrowed(token)
             };
             match self.next()? {
-                b'{' => self.to_member(&token)?,
-                b'[' => self.to_item(index(&token)?)?,
+                b'{' => self.enter_member(&token)?,
+                b'[' => self.enter_item(index(&token)?)?,
                 _ => return None,
             }
         }
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
     }
 
     /// From behind the bracket to the value of the member with this name.
-    fn to_member(&mut self, name: &str) -> Option<()> {
+    fn enter_member(&mut self, name: &str) -> Option<()> {
         loop {
             self.expect(b'"')?;
             let found = self.string()?;
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
     }
 
     /// From behind the bracket to the item with this index.
-    fn to_item(&mut self, index: usize) -> Option<()> {
+    fn enter_item(&mut self, index: usize) -> Option<()> {
         for _ in 0..index {
             self.skip()?;
             self.expect(b',')?;
