@@ -1,0 +1,67 @@
+// Reads from the drawn page what a picture cannot tell a program: texts, and texts that do not fit.
+
+/** Rounding of fonts; less than this is not seen. */
+const TOLERANCE = 1.5;
+
+/** A cut at the edge of a scrolled box is a matter of scrolling, and told apart. */
+function cutsOf(panel) {
+  const cuts = [];
+  const walker = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const text = node.textContent.trim();
+    const parent = node.parentElement;
+    if (!text || !parent || getComputedStyle(parent).visibility === 'hidden' || parent.closest('style, script')) {
+      continue;
+    }
+    range.selectNodeContents(node);
+    const box = range.getBoundingClientRect();
+    if (box.width === 0 || box.height === 0) {
+      continue;
+    }
+    for (let element = parent; element; element = element.parentElement) {
+      const style = getComputedStyle(element);
+      const clips = element === panel || style.overflowX !== 'visible' || style.overflowY !== 'visible';
+      if (clips) {
+        const frame = element.getBoundingClientRect();
+        const across = Math.max(box.right - frame.right, frame.left - box.left);
+        const down = Math.max(box.bottom - frame.bottom, frame.top - box.top);
+        if (across > TOLERANCE || down > TOLERANCE) {
+          const scrolled = [style.overflowX, style.overflowY].some((value) => value === 'auto' || value === 'scroll');
+          cuts.push({ text: text.slice(0, 80), pixels: Math.round(Math.max(across, down)), direction: across > down ? 'across' : 'down', scrolled });
+          break;
+        }
+      }
+      if (element === panel) {
+        break;
+      }
+    }
+  }
+  return cuts;
+}
+
+function textsOf(panel) {
+  const content = panel.querySelector('[data-testid$="content"]') ?? panel;
+  const walker = document.createTreeWalker(content, NodeFilter.SHOW_TEXT);
+  const lines = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (!node.parentElement.closest('style, script, title') && node.textContent.trim()) {
+      lines.push(node.textContent.trim());
+    }
+  }
+  return lines;
+}
+
+/** Per panel id: `texts` in the order of the page, `overflow`, `noData`. */
+export function measure() {
+  const measured = {};
+  for (const panel of document.querySelectorAll('[data-panel]')) {
+    const texts = textsOf(panel);
+    measured[panel.dataset.panel] = {
+      texts,
+      overflow: cutsOf(panel),
+      noData: panel.querySelector('[data-no-data]') !== null || texts.includes('No data'),
+    };
+  }
+  return measured;
+}
