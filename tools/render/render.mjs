@@ -87,7 +87,7 @@ function options() {
     // Several values of one variable: the option several times.
     (chosen[item.slice(0, at)] ??= []).push(item.slice(at + 1));
   }
-  return { ...values, prometheus: new URL(values.prometheus), themes, now, width, chosen };
+  return { ...values, prometheus: new URL(values.prometheus), themes, now, live: values.now === undefined, width, chosen };
 }
 
 function dashboardsIn(path) {
@@ -193,6 +193,7 @@ async function main() {
           dashboard,
           theme,
           now: settings.now,
+          live: settings.live,
           rangeText: settings.range,
           width: settings.width,
           chosen: settings.chosen,
@@ -235,8 +236,13 @@ function tell({ picture, width, height, seconds, panels, errors }) {
     if (noData) {
       remarks.push(`  no data: panel ${id} "${title}"`);
     }
-    for (const { text, pixels, direction, scrolled } of overflow ?? []) {
-      remarks.push(`  ${scrolled ? 'scrolled' : 'cut off'}: panel ${id} "${title}": "${text}" by ${pixels} px ${direction}`);
+    for (const { text, pixels, direction } of (overflow ?? []).filter(({ scrolled }) => !scrolled)) {
+      remarks.push(`  cut off: panel ${id} "${title}": "${text}" by ${pixels} px ${direction}`);
+    }
+    const scrolled = (overflow ?? []).filter((cut) => cut.scrolled);
+    if (scrolled.length > 0) {
+      const texts = scrolled.slice(0, 3).map(({ text }) => `"${text}"`).join(', ');
+      remarks.push(`  scrolled: panel ${id} "${title}": ${scrolled.length} texts are seen only by scrolling: ${texts}`);
     }
   }
   [...problems, ...remarks].forEach((line) => console.log(line));

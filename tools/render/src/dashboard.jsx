@@ -29,7 +29,12 @@ const DRAWINGS = {
 const known = (panel) => panel.type === 'row' || Object.hasOwn(DRAWINGS, panel.type);
 
 /** A panel that is not drawn here is an error: a picture without it would lie. */
-export const unknownKind = (panel) => (known(panel) ? null : `panels of type "${panel.type}" are not drawn here`);
+export function unknownKind(panel) {
+  if (!known(panel)) {
+    return `panels of type "${panel.type}" are not drawn here`;
+  }
+  return panel.repeat ? 'repeated panels are not drawn here' : null;
+}
 
 /**
  * Places of the panels in pixels. Like Grafana's grid, panels move up until they touch; the panels in a collapsed row

@@ -2,6 +2,7 @@
 
 import {
   applyFieldOverrides,
+  cacheFieldDisplayNames,
   FieldType,
   standardTransformers,
   standardTransformersRegistry,
@@ -10,10 +11,11 @@ import {
 import { firstValueFrom } from 'rxjs';
 import { fieldConfigOf } from './fieldconfig.js';
 import { runQueries } from './prometheus.js';
-import { forReaders, interpolate, timeVariables } from './variables.js';
+import { forReaders, interpolate, linkVariables, timeVariables } from './variables.js';
 
+// `seriesToColumns` is the old name of `joinByField`: the same object, twice in the list.
 standardTransformersRegistry.setInit(() =>
-  Object.values(standardTransformers).map((transformer) => ({
+  [...new Set(Object.values(standardTransformers))].map((transformer) => ({
     id: transformer.id,
     name: transformer.name,
     transformation: async () => transformer,
@@ -25,7 +27,8 @@ standardTransformersRegistry.setInit(() =>
 const WITHOUT_QUERIES = new Set(['row', 'text']);
 
 export async function loadPanel(panel, width, range, variables, theme, scrapeInterval) {
-  const replaceVariables = (text, scoped) => interpolate(text, variables, { ...timeVariables(range), ...scoped }, forReaders);
+  const replaceVariables = (text, scoped) =>
+    interpolate(text, variables, { ...timeVariables(range), ...linkVariables(scoped, variables, range), ...scoped }, forReaders);
   const empty = { frames: [], exemplars: [], queries: [], errors: [], replaceVariables };
   if (WITHOUT_QUERIES.has(panel.type)) {
     return empty;
@@ -47,6 +50,8 @@ export async function loadPanel(panel, width, range, variables, theme, scrapeInt
     theme,
     timeZone: 'browser',
   });
+  // Tables head their columns with these.
+  cacheFieldDisplayNames(drawn);
   return { frames: drawn, exemplars, queries, errors, fieldConfig, replaceVariables };
 }
 

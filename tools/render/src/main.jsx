@@ -36,9 +36,14 @@ async function stillness() {
   }
 }
 
+/** Charts and big values measure their texts before they draw, and never again. */
 async function loadFonts() {
-  const fonts = ['12px Inter', '500 12px Inter', '12px "Roboto Mono"'];
-  await Promise.all(fonts.map((font) => document.fonts.load(font)));
+  for (const font of ['12px Inter', '500 12px Inter', '12px "Roboto Mono"']) {
+    // The faces are part of the styles, which React writes in its own time.
+    while ((await document.fonts.load(font)).length === 0) {
+      await frame();
+    }
+  }
 }
 
 async function loadAnnotations(dashboard, range, variables) {
@@ -86,9 +91,7 @@ async function draw() {
         {page}
       </ThemeContext.Provider>
     );
-  // The fonts' faces are part of the styles; charts measure their texts, so the fonts come first.
   show(null);
-  await frame();
   await loadFonts();
 
   const { variables, errors } = await resolveVariables(dashboard.templating?.list ?? [], chosen, client, range);
@@ -102,7 +105,8 @@ async function draw() {
   ]);
   const failures = new Map();
   const onError = (id, message) => failures.set(id, [...(failures.get(id) ?? []), message]);
-  const described = rangeUtil.describeTimeRange(range);
+  // Grafana's button: "Last 15 minutes" of the present, both ends of the past.
+  const described = rangeUtil.describeTimeRange(job.live ? range.raw : { from, to });
   show(
     <Dashboard
       dashboard={dashboard}

@@ -2,8 +2,10 @@
 
 /** Rounding of fonts; less than this is not seen. */
 const TOLERANCE = 1.5;
+/** A letter fills about three quarters of its line; the rest is air above and below, which may be cut. */
+const AIR = 0.2;
 
-/** A cut at the edge of a scrolled box is a matter of scrolling, and told apart. */
+/** Texts that do not fit their box. What scrolling would show is told apart. */
 function cutsOf(panel) {
   const cuts = [];
   const walker = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
@@ -11,7 +13,7 @@ function cutsOf(panel) {
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const text = node.textContent.trim();
     const parent = node.parentElement;
-    if (!text || !parent || getComputedStyle(parent).visibility === 'hidden' || parent.closest('style, script')) {
+    if (!text || !parent || getComputedStyle(parent).visibility === 'hidden' || parent.closest('style, script, title, .sr-only')) {
       continue;
     }
     range.selectNodeContents(node);
@@ -26,7 +28,7 @@ function cutsOf(panel) {
         const frame = element.getBoundingClientRect();
         const across = Math.max(box.right - frame.right, frame.left - box.left);
         const down = Math.max(box.bottom - frame.bottom, frame.top - box.top);
-        if (across > TOLERANCE || down > TOLERANCE) {
+        if (across > TOLERANCE || down > TOLERANCE + box.height * AIR) {
           const scrolled = [style.overflowX, style.overflowY].some((value) => value === 'auto' || value === 'scroll');
           cuts.push({ text: text.slice(0, 80), pixels: Math.round(Math.max(across, down)), direction: across > down ? 'across' : 'down', scrolled });
           break;
@@ -45,14 +47,14 @@ function textsOf(panel) {
   const walker = document.createTreeWalker(content, NodeFilter.SHOW_TEXT);
   const lines = [];
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    if (!node.parentElement.closest('style, script, title') && node.textContent.trim()) {
+    if (!node.parentElement.closest('style, script, title, .sr-only') && node.textContent.trim()) {
       lines.push(node.textContent.trim());
     }
   }
   return lines;
 }
 
-/** Per panel id: `texts` in the order of the page, `overflow`, `noData`. */
+/** Per panel id: `texts` in the order of the page, `overflow`, `links`, `noData`. */
 export function measure() {
   const measured = {};
   for (const panel of document.querySelectorAll('[data-panel]')) {
@@ -60,6 +62,7 @@ export function measure() {
     measured[panel.dataset.panel] = {
       texts,
       overflow: cutsOf(panel),
+      links: [...new Set([...panel.querySelectorAll('a[href]')].map((link) => link.getAttribute('href')))],
       noData: panel.querySelector('[data-no-data]') !== null || texts.includes('No data'),
     };
   }

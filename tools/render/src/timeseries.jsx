@@ -1,6 +1,6 @@
 // Time series: Grafana's `TimeSeries` draws; the marks of annotations and exemplars on top are ours.
 
-import { cacheFieldDisplayNames, FieldType, getFieldDisplayName } from '@grafana/data';
+import { FieldType, getFieldDisplayName } from '@grafana/data';
 import { EventsCanvas, TimeSeries, useTheme2 } from '@grafana/ui';
 import { useLayoutEffect, useMemo } from 'react';
 import { NoData } from './nodata.jsx';
@@ -97,7 +97,8 @@ function Exemplars({ config, exemplars, frames }) {
       return undefined;
     }
     const { time, value } = exemplars[index];
-    const scale = Object.keys(u.scales).find((key) => key !== 'x');
+    // Grafana, too, takes the scale of the first series.
+    const [, scale] = config.scaleKeys;
     const { min, max } = u.scales[scale];
     const { min: first, max: last } = u.scales.x;
     if (time < first || time > last) {
@@ -136,13 +137,7 @@ function Exemplars({ config, exemplars, frames }) {
 }
 
 export function TimeSeriesPanel({ panel, data, width, height, range, annotations, withNames }) {
-  const frames = useMemo(() => {
-    const prepared = graphable(data.frames);
-    if (prepared) {
-      cacheFieldDisplayNames(prepared);
-    }
-    return prepared;
-  }, [data]);
+  const frames = useMemo(() => graphable(data.frames), [data]);
   if (!frames) {
     return <NoData panel={panel} />;
   }

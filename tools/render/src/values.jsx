@@ -157,8 +157,9 @@ function Gauge({ value, width, height, theme, options }) {
     color: theme.visualization.getColorByName(color),
   }));
   const text = [display.prefix, display.text, display.suffix].filter(Boolean).join('');
-  const widest = radius * 1.5;
-  const fontSize = Math.min(radius * 0.55, (radius * 0.55 * widest) / measureText(text, radius * 0.55).width);
+  const widest = (radius - stroke / 2) * 1.7;
+  const largest = radius * 0.5;
+  const fontSize = Math.min(largest, (largest * widest) / measureText(text, largest, 500).width);
   const filled = share(display.numeric);
   return (
     <div style={{ width, height, position: 'relative' }}>

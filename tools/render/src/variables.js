@@ -77,10 +77,13 @@ export function interpolate(text, variables, scoped = {}, toText = (variable) =>
     const name = plain ?? square ?? braced;
     if (Object.hasOwn(scoped, name)) {
       let found = scoped[name].value;
-      for (const part of path ? path.split('.') : []) {
+      for (const part of path ? partsOf(path) : []) {
         found = found?.[part];
       }
-      return found === undefined ? match : String(found);
+      if (found === undefined || found === null) {
+        return match;
+      }
+      return (squareFormat ?? bracedFormat) === 'percentencode' ? encodeURIComponent(found) : String(found);
     }
     const variable = variables[name];
     if (!variable) {
@@ -89,6 +92,40 @@ export function interpolate(text, variables, scoped = {}, toText = (variable) =>
     const wanted = squareFormat ?? bracedFormat;
     return wanted ? format(variable, variable.value, wanted) : toText(variable);
   });
+}
+
+/** `fields.Route`, `fields["Value #A"]` and `fields[0]` in their parts. */
+function partsOf(path) {
+  return path.split(/\.|\["|"\]|\[|\]/).filter(Boolean);
+}
+
+/** What a link of a field may name: the row's other values, the field's labels, the choice of variables, the time. */
+export function linkVariables(scoped, variables, range) {
+  const chosen = Object.values(variables).flatMap(({ name, value, isAll }) =>
+    isAll ? [`var-${name}=${ALL}`] : [].concat(value).map((item) => `var-${name}=${encodeURIComponent(item)}`)
+  );
+  const found = {
+    __all_variables: { value: chosen.join('&') },
+    __url_time_range: { value: `from=${range.from.valueOf()}&to=${range.to.valueOf()}` },
+  };
+  const { frame, field, rowIndex } = scoped?.__dataContext?.value ?? {};
+  if (field) {
+    const text = (other) => other.display?.(other.values[rowIndex]).text ?? other.values[rowIndex];
+    const fields = {};
+    frame.fields.forEach((other, index) => {
+      const own = rowIndex === undefined ? undefined : text(other);
+      for (const name of [index, other.name, other.config.displayName, other.state?.displayName]) {
+        fields[name] ??= own;
+      }
+    });
+    found.__data = { value: { fields } };
+    found.__field = { value: { name: field.state?.displayName ?? field.name, labels: field.labels ?? {} } };
+    found.__series = { value: { name: frame.name ?? '' } };
+    if (rowIndex !== undefined) {
+      found.__value = { value: { raw: field.values[rowIndex], text: text(field), numeric: Number(field.values[rowIndex]) } };
+    }
+  }
+  return found;
 }
 
 export const forPromql = (variable) => promqlValue(variable, variable.value);
