@@ -147,9 +147,9 @@ export class Chromium {
     await loaded;
   }
 
-  /** PNG of the whole page. */
-  async picture() {
-    const { data } = await this.send('Page.captureScreenshot', { format: 'png' });
+  /** PNG of the whole page, or of a part: `{ x, y, width, height }`. */
+  async picture(part) {
+    const { data } = await this.send('Page.captureScreenshot', { format: 'png', ...(part && { clip: { ...part, scale: 1 } }) });
     return Buffer.from(data, 'base64');
   }
 

@@ -2,8 +2,9 @@
 //
 //   node tools/render/render.mjs --prometheus http://127.0.0.1:9090 --dashboards DIR --out DIR
 //        [--theme light|dark|both] [--now UNIX] [--range 15m] [--var NAME=VALUE]... [--width 1440]
-//        [--scrape-interval 15s] [--annotation-names]
+//        [--scrape-interval 15s] [--annotation-names] [--panels]
 //
+// `--panels` writes every panel as a picture of its own too, to look at it closely.
 // `README.md` beside this file says what is Grafana's and what is ours. Exit status: 0 drawn, 1 a panel, a variable or
 // an annotation failed (the report names it), 2 could not run.
 
@@ -54,6 +55,7 @@ function options() {
       width: { type: 'string', default: '1440' },
       'scrape-interval': { type: 'string', default: '15s' },
       'annotation-names': { type: 'boolean', default: false },
+      panels: { type: 'boolean', default: false },
     },
   });
   for (const name of ['prometheus', 'dashboards', 'out']) {
@@ -168,6 +170,7 @@ async function main() {
   await bundle();
   mkdirSync(settings.out, { recursive: true });
 
+  const others = files.map(({ dashboard: { uid, title, tags = [] } }) => ({ uid, title, tags }));
   let job;
   const server = await serve(settings.prometheus, () => job);
   const address = `http://127.0.0.1:${server.address().port}/`;
@@ -191,6 +194,7 @@ async function main() {
       for (const theme of settings.themes) {
         job = {
           dashboard,
+          others,
           theme,
           now: settings.now,
           live: settings.live,
@@ -210,6 +214,11 @@ async function main() {
         const drawn = await browser.evaluate('window.report()');
         const picture = `${basename(file, '.json')}-${theme}.png`;
         writeFileSync(join(settings.out, picture), await browser.picture());
+        for (const { id, type, box } of settings.panels ? drawn.panels : []) {
+          if (type !== 'row') {
+            writeFileSync(join(settings.out, picture.replace('.png', `-${id}.png`)), await browser.picture(box));
+          }
+        }
         const seconds = (Date.now() - started) / 1000;
         const entry = { file: basename(file), theme, picture, width: settings.width, height, seconds, ...drawn };
         entry.errors.push(...complaints.splice(0));

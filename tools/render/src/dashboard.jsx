@@ -1,7 +1,7 @@
 // The page of one dashboard: controls, rows, panels on the grid. Panels sit in Grafana's `PanelChrome`.
 
 import { renderMarkdown } from '@grafana/data';
-import { Icon, PanelChrome, PanelContextProvider, useTheme2 } from '@grafana/ui';
+import { Button, Icon, PanelChrome, PanelContextProvider, useTheme2 } from '@grafana/ui';
 import { Component } from 'react';
 import { panelContext } from './context.js';
 import { TablePanel, TextPanel } from './table.jsx';
@@ -33,7 +33,8 @@ export function unknownKind(panel) {
   if (!known(panel)) {
     return `panels of type "${panel.type}" are not drawn here`;
   }
-  return panel.repeat ? 'repeated panels are not drawn here' : null;
+  const notDrawn = ['repeat', 'timeFrom', 'timeShift', 'libraryPanel'].filter((option) => panel[option]);
+  return notDrawn.length > 0 ? `${notDrawn.join(', ')}: not drawn here` : null;
 }
 
 /**
@@ -164,7 +165,22 @@ function Control({ label, value, swatch }) {
   );
 }
 
-export function Dashboard({ dashboard, places, loaded, variables, annotations, range, rangeText, withNames, onError }) {
+/** Links of the dashboard: one button for a list, otherwise one for each dashboard with all of the tags. */
+function linksOf(dashboard, others) {
+  return (dashboard.links ?? []).flatMap((link) => {
+    if (link.type !== 'dashboards') {
+      return [{ title: link.title, icon: 'external-link-alt' }];
+    }
+    if (link.asDropdown) {
+      return [{ title: link.title, icon: 'bars' }];
+    }
+    return others
+      .filter(({ uid, tags }) => uid !== dashboard.uid && link.tags.every((tag) => tags.includes(tag)))
+      .map(({ title }) => ({ title, icon: 'apps' }));
+  });
+}
+
+export function Dashboard({ dashboard, others, places, loaded, variables, annotations, range, rangeText, withNames, onError }) {
   const theme = useTheme2();
   const height = Math.max(0, ...places.map(({ top, height: h }) => top + h));
   return (
@@ -183,6 +199,12 @@ export function Dashboard({ dashboard, places, loaded, variables, annotations, r
           {annotations.map(({ name, color, hide }) =>
             hide ? null : <Control key={name} label={name} swatch={theme.visualization.getColorByName(color)} />
           )}
+          <div style={{ flexGrow: 1 }} />
+          {linksOf(dashboard, others).map(({ title, icon }) => (
+            <Button key={title} variant="secondary" icon={icon}>
+              {title}
+            </Button>
+          ))}
         </div>
       </div>
       <div style={{ position: 'relative', height }}>

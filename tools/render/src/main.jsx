@@ -110,6 +110,7 @@ async function draw() {
   show(
     <Dashboard
       dashboard={dashboard}
+      others={job.others}
       places={places}
       loaded={loaded}
       variables={variables}

@@ -1,9 +1,9 @@
 // Reads from the drawn page what a picture cannot tell a program: texts, and texts that do not fit.
 
 /** Rounding of fonts; less than this is not seen. */
-const TOLERANCE = 1.5;
-/** A letter fills about three quarters of its line; the rest is air above and below, which may be cut. */
-const AIR = 0.2;
+const TOLERANCE = 1;
+/** Letters do not reach the edges of their line: this share of air, above and below, may be cut. */
+const AIR = 0.12;
 
 /** Texts that do not fit their box. What scrolling would show is told apart. */
 function cutsOf(panel) {
@@ -54,12 +54,14 @@ function textsOf(panel) {
   return lines;
 }
 
-/** Per panel id: `texts` in the order of the page, `overflow`, `links`, `noData`. */
+/** Per panel id: `box` in pixels of the picture, `texts` in the order of the page, `overflow`, `links`, `noData`. */
 export function measure() {
   const measured = {};
   for (const panel of document.querySelectorAll('[data-panel]')) {
     const texts = textsOf(panel);
+    const { x, y, width, height } = panel.getBoundingClientRect();
     measured[panel.dataset.panel] = {
+      box: { x, y, width, height },
       texts,
       overflow: cutsOf(panel),
       links: [...new Set([...panel.querySelectorAll('a[href]')].map((link) => link.getAttribute('href')))],
