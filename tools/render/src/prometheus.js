@@ -3,7 +3,7 @@
 // The server beside this page passes `/api/v1/...` on to the real Prometheus. What is done to the answers (names of
 // series, tables, sampling of exemplars, events of annotations) repeats what Grafana's Prometheus data source does.
 
-import { createDataFrame, DataFrameType, FieldType, rangeUtil } from '@grafana/data';
+import { createDataFrame, DataFrameType, FieldType, getFieldDisplayName, rangeUtil } from '@grafana/data';
 import { forPromql, interpolate, timeVariables } from './variables.js';
 
 /** Prometheus refuses a range query with more steps than this. */
@@ -53,21 +53,25 @@ export const client = {
  * The step of a query in milliseconds and the variables that follow from it.
  *
  * @param width points that fit, one per pixel of the panel
- * @param least the query's own shortest step, or the data source's scrape interval
+ * @param asked the query's own shortest step, or empty; it may be one of the two interval variables
  */
-function stepOf(range, width, least, scrapeInterval) {
-  const { intervalMs } = rangeUtil.calculateInterval(range, Math.max(1, Math.round(width)), least || scrapeInterval);
+function stepOf(range, width, asked, scrapeInterval) {
+  const variable = /__(rate_)?interval/.exec(asked);
+  const least = variable ? scrapeInterval : asked || scrapeInterval;
+  const { intervalMs } = rangeUtil.calculateInterval(range, Math.max(1, Math.round(width)), least);
   const safest = Math.ceil((range.to.valueOf() - range.from.valueOf()) / MOST_STEPS / 1000) * 1000;
-  const step = Math.max(intervalMs, safest);
-  const scrape = rangeUtil.intervalToMs(least || scrapeInterval);
-  const rate = Math.max(step + scrape, 4 * scrape);
+  const interval = Math.max(intervalMs, safest);
+  const scrape = rangeUtil.intervalToMs(least);
+  const rate = Math.max(interval + scrape, 4 * scrape);
+  const step = variable?.[1] ? rate : interval;
+  const written = (time) => (time % 1000 === 0 ? `${time / 1000}s` : `${time}ms`);
   return {
     step,
     scoped: {
       ...timeVariables(range),
-      __interval: { value: step % 1000 === 0 ? `${step / 1000}s` : `${step}ms` },
+      __interval: { value: written(step) },
       __interval_ms: { value: step },
-      __rate_interval: { value: `${rate / 1000}s` },
+      __rate_interval: { value: written(rate) },
       __rate_interval_ms: { value: rate },
     },
   };
@@ -77,7 +81,7 @@ function stepOf(range, width, least, scrapeInterval) {
 
 function metricText({ __name__ = '', ...labels }) {
   const written = Object.keys(labels).sort().map((name) => `${name}="${labels[name]}"`);
-  return `${__name__}{${written.join(', ')}}`;
+  return __name__ && written.length === 0 ? __name__ : `${__name__}{${written.join(', ')}}`;
 }
 
 /** The name of a series; empty leaves the choice to Grafana's own naming by labels. */
@@ -105,22 +109,31 @@ function number(text) {
 
 // === Frames ===
 
-function seriesFrame(refId, metric, samples, step, legend) {
-  return createDataFrame({
-      refId,
-      name: legend,
-      meta: { type: DataFrameType.TimeSeriesMulti, typeVersion: [0, 1] },
-      fields: [
-        { name: 'Time', type: FieldType.time, config: step ? { interval: step } : {}, values: samples.map(([time]) => Math.round(time * 1000)) },
-        {
-          name: 'Value',
-          type: FieldType.number,
-          labels: metric,
-          config: legend ? { displayNameFromDS: legend } : {},
-          values: samples.map(([, value]) => number(value)),
-        },
-      ],
+function seriesFrame(refId, metric, samples, step, legend, isAuto) {
+  const value = {
+    // The field bears the metric's name where the query kept it.
+    name: metric.__name__ ?? 'Value',
+    type: FieldType.number,
+    labels: metric,
+    config: legend ? { displayNameFromDS: legend } : {},
+    values: samples.map(([, text]) => number(text)),
+  };
+  const time = {
+    name: 'Time',
+    type: FieldType.time,
+    config: step ? { interval: step } : {},
+    values: samples.map(([at]) => Math.round(at * 1000)),
+  };
+  const frame = createDataFrame({
+    refId,
+    meta: { type: DataFrameType.TimeSeriesMulti, typeVersion: [0, 1], preferredVisualisationType: 'graph' },
+    fields: [time, value],
   });
+  if (isAuto && metric.__name__) {
+    // The automatic name is the one by labels, as if the field had no name of its own.
+    value.config.displayNameFromDS = getFieldDisplayName({ ...value, name: 'Value' }, frame, [frame]);
+  }
+  return frame;
 }
 
 function asSeries({ resultType, result }) {
@@ -141,6 +154,7 @@ function asSeries({ resultType, result }) {
 function tableFrame(refId, series, valueName) {
   const labels = [...new Set(series.flatMap(({ metric }) => Object.keys(metric)))].sort();
   const rows = series.flatMap(({ metric, samples }) => samples.map(([time, value]) => ({ metric, time, value })));
+  rows.sort((a, b) => a.time - b.time);
   return createDataFrame({
     refId,
     meta: { preferredVisualisationType: 'rawPrometheus' },
@@ -236,15 +250,21 @@ export async function runQueries(panel, width, range, variables, scrapeInterval)
       return answer;
     })
   );
+  // A query without an answer gives a frame without rows; one that failed gives none.
+  const answered = answers.filter(({ query }) => query.error === null);
   const isTable = ({ target }) => target.format === 'table';
-  const tables = answers.filter((answer) => isTable(answer) && answer.series.length > 0);
-  const frames = answers.flatMap((answer) => {
+  const tables = answered.filter(isTable);
+  const frames = answered.flatMap((answer) => {
     const { target, series, step, legendFormat, query } = answer;
-    if (isTable(answer)) {
-      return series.length === 0 ? [] : [tableFrame(target.refId, series, tables.length > 1 ? `Value #${target.refId}` : 'Value')];
+    const isEmpty = series.length === 0;
+    if (isTable(answer) && !(isEmpty && tables.length === 1)) {
+      return [tableFrame(target.refId, series, tables.length > 1 ? `Value #${target.refId}` : 'Value')];
+    }
+    if (isEmpty) {
+      return [createDataFrame({ refId: target.refId, fields: [] })];
     }
     return series.map(({ metric, samples }) =>
-      seriesFrame(target.refId, metric, samples, target.instant && !target.range ? 0 : step, legendOf(legendFormat, metric, query.expr))
+      seriesFrame(target.refId, metric, samples, step, legendOf(legendFormat, metric, query.expr), legendFormat === '__auto')
     );
   });
   return { frames, exemplars: answers.flatMap((answer) => answer.exemplars), queries: answers.map(({ query }) => query) };
