@@ -1,4 +1,4 @@
-// The quoting of variables: run with `node --test tools/render`. Needs no package.
+// The quoting of variables: run with `node --test tools/render/variables.test.mjs`. Needs no package.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -27,7 +27,7 @@ const STANDARD = [
   ['max', numberOverrideProcessor, onNumbers],
   ['fieldMinMax', booleanOverrideProcessor, onNumbers],
   ['decimals', numberOverrideProcessor, onNumbers],
-  ['displayName', displayNameOverrideProcessor, always],
+  ['displayName', displayNameOverrideProcessor, always, { expandTemplateVars: true }],
   ['noValue', stringOverrideProcessor, always],
   ['color', identityOverrideProcessor, always],
   ['thresholds', thresholdsOverrideProcessor, always],
@@ -89,8 +89,8 @@ const CUSTOM = {
   gauge: { neutral: undefined },
 };
 
-function standardItem([id, process, shouldApply]) {
-  return { id, path: id, name: id, process, shouldApply, isCustom: false, settings: {} };
+function standardItem([id, process, shouldApply, settings = {}]) {
+  return { id, path: id, name: id, process, shouldApply, isCustom: false, settings };
 }
 
 function customItem(id, path = id) {
