@@ -108,7 +108,13 @@ fn rules() -> String {
 
 /// The rules over this history but for what comes `before`, recorded at each step. Gives the server and both ends of what
 /// was recorded.
-fn over_history(versions: &[Version], history: Backfill, step: Duration, check: impl Fn(&Prometheus, f64, f64) + Sync) {
+fn over_history(
+    versions: &[Version],
+    history: Backfill,
+    before: Duration,
+    step: Duration,
+    check: impl Fn(&Prometheus, f64, f64) + Sync,
+) {
     let (start, end) = (history.start() + before.as_secs_f64(), history.end);
     let check = &check;
     let history = &history;
