@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::objective::number;
+use super::rules::Group;
 use super::yaml::{Yaml, text};
 
 /// In place of an alert's name: all alerts, but for the one that always fires.
@@ -226,12 +227,14 @@ impl From<Values> for String {
 // === impl Suite ===
 
 impl Suite {
-    /// The file for `promtool test rules`, beside the rule file.
+    /// The file for `promtool test rules`, beside the rule file with these groups. They are evaluated in their order: what
+    /// reads another group's records would see them now and then too late, when a step is longer than samples last.
     #[must_use]
-    pub fn yaml(&self, rules: &str) -> Yaml {
+    pub fn yaml(&self, rules: &str, groups: &[Group]) -> Yaml {
         Yaml::Map(vec![
             ("rule_files", Yaml::List(vec![text(rules)])),
             ("evaluation_interval", text(self.evaluate)),
+            ("group_eval_order", Yaml::List(groups.iter().map(|group| text(group.name)).collect())),
             ("tests", Yaml::List(self.cases.iter().map(Case::yaml).collect())),
         ])
     }

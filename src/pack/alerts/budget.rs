@@ -57,9 +57,9 @@ const MONTH_INTERVAL: &str = "2m";
 
 /// Failures in six hours below which nothing is said: one every 18 minutes.
 const FAILED_MIN: f64 = 20.0;
-/// Requests in six hours above which the burn alerts see everything: 1 a second. Their ten bad requests are then a quarter
-/// of a percent of the shortest long window, below any threshold of theirs that pages.
-const LOW_TRAFFIC_BELOW: f64 = 6.0 * 3600.0;
+/// Requests in ten minutes, six hours' mean, above which burn alerts see everything: 1 a second. Their ten bad requests are
+/// then a quarter of a percent of the shortest long window.
+const LOW_TRAFFIC_BELOW: f64 = 600.0;
 
 pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
     let mut quick: Vec<Rule> =
@@ -167,9 +167,10 @@ fn low_traffic() -> Alert {
         name: "GoldenLowTrafficErrors",
         expr: format!(
             "{failed} / ({all} > 0) > {}\nand on ({JOB})\n{failed} >= {}\nand on ({JOB})\n{goes_on} > 0\nand on ({JOB})\n(\n  \
-             {all} < {}\n  or on ({JOB})\n  ({all} unless on ({JOB}) {OBJECTIVE})\n)",
+             avg_over_time({}[6h]) < {}\n  or on ({JOB})\n  ({all} unless on ({JOB}) {OBJECTIVE})\n)",
             number(LOW_TRAFFIC_ERRORS),
             number(FAILED_MIN),
+            traffic::REQUESTS,
             number(LOW_TRAFFIC_BELOW),
             // Six hours remember long what is over.
             goes_on = format_args!("max_over_time({}[1h])", traffic::FAILED),
@@ -207,40 +208,18 @@ fn counted(case: Case, result: &str, values: Values) -> Case {
 }
 
 pub(super) fn suites() -> Vec<Suite> {
-    let quick = [fast_pair(), scraped_anywhere(), whatever_else()].concat();
-    let mut long: Vec<Case> =
-        BAD.iter().flat_map(|bad| BURN_WINDOWS[1..].iter().map(|window| slow_pair(bad, window))).collect();
-    long.extend(few_requests());
+    let slow = BAD.iter().flat_map(|bad| BURN_WINDOWS[1..].iter().map(|window| slow_pair(bad, window)));
     vec![
-        Suite { name: "budget", evaluate: "15s", cases: quick },
-        Suite { name: "budget-long", evaluate: "5m", cases: long },
+        Suite { name: "budget", evaluate: "15s", cases: outages() },
+        Suite { name: "budget-hours", evaluate: "1m", cases: [fast_pair(), whatever_else()].concat() },
+        Suite { name: "budget-days", evaluate: "10m", cases: slow.chain(few_requests()).collect() },
     ]
 }
 
-/// The pair that pages within minutes; samples every 15 s, 10 requests/s.
+/// The pair that pages within minutes; a sample every 15 s, 10 requests/s.
 fn fast_pair() -> Vec<Case> {
     let [hour, quarter, ..] = BURN_WINDOWS;
-    let mut cases = vec![
-        Case::new(ERRORS, "a full outage at 10 requests/s after a clean hour pages within 3.5 minutes", "15s")
-            .series(
-                r#"golden_slo_objective_ratio{cluster="eu",namespace="prod",job="shop",slo="api"}"#,
-                Values::from(0.999).stay(300),
-            )
-            .series(
-                r#"golden_slo_requests_total{cluster="eu",namespace="prod",job="shop",slo="api",result="good",instance="a"}"#,
-                Values::from(0.0).grow(150.0, 240).stay(60),
-            )
-            .series(
-                r#"golden_slo_requests_total{cluster="eu",namespace="prod",job="shop",slo="api",result="error",instance="a"}"#,
-                Values::from(0.0).stay(240).grow(150.0, 60),
-            )
-            // Over the threshold since a minute, and it is to last for two.
-            .never_until("62m30s")
-            .fires_at(
-                "63m30s",
-                &[[("cluster", "eu"), ("namespace", "prod")].as_slice(), labels(&hour).as_slice()].concat(),
-            ),
-    ];
+    let mut cases = Vec::new();
     for bad in &BAD {
         let case = |story, samples| promised(Case::new(bad.alert, story, "15s"), samples);
         // Of 150 requests in 15 s.
@@ -290,8 +269,8 @@ fn fast_pair() -> Vec<Case> {
                 format!("golden_slo_requests_total{{job=\"shop\",slo=\"api\",result={:?}}}", bad.result),
                 Values::from(0.0).stay(400),
             )
-            .never_until("100m"),
-            share(Case::new(bad.alert, "without an objective there is no budget", "15s"), 0.5, 400).never_until("100m"),
+            .never_until("60m"),
+            share(Case::new(bad.alert, "without an objective there is no budget", "15s"), 0.5, 400).never_until("60m"),
             share(case("nine bad of a hundred in an hour do not page", 240), 0.0, 240)
                 .series(
                     format!("golden_slo_requests_total{{job=\"shop\",slo=\"small\",result={:?}}}", bad.result),
@@ -308,41 +287,47 @@ fn fast_pair() -> Vec<Case> {
     cases
 }
 
-/// The scrapes come whenever they come, and so does the outage. Both are moved in steps of 5 s against the evaluations.
-fn scraped_anywhere() -> Vec<Case> {
-    const STORIES: [[&str; 3]; 3] = [
-        [
-            "scraped with the evaluation, out at once",
-            "scraped with the evaluation, out 5 s later",
-            "scraped with the evaluation, out 10 s later",
-        ],
-        [
-            "scraped 5 s after the evaluation, out at once",
-            "scraped 5 s after the evaluation, out 5 s later",
-            "scraped 5 s after the evaluation, out 10 s later",
-        ],
-        [
-            "scraped 10 s after the evaluation, out at once",
-            "scraped 10 s after the evaluation, out 5 s later",
-            "scraped 10 s after the evaluation, out 10 s later",
-        ],
+/// Full outages after a clean hour at 10 requests/s. The scrapes come whenever they come, and so does the outage: the later
+/// ones are moved in steps of 5 s against the evaluations.
+fn outages() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new(ERRORS, "a full outage at 10 requests/s after a clean hour pages within 3.5 minutes", "15s")
+            .series(
+                r#"golden_slo_objective_ratio{cluster="eu",namespace="prod",job="shop",slo="api"}"#,
+                Values::from(0.999).stay(300),
+            )
+            .series(
+                r#"golden_slo_requests_total{cluster="eu",namespace="prod",job="shop",slo="api",result="good",instance="a"}"#,
+                Values::from(0.0).grow(150.0, 240).stay(60),
+            )
+            .series(
+                r#"golden_slo_requests_total{cluster="eu",namespace="prod",job="shop",slo="api",result="error",instance="a"}"#,
+                Values::from(0.0).stay(240).grow(150.0, 60),
+            )
+            // Over the threshold since a minute, and it is to last for two.
+            .never_until("62m30s")
+            .fires_at(
+                "63m30s",
+                &[[("cluster", "eu"), ("namespace", "prod")].as_slice(), labels(&BURN_WINDOWS[0]).as_slice()].concat(),
+            ),
     ];
-    let mut cases = Vec::new();
-    for (phase, stories) in STORIES.iter().enumerate() {
-        for (late, story) in stories.iter().enumerate() {
-            let out = 3600.0 + 5.0 * late as f64;
-            let at = |scrape: usize| (5 * phase + 15 * scrape) as f64;
-            let scraped = |first: f64, value: &dyn Fn(f64) -> f64| {
-                (1..256).fold(Values::after(phase, first), |values, scrape| values.miss(2).hold(value(at(scrape)), 1))
-            };
-            let case = promised(Case::new(ERRORS, story, "5s"), 770);
-            let case = counted(case, "good", scraped(10.0 * at(0), &|seconds| 10.0 * seconds.min(out)));
-            let case = counted(case, "error", scraped(0.0, &|seconds| 10.0 * (seconds - out).max(0.0)));
-            let page = 3600 + 5 * late + 210;
-            cases.push(
-                case.quiet_at("60m").fires_at(format!("{}m{}s", page / 60, page % 60), &labels(&BURN_WINDOWS[0])),
-            );
-        }
+    for (story, phase, late) in [
+        ("scraped 5 s after the evaluation, out at that moment", 1, 1),
+        ("scraped 5 s after the evaluation, out 5 s after", 1, 2),
+        ("scraped 10 s after the evaluation, out at that moment", 2, 2),
+        ("scraped 10 s after the evaluation, out 5 s before", 2, 1),
+    ] {
+        let out = f64::from(3600 + 5 * late);
+        let at = |scrape: usize| (5 * phase + 15 * scrape) as f64;
+        let scraped = |value: &dyn Fn(f64) -> f64| {
+            (1..256)
+                .fold(Values::after(phase, value(at(0))), |values, scrape| values.miss(2).hold(value(at(scrape)), 1))
+        };
+        let case = promised(Case::new(ERRORS, story, "5s"), 770);
+        let case = counted(case, "good", scraped(&|seconds| 10.0 * seconds.min(out)));
+        let case = counted(case, "error", scraped(&|seconds| 10.0 * (seconds - out).max(0.0)));
+        let page = format!("63m{}s", 30 + 5 * late);
+        cases.push(case.quiet_at("60m").fires_at(page, &labels(&BURN_WINDOWS[0])));
     }
     cases
 }
@@ -386,33 +371,33 @@ fn whatever_else() -> Vec<Case> {
     ]
 }
 
-/// A slower pair: three clean days, then 1.8 times its threshold, which is below that of the next faster pair. The long window
-/// is over its threshold after 1/1.8 of its length, 5/9.
+/// A slower pair: clean hours, then 1.8 times its threshold, which is below that of the next faster pair. The long window is
+/// over its threshold after 1/1.8 of its length, 5/9.
 fn slow_pair(bad: &Bad, window: &BurnWindow) -> Case {
-    const CLEAN: usize = 3 * 24 * 60;
-    // Minutes: not yet; fires; the short window is clean again; what else fires then.
-    let (story, before, during, after) = match window.long {
-        "6h" => ("1.08 % bad pages once 6 h know it", 205, 240, 35),
-        "1d" => ("0.54 % bad is a ticket once a day knows it", 13 * 60 + 60, 15 * 60, 125),
-        _ => ("0.18 % bad is a ticket once three days know it", 42 * 60, 44 * 60, 6 * 60 + 5),
-    };
+    /// Minutes: what the longest window needs to be full when it crosses its threshold, 4/9 of it.
+    const CLEAN: usize = 32 * 60;
     let ratio = 1.8 * window.factor * 0.001;
-    let end = 24 * 60;
-    let samples = CLEAN + during + end;
-    let case = promised(Case::new(bad.alert, story, "1m"), samples);
-    let case = counted(
-        case,
-        "good",
-        Values::from(0.0).grow(600.0, CLEAN).grow(600.0 * (1.0 - ratio), during).grow(600.0, end),
-    );
+    // Minutes of badness, and how much is looked at afterwards.
+    let (story, during, end) = match window.long {
+        "6h" => ("1.08 % bad pages once 6 h know it", 4 * 60, 60),
+        "1d" => ("0.54 % bad is a ticket once a day knows it", 15 * 60, 8 * 60),
+        _ => ("0.18 % bad is a ticket once three days know it", 44 * 60, 7 * 60),
+    };
+    let case = promised(Case::new(bad.alert, story, "1m"), CLEAN + during + end);
+    let good = Values::from(0.0).grow(600.0, CLEAN).grow(600.0 * (1.0 - ratio), during).grow(600.0, end);
+    let case = counted(case, "good", good);
     let case = counted(case, bad.result, Values::from(0.0).stay(CLEAN).grow(600.0 * ratio, during).stay(end));
     let at = |minutes: usize| format!("{}m", CLEAN + minutes);
-    let case = case.quiet_at(at(before)).fires_at(at(during), &labels(window));
-    if window.long == "1d" {
-        // A tenth of the budget is gone, in one day as in three; six hours look back on it.
-        case.fires_at(at(during + after), &labels(&BURN_WINDOWS[3])).quiet_at(at(during + 8 * 60))
-    } else {
-        case.quiet_at(at(during + after))
+    let (this, slowest) = (labels(window), labels(&BURN_WINDOWS[3]));
+    match window.long {
+        "6h" => case.quiet_at(at(200)).fires_at(at(during), &this).quiet_at(at(during + 40)),
+        // What is left of the budget after a day like this concerns the three days too, earlier and longer.
+        "1d" => case
+            .fires_at(at(14 * 60), &slowest)
+            .all_fire_at(at(during), &[&this, &slowest])
+            .fires_at(at(during + 130), &slowest)
+            .quiet_at(at(during + 370)),
+        _ => case.quiet_at(at(42 * 60)).fires_at(at(during), &this).quiet_at(at(during + 370)),
     }
 }
 
@@ -435,7 +420,7 @@ fn few_requests() -> Vec<Case> {
     let even = |per_minute: f64, samples| Values::from(0.0).grow(per_minute, samples);
     vec![
         with("half of 0.5 requests/s fail for hours, then none", even(15.0, 600), even(15.0, 180).stay(420), 600)
-            .quiet_at("35m")
+            .quiet_at("30m")
             .fires_at("60m", told)
             .fires_at("3h30m", told)
             .quiet_at("5h"),
