@@ -58,7 +58,7 @@ pub fn files(objective: &Objective) -> Vec<File> {
     for suite in alerts::suites().into_iter().filter(|suite| !suite.cases.is_empty()) {
         file(
             format!("alerts/{}.test.yml", suite.name),
-            suite.yaml(RULES).document(&["For `promtool test rules`; generated, do not edit."]),
+            suite.yaml(RULES, &groups).document(&["For `promtool test rules`; generated, do not edit."]),
         );
     }
     file("docs/metrics.md".to_owned(), reference::markdown());

@@ -60,6 +60,10 @@ pub const RUNBOOKS_URL: &str = "https://github.com/golden-sidecar/golden-sidecar
 /// What a series of a service has in common; absent labels count as empty.
 pub const JOB: &str = "cluster, namespace, job";
 
+/// Which service, in a description: its job, and namespace and cluster where there are such labels.
+pub const WHERE: &str = "{{ $labels.job }}{{ with $labels.namespace }} in namespace {{ . }}{{ end }}\
+    {{ with $labels.cluster }} of cluster {{ . }}{{ end }}";
+
 // === impl Alert ===
 
 impl Alert {
