@@ -16,6 +16,7 @@ pub mod boards;
 pub mod cases;
 pub mod dashboard;
 pub mod objective;
+pub mod promql;
 mod reference;
 pub mod rules;
 pub mod thresholds;

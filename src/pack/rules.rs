@@ -60,6 +60,9 @@ pub const RUNBOOKS_URL: &str = "https://github.com/golden-sidecar/golden-sidecar
 /// What a series of a service has in common; absent labels count as empty.
 pub const JOB: &str = "cluster, namespace, job";
 
+/// What the series of one sidecar, and so of one instance of a service, have in common.
+pub const INSTANCE: &str = "cluster, namespace, job, instance";
+
 // === impl Alert ===
 
 impl Alert {
