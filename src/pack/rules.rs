@@ -113,6 +113,26 @@ pub fn groups_yaml(groups: &[Group]) -> Yaml {
     Yaml::Map(vec![("groups", Yaml::List(groups.collect()))])
 }
 
+/// The same groups as the resource that the Prometheus Operator reads.
+#[must_use]
+pub fn prometheus_rule(groups: &[Group]) -> String {
+    let name = "golden-sidecar";
+    let labels = Yaml::Map(vec![("app.kubernetes.io/name", text(name))]);
+    Yaml::Map(vec![
+        ("apiVersion", text("monitoring.coreos.com/v1")),
+        ("kind", text("PrometheusRule")),
+        ("metadata", Yaml::Map(vec![("name", text(name)), ("labels", labels)])),
+        ("spec", groups_yaml(groups)),
+    ])
+    .document(&[
+        "The rules of golden-sidecar for the Prometheus Operator; generated, do not edit.",
+        "",
+        "The operator loads only what the ruleSelector of its Prometheus selects. Look what that is, and add the label it asks for:",
+        "  kubectl get prometheus -A -o jsonpath='{.items[*].spec.ruleSelector}'",
+        "In kube-prometheus-stack it is usually the label release with the name of the Helm release.",
+    ])
+}
+
 /// All alerts of these groups.
 pub fn alerts(groups: &[Group]) -> impl Iterator<Item = &Alert> {
     groups.iter().flat_map(|group| &group.rules).filter_map(|rule| match rule {

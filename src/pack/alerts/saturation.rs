@@ -453,28 +453,25 @@ struct Level {
 }
 
 impl Level {
-    /// It rises after ten minutes and stays; it stays just below; it is high for three minutes; it falls again.
+    /// It rises and stays; it is just below, then high for three minutes; it falls again.
     fn cases(&self) -> Vec<Case> {
         let Level { alert, series, more, over, below } = self;
         let labels = here("warning", more);
         vec![
             Case::new(alert, "what rises and stays high fires", "1m")
-                .series(series, format!("0.5x10 {over}x40"))
-                .quiet_at("10m")
-                .fires_at("45m", &labels),
-            Case::new(alert, "just below the threshold is quiet", "1m")
-                .series(series, format!("{below}x60"))
+                .series(series, format!("0.5x6 {over}x30"))
+                .quiet_at("6m")
+                .fires_at("36m", &labels),
+            Case::new(alert, "just below the threshold, and above it for three minutes, is quiet", "1m")
+                .series(series, format!("{below}x30 0.5x5 {over}x2 0.5x6"))
                 .quiet_at("30m")
-                .quiet_at("60m"),
-            Case::new(alert, "three minutes are quiet", "1m")
-                .series(series, format!("0.5x20 {over}x2 0.5x30"))
-                .quiet_at("22m")
-                .quiet_at("24m")
-                .quiet_at("30m"),
+                .quiet_at("38m")
+                .quiet_at("40m")
+                .quiet_at("44m"),
             Case::new(alert, "it ends when there is room again", "1m")
-                .series(series, format!("{over}x35 0.5x25"))
-                .fires_at("35m", &labels)
-                .quiet_at("55m"),
+                .series(series, format!("{over}x30 0.5x15"))
+                .fires_at("30m", &labels)
+                .quiet_at("44m"),
         ]
     }
 }
@@ -482,7 +479,7 @@ impl Level {
 pub(super) fn suite() -> Suite {
     let cases =
         [level_cases(), cpu_cases(), memory_cases(), pool_cases(), queue_cases(), count_cases(), forecast_cases()];
-    Suite { name: "saturation", evaluate: "1m", cases: cases.concat() }
+    Suite { name: "saturation", evaluate: "2m", cases: cases.concat() }
 }
 
 fn level_cases() -> Vec<Case> {
@@ -721,12 +718,12 @@ fn forecast_cases() -> Vec<Case> {
         Case::new(fills, "a leak fires once it matters, and ends at the restart", "1m")
             .series(&memory, "0.5+0.0012x230 0.3x90")
             .quiet_at("150m")
-            .fires_at("225m", &here("warning", &[]))
+            .fires_at("225m", &here("warning", &[("resource", "memory")]))
             .quiet_at("245m"),
         Case::new(fills, "a leak under a collector's saw-tooth fires", "1m")
             .series(&memory, saw_tooth(0.60, 0.001, 0.08, 200))
             .quiet_at("60m")
-            .fires_at("190m", &here("warning", &[])),
+            .fires_at("190m", &here("warning", &[("resource", "memory")])),
         Case::new(fills, "a collector's saw-tooth without a leak is quiet", "1m")
             .series(&memory, saw_tooth(0.72, 0.0, 0.2, 200))
             .quiet_at("75m")
@@ -746,14 +743,14 @@ fn forecast_cases() -> Vec<Case> {
             .quiet_at("100m")
             .quiet_at("200m"),
         Case::new(pool_fills, "a leak fires once it matters, and ends with it", "1m")
-            .series(ratio("pool:db"), "0.3+0.01x50 0.3x30")
-            .quiet_at("30m")
-            .fires_at("49m", &db)
-            .quiet_at("60m"),
+            .series(ratio("pool:db"), "0.3+0.01x58 0.3x20")
+            .quiet_at("40m")
+            .fires_at("58m", &db)
+            .quiet_at("70m"),
         Case::new(pool_fills, "the sidecar's own fires too", "1m")
-            .series(ratio("upstream_pool"), "0.3+0.01x50")
-            .quiet_at("30m")
-            .fires_at("49m", &own),
+            .series(ratio("upstream_pool"), "0.3+0.01x60")
+            .quiet_at("40m")
+            .fires_at("58m", &own),
         Case::new(pool_fills, "a plateau and a step are quiet", "1m")
             .series(ratio("pool:db"), "0.85x90")
             .series(ratio("upstream_pool"), "0.2x40 0.85x50")
