@@ -103,11 +103,15 @@ pub fn all() -> Vec<Inhibition> {
             equal: equal(&["instance"]),
         },
         Inhibition {
-            why: "The backend cannot be reached: of course all fails, and nothing of it can be measured.",
+            why: "The backend cannot be reached: of course all requests fail.",
             source: Side::of(&["GoldenBackendUnreachable"]),
-            target: Side::of(
-                &[&["GoldenAllRequestsFailing", "GoldenLowTrafficErrors", "GoldenSaturationStale"], &BURN[..]].concat(),
-            ),
+            target: Side::of(&[&["GoldenAllRequestsFailing", "GoldenLowTrafficErrors"], &BURN[..]].concat()),
+            equal: equal(&[]),
+        },
+        Inhibition {
+            why: "The backend cannot be reached: of course nothing of it can be measured.",
+            source: Side::of(&["GoldenBackendUnreachable"]),
+            target: Side::of(&["GoldenSaturationStale"]).with("sign", &["source"]),
             equal: equal(&[]),
         },
         Inhibition {

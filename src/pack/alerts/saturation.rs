@@ -450,17 +450,20 @@ struct Level {
     more: &'static [(&'static str, &'static str)],
     over: &'static str,
     below: &'static str,
+    /// A time at which it is over and has not been for long enough, when it rises after six minutes.
+    pending: &'static str,
 }
 
 impl Level {
     /// It rises and stays; it is just below, then high for three minutes; it falls again.
     fn cases(&self) -> Vec<Case> {
-        let Level { alert, series, more, over, below } = self;
+        let Level { alert, series, more, over, below, pending } = self;
         let labels = here("warning", more);
         vec![
             Case::new(alert, "what rises and stays high fires", "1m")
                 .series(series, format!("0.5x6 {over}x30"))
                 .quiet_at("6m")
+                .quiet_at(pending)
                 .fires_at("36m", &labels),
             Case::new(alert, "just below the threshold, and above it for three minutes, is quiet", "1m")
                 .series(series, format!("{below}x30 0.5x5 {over}x2 0.5x6"))
@@ -483,30 +486,38 @@ pub(super) fn suite() -> Suite {
 }
 
 fn level_cases() -> Vec<Case> {
-    let level = |alert, resource: &str, more, over, below| Level { alert, series: ratio(resource), more, over, below };
+    let pool = |name: &'static str, more| Level {
+        alert: "GoldenConnectionPoolSaturated",
+        series: ratio(name),
+        more,
+        over: "0.91",
+        below: "0.9",
+        pending: "14m",
+    };
+    let full = |alert, resource, pending| Level {
+        alert,
+        series: ratio(resource),
+        more: &[],
+        over: "0.91",
+        below: "0.9",
+        pending,
+    };
+    let filling = |alert, resource, pending| Level { over: "0.81", below: "0.8", ..full(alert, resource, pending) };
     let levels = [
-        level("GoldenCpuSaturated", "cpu", &[("sign", "use")], "0.91", "0.9"),
-        level("GoldenMemoryNearLimit", "memory", &[], "0.91", "0.9"),
-        level("GoldenConnectionPoolSaturated", "pool:db", &[("resource", "pool:db"), ("sign", "use")], "0.91", "0.9"),
-        level(
-            "GoldenConnectionPoolSaturated",
-            "upstream_pool",
-            &[("resource", "upstream_pool"), ("sign", "use")],
-            "0.91",
-            "0.9",
-        ),
-        level("GoldenInFlightNearLimit", "inflight", &[], "0.81", "0.8"),
-        level("GoldenFileDescriptorsNearLimit", "fds", &[("whose", "backend")], "0.81", "0.8"),
-        level("GoldenThreadsNearLimit", "threads", &[], "0.81", "0.8"),
-        level("GoldenServerConnectionsNearLimit", "server_connections", &[("sign", "use")], "0.81", "0.8"),
-        level("GoldenHostCpuSaturated", "host_cpu", &[], "0.91", "0.9"),
-        level("GoldenHostMemoryNearLimit", "host_memory", &[], "0.91", "0.9"),
+        Level { more: &[("sign", "use")], ..full("GoldenCpuSaturated", "cpu", "30m") },
+        full("GoldenMemoryNearLimit", "memory", "14m"),
+        pool("pool:db", &[("resource", "pool:db"), ("sign", "use")]),
+        pool("upstream_pool", &[("resource", "upstream_pool"), ("sign", "use")]),
+        filling("GoldenInFlightNearLimit", "inflight", "14m"),
+        Level { more: &[("whose", "backend")], ..filling("GoldenFileDescriptorsNearLimit", "fds", "14m") },
+        filling("GoldenThreadsNearLimit", "threads", "14m"),
+        Level { more: &[("sign", "use")], ..filling("GoldenServerConnectionsNearLimit", "server_connections", "10m") },
+        full("GoldenHostCpuSaturated", "host_cpu", "30m"),
+        full("GoldenHostMemoryNearLimit", "host_memory", "14m"),
         Level {
-            alert: "GoldenAcceptQueueOverflow",
             series: of("golden_saturation_peak_ratio", r#"resource="accept_queue",window="1m""#),
             more: &[("sign", "near_limit")],
-            over: "0.81",
-            below: "0.8",
+            ..filling("GoldenAcceptQueueOverflow", "", "10m")
         },
     ];
     levels.iter().flat_map(Level::cases).collect()
@@ -525,6 +536,7 @@ fn cpu_cases() -> Vec<Case> {
             .series(&periods, "0+600x120")
             .series(&throttled, "0+200x60 12000x60")
             .series(ratio("cpu"), "0.3x120")
+            .quiet_at("12m")
             .fires_at("50m", &here("warning", &[("sign", "throttled")]))
             .quiet_at("90m"),
         Case::new(alert, "a quarter of the periods throttled is quiet", "1m")
@@ -538,6 +550,7 @@ fn cpu_cases() -> Vec<Case> {
             .quiet_at("60m"),
         Case::new(alert, "waiting for a CPU half of the time fires and ends", "1m")
             .series(waiting("backend"), "0+30x60 1800x60")
+            .quiet_at("12m")
             .fires_at("50m", &here("warning", &[("sign", "pressure")]))
             .quiet_at("90m"),
         Case::new(alert, "waiting 40 % of the time is quiet, and so are others that wait", "1m")
@@ -557,6 +570,7 @@ fn memory_cases() -> Vec<Case> {
         Case::new(near, "above 95 % it wakes somebody, and ends", "1m")
             .series(ratio("memory"), "0.5x10 0.96x30 0.5x20")
             .quiet_at("10m")
+            .quiet_at("14m")
             .fires_at("18m", &here("critical", &[]))
             .fires_at("40m", &here("critical", &[]))
             .and_fires(&here("warning", &[]))
@@ -601,11 +615,13 @@ fn pool_cases() -> Vec<Case> {
         Case::new(saturated, "somebody always waits: fires and ends", "1m")
             .series(&waiting, "0x10 1x20 0x20")
             .quiet_at("10m")
+            .quiet_at("18m")
             .fires_at("28m", &here("warning", &[("resource", "pool:db"), ("sign", "waiting")]))
             .quiet_at("40m"),
         Case::new(saturated, "somebody always waits for the sidecar's own: fires", "1m")
             .series(&own_waiting, "0x10 3x20")
             .quiet_at("10m")
+            .quiet_at("14m")
             .fires_at("28m", &here("warning", &[("resource", "upstream_pool"), ("sign", "waiting")])),
         Case::new(saturated, "somebody waits every other minute: quiet", "1m")
             .series(&waiting, "0 4 ".repeat(20))
@@ -615,6 +631,7 @@ fn pool_cases() -> Vec<Case> {
         Case::new(rejecting, "a pool of the backend without connections: fires and ends", "1m")
             .series(&timeouts, "0x10 1+2x20 41x20")
             .quiet_at("10m")
+            .quiet_at("14m")
             .fires_at("20m", &here("critical", db))
             .quiet_at("45m"),
         Case::new(rejecting, "the sidecar's own: fires", "1m")
@@ -626,9 +643,9 @@ fn pool_cases() -> Vec<Case> {
             .series(&own_timeouts, "0x40")
             .quiet_at("10m")
             .fires_at("20m", &here("critical", own)),
-        Case::new(rejecting, "three in five minutes are quiet, and other errors too", "1m")
-            .series(&timeouts, "0x10 3x50")
-            .series(&own_timeouts, "0x20 3x40")
+        Case::new(rejecting, "four in five minutes are quiet, and other errors too", "1m")
+            .series(&timeouts, "0x10 4x50")
+            .series(&own_timeouts, "0x20 4x40")
             .series(
                 of("golden_errors_total", r#"http_route="/a",error_type="shed",fault="policy",phase="queue""#),
                 "0+9x60",
@@ -650,6 +667,7 @@ fn queue_cases() -> Vec<Case> {
             .series(bucket("queue", "0.1"), "0+98x30 2940+100x30")
             .series(bucket("queue", "0.25"), "0+100x60")
             .series(bucket("queue", "+Inf"), "0+100x60")
+            .quiet_at("4m")
             .fires_at("25m", &here("warning", &[]))
             .quiet_at("45m"),
         Case::new(delay, "one of two hundred does: quiet, and so is a slow backend", "1m")
@@ -688,6 +706,7 @@ fn count_cases() -> Vec<Case> {
             .series(of("process_max_fds", ""), "1000x90")
             .series(of("process_open_fds", ""), "100x10 810x30 100x50")
             .quiet_at("10m")
+            .quiet_at("18m")
             .fires_at("35m", &here("warning", &[("whose", "sidecar")]))
             .quiet_at("60m"),
         Case::new(fds, "a program that is no sidecar is not ours", "1m")
@@ -698,10 +717,11 @@ fn count_cases() -> Vec<Case> {
             .series(rejected("limit"), "0x10 1+1x30 31x30")
             .series(rejected("descriptors"), "0x10 1+1x30 31x30")
             .quiet_at("10m")
+            .quiet_at("14m")
             .fires_at("20m", &here("critical", &[("sign", "rejected")]))
             .quiet_at("60m"),
         Case::new(connections, "four that are turned away are quiet", "1m")
-            .series(rejected("limit"), "0x10 3x50")
+            .series(rejected("limit"), "0x10 4x50")
             .quiet_at("14m")
             .quiet_at("30m"),
     ]
@@ -718,6 +738,7 @@ fn forecast_cases() -> Vec<Case> {
         Case::new(fills, "a leak fires once it matters, and ends at the restart", "1m")
             .series(&memory, "0.5+0.0012x230 0.3x90")
             .quiet_at("150m")
+            .quiet_at("196m")
             .fires_at("225m", &here("warning", &[("resource", "memory")]))
             .quiet_at("245m"),
         Case::new(fills, "a leak under a collector's saw-tooth fires", "1m")
@@ -737,7 +758,7 @@ fn forecast_cases() -> Vec<Case> {
             .quiet_at("150m")
             .quiet_at("200m"),
         Case::new(fills, "a high level that does not grow is quiet", "1m").series(&memory, "0.89x150").quiet_at("150m"),
-        Case::new(fills, "growth at a low level is quiet", "1m").series(&memory, "0.1+0.004x140").quiet_at("139m"),
+        Case::new(fills, "growth at a low level is quiet", "1m").series(&memory, "0.1+0.004x155").quiet_at("154m"),
         Case::new(fills, "growth that will take longer is quiet", "1m")
             .series(&memory, "0.72+0.0002x200")
             .quiet_at("100m")
@@ -745,6 +766,7 @@ fn forecast_cases() -> Vec<Case> {
         Case::new(pool_fills, "a leak fires once it matters, and ends with it", "1m")
             .series(ratio("pool:db"), "0.3+0.01x58 0.3x20")
             .quiet_at("40m")
+            .quiet_at("50m")
             .fires_at("58m", &db)
             .quiet_at("70m"),
         Case::new(pool_fills, "the sidecar's own fires too", "1m")

@@ -280,6 +280,7 @@ fn overhead_cases() -> Vec<Case> {
     let all = "0+100x60";
     vec![
         case("more than 5 ms, and more than a tenth of what requests take: fires and ends", many, all)
+            .quiet_at("8m")
             .fires_at("30m", &of_job("warning", &[]))
             .quiet_at("55m"),
         case("more than 5 ms, where requests take most of a second: quiet", many, "0+50x60")
@@ -366,11 +367,13 @@ fn honesty_cases() -> Vec<Case> {
             .series(&ticks, "0+60x10 600x20 600+60x20")
             .series(&missed, "0x60")
             .quiet_at("10m")
+            .quiet_at("18m")
             .fires_at("28m", &of_a("warning", &[("sign", "stopped")]))
             .quiet_at("40m"),
         Case::new(stale, "a fifth of the rounds missed fires, and ends", "1m")
             .series(&ticks, "0+48x40 1920+60x30")
             .series(&missed, "0+12x40 480x30")
+            .quiet_at("10m")
             .fires_at("35m", &of_a("warning", &[("sign", "missed")]))
             .quiet_at("60m"),
         Case::new(stale, "a tenth of the rounds missed, and a sampler of a long interval, are quiet", "1m")
@@ -410,9 +413,11 @@ fn target_cases() -> Vec<Case> {
             .quiet_at("14m")
             .fires_at("20m", &of_a("warning", &[]))
             .quiet_at("35m"),
-        Case::new(down, "the only one wakes somebody", "1m")
+        Case::new(down, "the only sidecar of a job wakes somebody", "1m")
             .series(build("a"), "1x10 stale")
             .series(up("a"), "1x10 0x30")
+            .series(up("x"), "1x40")
+            .series(up("y"), "1x40")
             .quiet_at("12m")
             .fires_at("14m", &of_job("critical", &[]))
             .fires_at("20m", &of_job("critical", &[]))
@@ -469,6 +474,7 @@ fn target_cases() -> Vec<Case> {
             .series(build("a"), "1x60")
             .series(of("scrape_samples_scraped", "a", ""), "1300x10 5001x50")
             .quiet_at("10m")
+            .quiet_at("20m")
             .fires_at("35m", &of_a("info", &[("sign", "large")])),
         Case::new(scrape, "one slow scrape, 5000 samples and other targets are quiet", "1m")
             .series(build("a"), "1x60")
