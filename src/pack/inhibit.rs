@@ -146,8 +146,8 @@ pub fn document() -> String {
             ("equal", Yaml::List(rule.equal.into_iter().map(text).collect())),
         ])
     });
-    let whys: Vec<String> =
-        all().iter().enumerate().map(|(index, rule)| format!("{}. {}", index + 1, rule.why)).collect();
+    let mut whys: Vec<String> = all().iter().map(|rule| format!("- {}", rule.why)).collect();
+    whys.dedup();
     let runbooks = format!("What each alert means: {RUNBOOKS_URL}");
     let mut comment = vec![
         "An example for Alertmanager: which alerts of golden-sidecar silence which others. Generated, do not edit.",
@@ -155,7 +155,7 @@ pub fn document() -> String {
         "It loads as it is and sends nothing to anybody: put inhibit_rules into your configuration, beside your own route and",
         "receivers. If your alerts have no label job any more, leave it: without it one alert would silence all others.",
         "",
-        "Why, in the order of the rules:",
+        "Why, in their order:",
     ];
     comment.extend(whys.iter().map(String::as_str));
     comment.push("");

@@ -140,3 +140,21 @@ pub fn alerts(groups: &[Group]) -> impl Iterator<Item = &Alert> {
         Rule::Record(_) => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::{Objective, alerts};
+    use serde_json::Value;
+
+    #[test]
+    fn the_operator_gets_the_groups_of_the_rule_file() {
+        let groups = alerts::groups(&Objective::default());
+        let file: Value = serde_saphyr::from_str(&groups_yaml(&groups).document(&["x"])).unwrap();
+        let resource: Value = serde_saphyr::from_str(&prometheus_rule(&groups)).unwrap();
+        assert_eq!(resource["spec"]["groups"], file["groups"]);
+        assert!(file["groups"].as_array().is_some_and(|groups| !groups.is_empty()));
+        assert_eq!(resource["apiVersion"], "monitoring.coreos.com/v1");
+        assert_eq!(resource["metadata"]["labels"]["app.kubernetes.io/name"], "golden-sidecar");
+    }
+}
