@@ -109,6 +109,16 @@ impl Case {
         self
     }
 
+    /// One more alert of that name fires at the time of the check before.
+    #[must_use]
+    pub fn and_fires(mut self, labels: &[(&'static str, &str)]) -> Case {
+        let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        if let Some(check) = self.checks.last_mut() {
+            check.firing.push(labels);
+        }
+        self
+    }
+
     /// What it shows.
     #[must_use]
     pub fn shows(&self) -> Shows {

@@ -46,7 +46,18 @@ pub const OVERHEAD_SECONDS: f64 = 0.005;
 pub const OVERHEAD_SHARE: f64 = 0.1;
 /// Of the scrape timeout.
 pub const SCRAPE_SHARE: f64 = 0.8;
+/// Our page takes milliseconds; one that takes this long, seconds, is on its way to any timeout. The timeout in force is a
+/// series only where Prometheus was started with a feature flag, so it cannot be the measure.
+pub const SCRAPE_SECONDS: f64 = 2.0;
 /// Samples of one target that make a Prometheus server notice.
 pub const SCRAPE_SAMPLES: f64 = 5000.0;
 /// Budget left that is worth a look; at 0 it is spent.
 pub const BUDGET_LOW: f64 = 0.25;
+/// Events in five minutes from which on somebody is woken: one stray event is no reason.
+pub const REJECTED: f64 = 5.0;
+/// Starts of a process in half an hour: two deploys and a correction are not that many.
+pub const RESTARTS: f64 = 4.0;
+/// Sampling rounds that did not run, of those that were due.
+pub const MISSED_ROUNDS: f64 = 0.1;
+/// Targets of a job that are down: more than these, and the rest will hardly carry the load.
+pub const TARGETS_DOWN: f64 = 0.5;
