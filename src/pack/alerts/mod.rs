@@ -8,7 +8,7 @@
 //! | `saturation.rs` | every resource near its limit, and forecasts paired with a level |
 //! | `sidecar.rs` | the sidecar's own health, targets, the watchdog |
 
-mod budget;
+pub(crate) mod budget;
 mod saturation;
 mod sidecar;
 mod traffic;
