@@ -237,8 +237,8 @@ const COLUMN_PIXELS: u32 = 130;
 /// Columns of the grid.
 const COLUMNS: u32 = 24;
 
-/// How long a mark of an event lasts: a few scrapes, so that none is missed at the usual step of 30 seconds.
-const MARK_SECONDS: u32 = 120;
+/// How long a mark of an event lasts: two of the usual steps of 30 seconds, so that none is missed.
+const MARK_SECONDS: u32 = 60;
 
 /// So many steps that the rate interval of a number "now" is that of the scrapes, however long the page's range is.
 const STEPS_OF_NOW: u32 = 10_000;
@@ -391,15 +391,23 @@ fn annotations() -> Vec<Json> {
         mark(
             "Version",
             "purple",
-            "count by (version) (golden_build_info{@}) unless count by (version) (golden_build_info{@} offset 5m)",
+            // Where there was nothing before, the version is not new, but the first.
+            "count by (version) (golden_build_info{@}) unless count by (version) (golden_build_info{@} offset 5m) \
+             and on () count(golden_build_info{@} offset 5m)",
             "New version",
             "{{version}}",
         ),
         mark(
             "Alert",
             "red",
-            // Alerts are told per service: they have a job, and an instance only sometimes.
-            r#"ALERTS{job=~"$job",alertstate="firing",alertname=~"Golden.+",alertname!="GoldenWatchdog"}"#,
+            // Of a service, so without an instance; and only where it begins, as long alerts would cover the page.
+            &{
+                let firing = concat!(
+                    r#"count by (alertname, severity) (ALERTS{job=~"$job",alertstate="firing","#,
+                    r#"alertname=~"Golden.+",alertname!="GoldenWatchdog"}"#,
+                );
+                format!("{firing}) unless {firing} offset {MARK_SECONDS}s)")
+            },
             "{{alertname}}",
             "{{severity}}",
         ),
@@ -456,10 +464,10 @@ impl Panel {
         self
     }
 
-    /// The queries so far ask for exemplars too.
+    /// The query with this legend asks for exemplars too. One of a panel is enough: all would bring the same.
     #[must_use]
-    pub fn exemplars(mut self) -> Panel {
-        self.targets.iter_mut().for_each(|target| target.exemplars = true);
+    pub fn exemplars(mut self, legend: &str) -> Panel {
+        self.targets.iter_mut().filter(|target| target.legend == legend).for_each(|target| target.exemplars = true);
         self
     }
 
@@ -568,11 +576,11 @@ impl Panel {
         let alone = columns.len() == 1;
         for column in columns {
             let name = if alone { "Value".to_owned() } else { format!("Value #{}", letter(self.targets.len())) };
-            let mut properties = vec![
-                ("displayName", json!(column.heading)),
-                ("unit", json!(column.unit.grafana())),
-                ("custom.width", json!(COLUMN_PIXELS)),
-            ];
+            let mut properties = vec![("displayName", json!(column.heading)), ("unit", json!(column.unit.grafana()))];
+            // In a narrow table every pixel counts; Grafana shares them out.
+            if self.width >= COLUMNS / 2 {
+                properties.push(("custom.width", json!(COLUMN_PIXELS)));
+            }
             if !column.thresholds.is_empty() {
                 properties.push(("thresholds", steps(&column.thresholds)));
                 properties.push(("custom.cellOptions", json!({"type": "color-text"})));
@@ -583,12 +591,16 @@ impl Panel {
         self
     }
 
-    /// Those whose names begin so have the right axis and this unit.
+    /// Those whose names begin so have the right axis and this unit; it reaches at least to here.
     #[must_use]
-    pub fn right_axis(self, beginning: &'static str, unit: Unit) -> Panel {
+    pub fn right_axis(self, beginning: &'static str, unit: Unit, reach: f64) -> Panel {
         self.differ(
             Match::Beginning(beginning),
-            vec![("unit", json!(unit.grafana())), ("custom.axisPlacement", json!("right"))],
+            vec![
+                ("unit", json!(unit.grafana())),
+                ("custom.axisPlacement", json!("right")),
+                ("custom.axisSoftMax", json!(reach)),
+            ],
         )
     }
 

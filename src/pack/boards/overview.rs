@@ -20,7 +20,7 @@ pub(super) fn dashboard(objective: &Objective) -> Dashboard {
         rows: vec![
             Row { title: None, collapsed: false, height: 4, panels: numbers(objective) },
             Row { title: None, collapsed: false, height: 10, panels: signals(objective) },
-            Row { title: Some("Worst routes now"), collapsed: false, height: 10, panels: vec![routes(objective)] },
+            Row { title: Some("Worst routes now"), collapsed: false, height: 9, panels: vec![routes(objective)] },
             Row { title: Some("Who made the errors"), collapsed: true, height: 9, panels: blame() },
         ],
     }
@@ -78,7 +78,7 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         .nothing("No traffic"),
         Panel::new(
             Kind::Stat,
-            3,
+            4,
             format!("p99 (promised {:?})", objective.latency()),
             format!(
                 "99 of 100 requests that did not fail took at most this long. Amber above {:?}, red above twice that.",
@@ -93,8 +93,8 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         .nothing("No traffic"),
         Panel::new(
             Kind::Stat,
-            4,
-            "Fullest resource",
+            3,
+            "Fullest",
             "The resource of the backend or of the sidecar that is nearest to its limit now, in the fullest instance. Amber from 80 %, \
              red from 90 %. Resources without a known limit, and those of the whole host, are not compared.",
             "Below 80 %.",
@@ -178,8 +178,8 @@ fn signals(objective: &Objective) -> Vec<Panel> {
             Kind::Lines,
             6,
             "Latency",
-            "How long requests took that did not fail, from the head read to the last byte handed over; the dashed line is what an \
-             objective promises. Dots are single requests with a trace.",
+            "How long requests took that did not fail, from the head read to the last byte handed over; clients that left count with the \
+             time they had waited. The dashed line is what an objective promises. Dots are single requests with a trace.",
             "p50 steady, p99 below the promise.",
             "p99 alone: one route or a queue; click a dot for its trace. All three: see Saturation.",
         )
@@ -188,7 +188,7 @@ fn signals(objective: &Objective) -> Vec<Panel> {
         .ask(latency(0.5, "", ""), "p50")
         .ask(latency(0.95, "", ""), "p95")
         .ask(latency(0.99, "", ""), "p99")
-        .exemplars()
+        .exemplars("p99")
         .ask(max("slo", &select("golden_slo_latency_threshold_seconds", "")), "promised: {{slo}}")
         .paint("p50", "light-blue")
         .paint("p95", "blue")
@@ -283,8 +283,8 @@ fn routes(objective: &Objective) -> Panel {
         "Route",
         vec![
             column("Failed/s", Unit::RequestsPerSecond, vec![], format!("{} and ({called})", failed(route, "", ""))),
-            column("Failed", Unit::Ratio, burning(objective), share(&failed(route, "", ""), &requests(route, ""))),
-            column("4xx", Unit::Ratio, vec![], {
+            column("Failed share", Unit::Ratio, burning(objective), share(&failed(route, "", ""), &requests(route, ""))),
+            column("4xx share", Unit::Ratio, vec![], {
                 let clients = requests(route, r#"http_response_status_code=~"4..""#);
                 share(&or_zero(&clients, &requests(route, "")), &requests(route, ""))
             }),
@@ -344,6 +344,7 @@ fn blame() -> Vec<Panel> {
             "before_head that grows: the backend is slower than its clients' patience. Route detail shows how long they waited.",
         )
         .unit(Unit::RequestsPerSecond)
+        .reach(1.0)
         .ask(sum("phase", &rate("golden_client_aborts_total", "")), "{{phase}}")
         .nothing("No traffic"),
     ]

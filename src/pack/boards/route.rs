@@ -139,7 +139,7 @@ fn against(objective: &Objective) -> Vec<Panel> {
                 )
             },
         )
-        .exemplars(),
+        .exemplars("now"),
         then(
             Panel::new(
                 Kind::Lines,
@@ -180,6 +180,7 @@ fn answers() -> Vec<Panel> {
             "5xx of the backend: its log. 5xx of the proxy: errors beside this say why.",
         )
         .unit(Unit::RequestsPerSecond)
+        .short_legend()
         .ask(
             format!(
                 "{} > 0",
@@ -253,6 +254,7 @@ fn time() -> Vec<Panel> {
         )
         .unit(Unit::RequestsPerSecond)
         .short_legend()
+        .reach(1.0)
         .ask(sum("phase", &rate("golden_client_aborts_total", THIS)), "{{phase}}")
         .nothing("No traffic"),
         Panel::new(
@@ -323,7 +325,7 @@ fn instances() -> Vec<Panel> {
         .short_legend()
         .ask(sum(by, &select("golden_inflight_requests", THIS)), "{{instance}}")
         .ask(max(by, &select("golden_inflight_oldest_age_seconds", THIS)), "oldest: {{instance}}")
-        .right_axis("oldest", Unit::Seconds)
+        .right_axis("oldest", Unit::Seconds, 1.0)
         .nothing("No such route"),
     ]
 }

@@ -160,12 +160,11 @@ fn cpu() -> Vec<Panel> {
             Kind::Lines,
             8,
             "CPUs used against the limit",
-            "CPUs that the backend used, user and system, in the instance that used most; the dashed line is how many it may use, and who \
-             says so.",
+            "CPUs that the backend used, in the instance that used most; the dashed line is how many it may use, and who says so.",
             "Below 80 % of the line.",
             "At the line: it is throttled or waits, beside this. Raise the limit, add instances, or find what computes.",
         )
-        .ask(highest_rate("mode", "golden_backend_cpu_seconds_total", ""), "{{mode}}")
+        .ask(highest_rate("", "golden_backend_cpu_seconds_total", ""), "used")
         .ask(lowest("source", "golden_backend_cpu_limit_cores", ""), "limit ({{source}})")
         .dashed("limit")
         .nothing("Backend not found"),
@@ -224,8 +223,9 @@ fn memory() -> Vec<Panel> {
             "A slope that no traffic explains is a leak; the time until full is above. At the line the kernel ends it.",
         )
         .unit(Unit::Bytes)
+        .short_legend()
         .ask(
-            highest("kind", "golden_backend_memory_bytes", r#"kind=~"resident|working_set|anon""#),
+            highest("kind", "golden_backend_memory_bytes", r#"kind=~"resident|working_set""#),
             "{{kind}}",
         )
         .ask(lowest("source", "golden_backend_memory_limit_bytes", ""), "limit ({{source}})")
@@ -241,6 +241,7 @@ fn memory() -> Vec<Panel> {
             "oom_kill: raise the limit or find the leak. high, max: it is held up while the kernel looks for memory.",
         )
         .unit(Unit::PerSecond)
+        .reach(1.0)
         .ask(highest_rate("event", "golden_backend_memory_events_total", ""), "{{event}}")
         .nothing("No cgroup known"),
         Panel::new(
@@ -275,6 +276,7 @@ fn pools() -> Vec<Panel> {
             "In use well below the limit.",
             "In use at the limit: slow queries, a leak of connections, or too small a pool.",
         )
+        .short_legend()
         .ask(
             highest("pool, state", "golden_pool_connections", r#"state=~"in_use|idle""#),
             "{{pool}} {{state}}",
@@ -290,6 +292,7 @@ fn pools() -> Vec<Panel> {
             "0.",
             "Above 0 for minutes: the pool is what makes requests slow.",
         )
+        .reach(1.0)
         .ask(highest("pool", "golden_pool_connections", r#"state="waiting""#), "{{pool}}")
         .nothing("No pool reports it"),
         Panel::new(
@@ -301,6 +304,7 @@ fn pools() -> Vec<Panel> {
             "Above 0: those requests failed. Look at what holds the connections.",
         )
         .unit(Unit::PerSecond)
+        .reach(1.0)
         .ask(sum("pool", &rate("golden_pool_timeouts_total", "")), "{{pool}}")
         .nothing("No pool reports it"),
     ]
@@ -331,6 +335,7 @@ fn way_in() -> Vec<Panel> {
         )
         .unit(Unit::PerSecond)
         .short_legend()
+        .reach(1.0)
         .ask(highest_rate("", "golden_netns_listen_overflows_total", ""), "queue full")
         .ask(highest_rate("", "golden_netns_listen_drops_total", ""), "dropped")
         .nothing("Not known here"),
@@ -358,6 +363,7 @@ fn way_in() -> Vec<Panel> {
         )
         .unit(Unit::Bytes)
         .short_legend()
+        .reach(1024.0)
         .ask(highest("stat", "golden_backend_unread_bytes", ""), "{{stat}}")
         .nothing("Not known here"),
     ]
@@ -415,7 +421,7 @@ fn own() -> Vec<Panel> {
         .thresholds(above(QUEUE_SECONDS))
         .ask(percentile(0.99, "", "golden_upstream_phase_seconds", r#"phase="queue""#), "wait p99")
         .ask(or_zero(&sum("", &rate("golden_upstream_pool_timeouts_total", "")), &queued), "gave up/s")
-        .right_axis("gave up", Unit::PerSecond)
+        .right_axis("gave up", Unit::PerSecond, 1.0)
         .nothing("No traffic"),
         Panel::new(
             Kind::Lines,

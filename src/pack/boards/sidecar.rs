@@ -1,7 +1,7 @@
 //! Sidecar health: is it the sidecar's fault?
 
 use super::{OVERVIEW, SIDECAR, above, full, latency, max, percentile, rate, select, share, sum};
-use crate::pack::dashboard::{Colour, Dashboard, Kind, Panel, Row, Threshold, Unit};
+use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Panel, Row, Threshold, Unit};
 use crate::pack::thresholds::{FILLING, FULL, OVERHEAD_SECONDS, OVERHEAD_SHARE, SCRAPE_SAMPLES};
 
 /// A start within this time is worth a word.
@@ -18,8 +18,8 @@ pub(super) fn dashboard() -> Dashboard {
             Row { title: None, collapsed: false, height: 4, panels: numbers() },
             row(Some("What it adds"), adds()),
             row(Some("What it uses"), uses()),
-            row(Some("What it tells"), tells()),
-            row(Some("What it could not do"), could_not()),
+            Row { height: 10, ..row(Some("What it tells"), tells()) },
+            Row { height: 9, ..row(Some("What it could not do"), could_not()) },
         ],
     }
 }
@@ -93,7 +93,7 @@ fn numbers() -> Vec<Panel> {
         Panel::new(
             Kind::Stat,
             4,
-            "Up since",
+            "Up for",
             "Time since the youngest and the oldest of the chosen instances started.",
             "Since the last deploy.",
             "Minutes without a deploy: it restarts; see the orchestrator's events and its log.",
@@ -146,6 +146,7 @@ fn adds() -> Vec<Panel> {
         .unit(Unit::Seconds)
         .reach(OVERHEAD_SECONDS)
         .thresholds(above(OVERHEAD_SECONDS))
+        .short_legend()
         .ask(overhead(0.5), "{{direction}} p50")
         .ask(overhead(0.99), "{{direction}} p99")
         .nothing("No traffic"),
@@ -218,7 +219,7 @@ fn uses() -> Vec<Panel> {
         .thresholds(full())
         .ask(max("worker", &select("golden_worker_busy_ratio", "")), "worker {{worker}}")
         .ask(max("", &select("golden_runtime_lag_seconds", "")), "lag")
-        .right_axis("lag", Unit::Seconds)
+        .right_axis("lag", Unit::Seconds, 0.1)
         .nothing("No data"),
         Panel::new(
             Kind::Lines,
@@ -241,7 +242,7 @@ fn tells() -> Vec<Panel> {
     vec![
         Panel::new(
             Kind::Lines,
-            6,
+            5,
             "Routes",
             "Route labels by where they come from, in the instance that has most; pending: words of paths that wait for more evidence.",
             "Flat after the first hour.",
@@ -250,11 +251,11 @@ fn tells() -> Vec<Panel> {
         .short_legend()
         .ask(max("kind", &select("golden_routes", "")), "{{kind}}")
         .ask(sum("", &rate("golden_routes_folded_total", "")), "folded/s")
-        .right_axis("folded", Unit::PerSecond)
+        .right_axis("folded", Unit::PerSecond, 1.0)
         .nothing("No data"),
         Panel::new(
             Kind::Lines,
-            6,
+            8,
             "Series, and what overflowed",
             "Label sets of each family with routes, in the instance that has most; observations per second that went to _other because a \
              limit was reached are on the right axis.",
@@ -264,11 +265,11 @@ fn tells() -> Vec<Panel> {
         .short_legend()
         .ask(max("family", &select("golden_metric_series", "")), "{{family}}")
         .ask(sum("", &rate("golden_metric_overflow_total", "")), "overflow/s")
-        .right_axis("overflow", Unit::PerSecond)
+        .right_axis("overflow", Unit::PerSecond, 1.0)
         .nothing("No data"),
         Panel::new(
             Kind::Lines,
-            6,
+            5,
             "Memory of the metrics",
             "Memory that label sets and routes take, in the instance that takes most, and the dashed limit.",
             "Far below the limit.",
@@ -295,7 +296,7 @@ fn tells() -> Vec<Panel> {
         .short_legend()
         .ask(max("", &select("golden_scrape_duration_seconds", "")), "time")
         .ask(max("encoding", &select("golden_scrape_size_bytes", "")), "size {{encoding}}")
-        .right_axis("size", Unit::Bytes)
+        .right_axis("size", Unit::Bytes, 1024.0)
         .nothing("No data"),
     ]
 }
@@ -304,7 +305,7 @@ fn could_not() -> Vec<Panel> {
     vec![
         Panel::new(
             Kind::Lines,
-            6,
+            5,
             "Sampling rounds missed",
             "Rounds per second in which the sampler looked at resources, and that were due and did not run.",
             "None missed.",
@@ -318,7 +319,7 @@ fn could_not() -> Vec<Panel> {
         .nothing("No data"),
         Panel::new(
             Kind::Lines,
-            6,
+            8,
             "Time of reading each source",
             "Share of the time that the sampler reads each source, in the slowest instance.",
             "Far below 1 %.",
@@ -332,32 +333,27 @@ fn could_not() -> Vec<Panel> {
             Kind::Table,
             6,
             "Sources",
-            "How many instances can read each source of saturation, and how many cannot.",
+            "Whether all chosen instances can read each source of what saturation tells.",
             "All that the deployment allows.",
             "golden-sidecar doctor says why one cannot be read, and what to change.",
         )
         .table(
             "source",
             "Source",
-            vec![
-                crate::pack::dashboard::Column {
-                    heading: "Cannot",
-                    unit: Unit::Count,
-                    thresholds: vec![],
-                    expr: sum("source", &format!("({} == bool 0)", select("golden_sampler_source_available", ""))),
-                },
-                crate::pack::dashboard::Column {
-                    heading: "Can",
-                    unit: Unit::Count,
-                    thresholds: vec![],
-                    expr: sum("source", &select("golden_sampler_source_available", "")),
-                },
-            ],
+            vec![Column {
+                heading: "Readable",
+                unit: Unit::Count,
+                thresholds: vec![],
+                expr: super::aggregate("min", "source", &select("golden_sampler_source_available", "")),
+            }],
         )
+        .ascending()
+        .word(0.0, "no", Colour::Grey)
+        .word(1.0, "yes", Colour::Neutral)
         .nothing("No data"),
         Panel::new(
             Kind::Lines,
-            6,
+            5,
             "Turned away and lost",
             "Clients per second that were turned away before a request was read, by reason; log lines per second that were dropped because \
              standard error is too slow.",
@@ -366,6 +362,7 @@ fn could_not() -> Vec<Panel> {
         )
         .unit(Unit::PerSecond)
         .short_legend()
+        .reach(1.0)
         .ask(sum("reason", &rate("golden_server_connections_rejected_total", "")), "turned away: {{reason}}")
         .ask(sum("", &rate("golden_log_dropped_total", "")), "log lines")
         .nothing("No data"),

@@ -37,7 +37,7 @@ pub(super) fn dashboard(objective: &Objective) -> Dashboard {
         }],
         rows: vec![
             Row { title: None, collapsed: false, height: 4, panels: numbers() },
-            Row { title: Some("Objectives"), collapsed: false, height: 7, panels: vec![table()] },
+            Row { title: Some("Objectives"), collapsed: false, height: 6, panels: vec![table()] },
             Row { title: Some("Budget"), collapsed: false, height: 9, panels: budgets() },
             Row {
                 title: Some("Burn rate, in the windows of the alerts"),
@@ -78,9 +78,10 @@ fn bad_share(bad: Bad, window: &str, more: &str) -> String {
     share(&or_zero(&sum(BY, &select(&budget::counts(window), &super::and(result, more))), &all), &all)
 }
 
-/// Seconds until the budget is spent if it goes on as in the last hour; nothing when it is not being spent.
+/// Seconds until the budget is spent if it goes on as in the last hour, 0 when it is; nothing when it is not being spent.
 fn exhaustion() -> String {
-    format!("({left} > 0) * {PERIOD_SECONDS} / ({burn} > 0)", left = left(CHOSEN), burn = burn(Bad::Any, "1h", CHOSEN))
+    let (left, burn) = (left(CHOSEN), burn(Bad::Any, "1h", CHOSEN));
+    format!("({left} > 0) * {PERIOD_SECONDS} / ({burn} > 0)\nor ({left} <= 0) * 0")
 }
 
 fn numbers() -> Vec<Panel> {
@@ -123,7 +124,7 @@ fn numbers() -> Vec<Panel> {
             Kind::Stat,
             6,
             "Budget lasts, at this rate",
-            "Time until the budget is spent if the last hour goes on. Amber below 30 days, red below one day.",
+            "Time until the budget is spent if the last hour goes on; 0 s: it is spent. Amber below 30 days, red below one day.",
             "Not being spent, or more than 30 days.",
             "Hours: act now. Days: plan the repair before then.",
         )
@@ -132,7 +133,7 @@ fn numbers() -> Vec<Panel> {
         .with_names()
         .thresholds(falling(EXHAUSTED_RED, EXHAUSTED_AMBER))
         .ask(exhaustion(), "{{job}}: {{slo}}")
-        .nothing("Not being spent, or spent"),
+        .nothing("Not being spent"),
         Panel::new(
             Kind::Stat,
             6,
@@ -215,6 +216,7 @@ fn budgets() -> Vec<Panel> {
             "error: Overview, who made the errors. slow: Saturation, then the phases in Route detail.",
         )
         .unit(Unit::RequestsPerSecond)
+        .short_legend()
         .ask(rates, "{{result}}")
         .paint("good", "blue")
         .paint("slow", "orange")
@@ -259,6 +261,7 @@ fn burn_panel(window: &BurnWindow) -> Panel {
     )
     .decimals(1)
     .reach(factor * 1.1)
+    .short_legend()
     .thresholds(above(factor))
     .ask(burn(Bad::Failed, long, CHOSEN), format!("failed {long} {{{{slo}}}}"))
     .ask(burn(Bad::Failed, short, CHOSEN), format!("failed {short} {{{{slo}}}}"))
