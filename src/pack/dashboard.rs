@@ -687,8 +687,8 @@ impl Panel {
         let stacked = self.kind == Kind::Stacked;
         match self.kind {
             Kind::Lines | Kind::Stacked => json!({
-                "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": if stacked { 1 } else { 2 },
-                "fillOpacity": if stacked { 40 } else { 0 }, "gradientMode": "none", "showPoints": "never",
+                "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": if stacked { 0 } else { 2 },
+                "fillOpacity": if stacked { 70 } else { 0 }, "gradientMode": "none", "showPoints": "never",
                 "spanNulls": false, "insertNulls": false, "axisPlacement": "auto", "axisLabel": "",
                 "axisColorMode": "text", "axisBorderShow": false, "axisCenteredZero": false,
                 "scaleDistribution": {"type": "linear"}, "barAlignment": 0, "pointSize": 5, "axisGridShow": true,

@@ -255,35 +255,35 @@ fn tells() -> Vec<Panel> {
         .nothing("No data"),
         Panel::new(
             Kind::Lines,
-            8,
-            "Series, and what overflowed",
-            "Label sets of each family with routes, in the instance that has most; observations per second that went to _other because a \
-             limit was reached are on the right axis.",
-            "Flat; nothing overflows.",
-            "Overflow: raise limits.series or declare routes. Numbers per route are no longer complete.",
+            9,
+            "Series",
+            "Label sets of each family with routes, in the instance that has most; limits.series bounds each.",
+            "Flat after the first hour.",
+            "Growing: routes that are values, or very many status codes; see Routes.",
         )
         .short_legend()
         .ask(max("family", &select("golden_metric_series", "")), "{{family}}")
-        .ask(sum("", &rate("golden_metric_overflow_total", "")), "overflow/s")
-        .right_axis("overflow", Unit::PerSecond, 1.0)
         .nothing("No data"),
         Panel::new(
             Kind::Lines,
             5,
-            "Memory of the metrics",
-            "Memory that label sets and routes take, in the instance that takes most, and the dashed limit.",
-            "Far below the limit.",
-            "At the limit new label sets go to _other: raise limits.metrics_memory or declare routes.",
+            "Memory and overflow",
+            "Memory that label sets and routes take, in the instance that takes most, and the dashed limit; observations per second that went \
+             to _other because a limit of routes, series or memory was reached are on the right axis.",
+            "Far below the limit; nothing overflows.",
+            "Overflow: raise limits.series or limits.metrics_memory, or declare routes. Numbers per route are not complete meanwhile.",
         )
         .unit(Unit::Bytes)
         .short_legend()
         .ask(max("", &select("golden_metric_memory_bytes", "")), "used")
         .ask(format!("min({})", select("golden_metric_memory_limit_bytes", "")), "limit")
         .dashed("limit")
+        .ask(sum("", &rate("golden_metric_overflow_total", "")), "overflow/s")
+        .right_axis("overflow", Unit::PerSecond, 1.0)
         .nothing("No data"),
         Panel::new(
             Kind::Lines,
-            6,
+            5,
             "Scrapes",
             format!(
                 "Time that the slowest instance took for a page, and the size of its largest (right axis). A page of {SCRAPE_SAMPLES} lines \

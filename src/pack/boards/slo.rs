@@ -81,7 +81,7 @@ fn bad_share(bad: Bad, window: &str, more: &str) -> String {
 /// Seconds until the budget is spent if it goes on as in the last hour, 0 when it is; nothing when it is not being spent.
 fn exhaustion() -> String {
     let (left, burn) = (left(CHOSEN), burn(Bad::Any, "1h", CHOSEN));
-    format!("({left} > 0) * {PERIOD_SECONDS} / ({burn} > 0)\nor ({left} <= 0) * 0")
+    format!("({left} > 0) * {PERIOD_SECONDS} / ({burn} > 0)\nor ({left} <= 0) * 0 + 0")
 }
 
 fn numbers() -> Vec<Panel> {
