@@ -20,9 +20,10 @@ const CHOSEN: &str = r#"slo=~"$slo""#;
 /// The period of all budgets, seconds.
 const PERIOD_SECONDS: u32 = 30 * 24 * 3600;
 
-/// A budget that ends within a day is for now, one that ends before its period is for this week.
-const EXHAUSTED_RED: f64 = 24.0 * 3600.0;
-const EXHAUSTED_AMBER: f64 = PERIOD_SECONDS as f64;
+/// A budget that lasts no longer burns as fast as the quickest alert; one that lasts a period burns as fast as it may.
+fn exhausted() -> Vec<Threshold> {
+    falling(f64::from(PERIOD_SECONDS) / BURN_WINDOWS[0].factor, f64::from(PERIOD_SECONDS))
+}
 
 pub(super) fn dashboard(objective: &Objective) -> Dashboard {
     Dashboard {
@@ -124,14 +125,15 @@ fn numbers() -> Vec<Panel> {
             Kind::Stat,
             6,
             "Budget lasts, at this rate",
-            "Time until the budget is spent if the last hour goes on; 0 s: it is spent. Amber below 30 days, red below one day.",
+            "Time until the budget is spent if the last hour goes on; 0 s: it is spent. Amber below 30 days, red \
+             below 50 hours, where the fast alert pages.",
             "Not being spent, or more than 30 days.",
             "Hours: act now. Days: plan the repair before then.",
         )
         .unit(Unit::Seconds)
         .decimals(1)
         .with_names()
-        .thresholds(falling(EXHAUSTED_RED, EXHAUSTED_AMBER))
+        .thresholds(exhausted())
         .ask(exhaustion(), "{{job}}: {{slo}}")
         .nothing("Not being spent"),
         Panel::new(
