@@ -86,9 +86,9 @@ pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
 /// The name of the objectives. Where instances differ, while a new one is rolled out, the strictest.
 const OBJECTIVE: &str = "job_slo:golden_slo_objective:ratio";
 
-/// The name of the counts over a window, by result.
+/// The name of the counts over a window, by instance and result: a dashboard may look at one instance, all else sums them.
 pub(crate) fn counts(window: &str) -> String {
-    format!("job_slo_result:golden_slo_requests:increase{window}")
+    format!("instance_slo_result:golden_slo_requests:increase{window}")
 }
 
 /// The name of a share over a window.
@@ -99,7 +99,7 @@ pub(crate) fn share(word: &str, window: &str) -> String {
 fn windows(window: &str) -> Vec<Rule> {
     let selector = r#"golden_slo_requests_total{result!="excluded"}"#;
     let mut rules =
-        vec![record(counts(window), format!("sum by ({JOB}, slo, result) (increase({selector}[{window}]))"))];
+        vec![record(counts(window), format!("sum by ({JOB}, instance, slo, result) (increase({selector}[{window}]))"))];
     rules.extend(BAD.iter().map(|bad| ratio(bad, window)));
     rules
 }

@@ -9,7 +9,7 @@
 //! | `sidecar.rs` | the sidecar's own health, targets, the watchdog |
 //! | `day.rs` | no alert: healthy days, at which all of them are to be quiet |
 
-mod budget;
+pub(crate) mod budget;
 mod day;
 mod saturation;
 mod sidecar;
