@@ -13,17 +13,12 @@
 mod common;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use common::program::Ended;
-use common::sidecar::free_port;
-use common::{Backend, Client, PATIENCE, Page, Sidecar, response, wait_for, wait_until};
-use serde_json::Value as Json;
+use common::prometheus::{Exemplar, Histograms, Options, Prometheus, Version, now_seconds};
+use common::{Backend, PATIENCE, Sidecar, response, wait_for, wait_until};
 use tokio::time::Instant;
 
 /// The family that is native, classic, and has exemplars.
@@ -181,16 +176,18 @@ fn exemplars_are_sampled_requests_with_their_own_latency_and_never_others() {
     let by_trace: HashMap<String, &Record> =
         all.iter().filter_map(|record| Some((record.request.trace.as_ref()?.trace_id(), record))).collect();
     assert_eq!(by_trace.len(), 80, "two of three have a trace");
-    for (prometheus, series) in [(&scene.native, DURATION.to_owned()), (&scene.classic, format!("{DURATION}_bucket"))] {
+    let (native, classic) = (("native", &scene.native), ("classic", &scene.classic));
+    for ((server, prometheus), series) in [(native, DURATION.to_owned()), (classic, format!("{DURATION}_bucket"))] {
         // Of a native series 2.42 keeps one exemplar of each page, that of the lowest bucket; of the others every bucket's.
         let mut routes = BTreeSet::new();
         let mut traces = BTreeSet::new();
         for name in [series.as_str(), ERRORS] {
-            let exemplars = prometheus.exemplars(name, begun);
-            assert!(!exemplars.is_empty(), "{}: {name} has no exemplars", prometheus.name);
+            // Wider than the run: one from outside of it would be found, too.
+            let exemplars = prometheus.exemplars(name, begun - 3_600.0, begun + 3_600.0);
+            assert!(!exemplars.is_empty(), "{server}: {name} has no exemplars");
             for exemplar in exemplars {
                 let Exemplar { labels, trace, value, at_seconds } = &exemplar;
-                let told = |what: &str| format!("{} {what}: {exemplar:?}", prometheus.name);
+                let told = |what: &str| format!("{server} {what}: {exemplar:?}");
                 assert_eq!(
                     trace.keys().collect::<BTreeSet<_>>(),
                     BTreeSet::from([&"trace_id".into(), &"span_id".into()])
@@ -219,8 +216,8 @@ fn exemplars_are_sampled_requests_with_their_own_latency_and_never_others() {
                 traces.insert(trace["trace_id"].clone());
             }
         }
-        assert_eq!(routes.len(), ROUTES.len(), "{}: {routes:?}", prometheus.name);
-        println!("{}: exemplars of {} requests", prometheus.name, traces.len());
+        assert_eq!(routes.len(), ROUTES.len(), "{server}: {routes:?}");
+        println!("{server}: exemplars of {} requests", traces.len());
     }
     scene.assert_all_was_taken();
 }
@@ -236,18 +233,18 @@ fn start_times_disturb_nothing_and_types_are_read_right() {
     let samples = page.lines().filter(|line| !line.starts_with('#')).count();
     assert!(page.lines().any(|line| line.starts_with("golden_requests_created{")), "no start times");
     wait_until("all samples of the page are stored", || {
-        scene.classic.now().number("scrape_samples_scraped") == Some(samples as f64)
+        scene.classic.number("scrape_samples_scraped", now_seconds()) == Some(samples as f64)
     });
     // They say when the sidecar's series began, which was a moment ago.
     let age = stored.classic.number("max(time() - golden_requests_created)").expect("stored");
     assert!((0.0..120.0).contains(&age), "{age}");
     for view in [&stored.native, &stored.classic] {
         let dropped = view.number("scrape_samples_scraped - scrape_samples_post_metric_relabeling");
-        assert_eq!(dropped, Some(0.0), "{}", view.prometheus.name);
+        assert_eq!(dropped, Some(0.0), "{:#?}", view.prometheus.complaints());
     }
     for (name, kind) in [(DURATION, "histogram"), ("golden_inflight_requests", "gauge")] {
         for prometheus in [&scene.native, &scene.classic] {
-            assert_eq!(prometheus.kind(name).as_deref(), Some(kind), "{}: {name}", prometheus.name);
+            assert_eq!(prometheus.kind(name).as_deref(), Some(kind), "{name}");
         }
     }
     // OpenMetrics names a counter's family without the suffix.
@@ -376,10 +373,6 @@ fn backend() -> Backend {
     })
 }
 
-fn now_seconds() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
-}
-
 // === What was measured ===
 
 /// Latencies outside and inside of what the sidecar measures, in seconds, sorted.
@@ -446,8 +439,11 @@ impl Scene {
         let routes: String = ROUTES.iter().map(|route| format!("  - path: {}\n", route.template)).collect();
         let sidecar = Sidecar::before(&backend).workers(2).yaml(format!("routes:\n{routes}")).start();
         let (native, classic) = std::thread::scope(|scope| {
-            let native = scope.spawn(|| Prometheus::start("native", "native-histograms,exemplar-storage", &sidecar));
-            let classic = Prometheus::start("classic", "exemplar-storage", &sidecar);
+            let start = |histograms| {
+                Prometheus::start(Version::Oldest, Options { histograms, ..Options::scraping(sidecar.admin) })
+            };
+            let native = scope.spawn(move || start(Histograms::Native));
+            let classic = start(Histograms::Classic);
             (native.join().expect("started"), classic)
         });
         Scene { native, classic, sidecar, _backend: backend, _alone: alone }
@@ -481,7 +477,11 @@ impl Scene {
     /// Waits for a scrape of each server that has seen them all.
     #[track_caller]
     fn wait_for_all(&self, all: &[Record]) -> Stored<'_> {
-        Stored { native: self.native.when_counted(all.len()), classic: self.classic.when_counted(all.len()) }
+        let count = format!("{DURATION}_count");
+        Stored {
+            native: when_counted(&self.native, DURATION, &format!("histogram_count(sum({DURATION}))"), all.len()),
+            classic: when_counted(&self.classic, &count, &format!("sum({count})"), all.len()),
+        }
     }
 
     /// No scrape failed, and nothing of what was scraped was thrown away.
@@ -498,201 +498,43 @@ struct Stored<'a> {
     classic: View<'a>,
 }
 
-// === Prometheus ===
-
-/// A server that scrapes one target once a second.
-struct Prometheus {
-    name: &'static str,
-    port: u16,
-    _running: Ended,
-    folder: tempfile::TempDir,
-}
-
 /// A server's numbers at one moment: should a later scrape fail, it changes nothing here.
 struct View<'a> {
     prometheus: &'a Prometheus,
     at_seconds: f64,
 }
 
-/// An exemplar as the HTTP API gives it.
-#[derive(Debug)]
-struct Exemplar {
-    labels: HashMap<String, String>,
-    trace: HashMap<String, String>,
-    value: f64,
-    at_seconds: f64,
-}
-
-impl Prometheus {
-    fn start(name: &'static str, features: &str, sidecar: &Sidecar) -> Prometheus {
-        let folder = tempfile::tempdir().expect("a folder");
-        let config = folder.path().join("prometheus.yml");
-        let text = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n  - job_name: sidecar\n    \
-             static_configs: [{{targets: ['{}']}}]\n",
-            sidecar.admin
-        );
-        fs::write(&config, text).expect("write");
-        // Somebody else may take the port in between.
-        for _ in 0..5 {
-            let port = free_port();
-            let running = Command::new("prometheus")
-                .arg(format!("--config.file={}", config.display()))
-                .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-                .arg(format!("--enable-feature={features}"))
-                .args(["--log.level=debug"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(File::create(Prometheus::log_path(&folder)).expect("create"))
-                .spawn();
-            let mut running = Ended(running.expect("installed (`make test` does it)"));
-            let ready = || Client::try_to(([127, 0, 0, 1], port).into()).is_ok();
-            if wait_for(PATIENCE, || running.has_ended() || ready()) && !running.has_ended() {
-                let prometheus = Prometheus { name, port, _running: running, folder };
-                // It takes up to five seconds to begin.
-                let scraped = wait_for(PATIENCE * 3, || prometheus.now().number("up") == Some(1.0));
-                assert!(scraped, "{name} cannot scrape: {:#?}", prometheus.complaints());
-                return prometheus;
-            }
-        }
-        panic!("Prometheus starts on none of five ports");
-    }
-
-    fn log_path(folder: &tempfile::TempDir) -> PathBuf {
-        folder.path().join("log")
-    }
-
-    /// What it complained of. A failed scrape is a matter for debugging to it, not to us.
-    fn complaints(&self) -> Vec<String> {
-        let log = fs::read_to_string(Prometheus::log_path(&self.folder)).expect("its log");
-        let quiet = |line: &str| line.contains("level=debug") || line.contains("level=info");
-        log.lines().filter(|line| line.contains(" err=") || !quiet(line)).map(str::to_owned).collect()
-    }
-
-    fn get(&self, path: &str) -> String {
-        let mut client = Client::to(([127, 0, 0, 1], self.port).into());
-        client.exchange(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).text()
-    }
-
-    /// The data of an answer of the HTTP API; `None` while the server is starting, which it says in plain text.
-    fn api(&self, path: &str) -> Option<Json> {
-        let mut json: Json = serde_json::from_str(&self.get(path)).ok()?;
-        assert_eq!(json["status"], "success", "{path}: {json}");
-        Some(json["data"].take())
-    }
-
-    /// As it is now.
-    fn now(&self) -> View<'_> {
-        View { prometheus: self, at_seconds: now_seconds() }
-    }
-
-    /// As it is once it knows of so many requests.
-    #[track_caller]
-    fn when_counted(&self, requests: usize) -> View<'_> {
-        let (counter, expression) = match self.name {
-            "native" => (DURATION.to_owned(), format!("histogram_count(sum({DURATION}))")),
-            _ => (format!("{DURATION}_count"), format!("sum({DURATION}_count)")),
-        };
-        let (mut view, mut count) = (self.now(), None);
-        let counted = wait_for(PATIENCE * 3, || {
-            // The moment of the scrape: should a later one have failed meanwhile, it is behind that.
-            let scraped = self.now().number(&format!("max(timestamp({counter}))"));
-            view.at_seconds = scraped.unwrap_or(view.at_seconds);
-            count = view.number(&expression);
-            count == Some(requests as f64)
-        });
-        assert!(counted, "{}: {count:?} instead of {requests}; {:#?}", self.name, self.complaints());
-        view
-    }
-
-    fn exemplars(&self, name: &str, begun_seconds: f64) -> Vec<Exemplar> {
-        // Wider than the run: one from outside of it would be found, too.
-        let (start, end) = (begun_seconds - 3_600.0, begun_seconds + 3_600.0);
-        let path = format!("/api/v1/query_exemplars?query={}&start={start}&end={end}", encoded(name));
-        let data = self.api(&path).expect("an answer");
-        let words = |json: &Json| {
-            let pairs = json.as_object().expect("labels").iter();
-            pairs.map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned())).collect()
-        };
-        let series = data.as_array().expect("a list").iter();
-        let exemplars = series.flat_map(|series| {
-            let exemplars = series["exemplars"].as_array().expect("a list").iter();
-            exemplars.map(move |exemplar| (&series["seriesLabels"], exemplar))
-        });
-        exemplars
-            .map(|(labels, exemplar)| Exemplar {
-                labels: words(labels),
-                trace: words(&exemplar["labels"]),
-                value: exemplar["value"].as_str().expect("text").parse().expect("a number"),
-                at_seconds: exemplar["timestamp"].as_f64().expect("a number"),
-            })
-            .collect()
-    }
-
-    /// The type of a family as it was scraped last.
-    fn kind(&self, family: &str) -> Option<String> {
-        let data = self.api(&format!("/api/v1/metadata?metric={family}"))?;
-        let known = data[family].as_array()?;
-        assert_eq!(known.len(), 1, "{family} has two types: {known:?}");
-        known[0]["type"].as_str().map(str::to_owned)
-    }
-
-    #[track_caller]
-    fn assert_all_was_taken(&self) {
-        wait_until("its one target is well", || {
-            let targets = self.api("/api/v1/targets").expect("an answer");
-            let targets = targets["activeTargets"].as_array().expect("a list");
-            assert_eq!(targets.len(), 1);
-            (&targets[0]["health"], &targets[0]["lastError"]) == (&"up".into(), &"".into())
-        });
-        let page = Page::parse(&self.get("/metrics"));
-        for what in [
-            "sample_out_of_order",
-            "sample_out_of_bounds",
-            "sample_duplicate_timestamp",
-            "exemplar_out_of_order",
-            "exceeded_sample_limit",
-            "exceeded_body_size_limit",
-        ] {
-            let dropped = page.value(&format!("prometheus_target_scrapes_{what}_total"), &[]);
-            assert_eq!(dropped, 0.0, "{}: {what}; {:#?}", self.name, self.complaints());
-        }
-        // A scrape that took more than its second says that this machine is busy, and nothing of the page.
-        let slow = |line: &String| line.contains("msg=\"Scrape failed\"") && line.contains("context deadline exceeded");
-        let complaints: Vec<_> = self.complaints().into_iter().filter(|line| !slow(line)).collect();
-        assert!(complaints.is_empty(), "{}: {complaints:#?}", self.name);
-    }
+/// What the server knows once it knows of so many requests.
+#[track_caller]
+fn when_counted<'a>(prometheus: &'a Prometheus, counter: &str, count: &str, requests: usize) -> View<'a> {
+    let (mut view, mut counted) = (View { prometheus, at_seconds: now_seconds() }, None);
+    let all = wait_for(PATIENCE * 3, || {
+        // The moment of the scrape: should a later one have failed meanwhile, it is behind that.
+        let scraped = prometheus.number(&format!("max(timestamp({counter}))"), now_seconds());
+        view.at_seconds = scraped.unwrap_or(view.at_seconds);
+        counted = view.number(count);
+        counted == Some(requests as f64)
+    });
+    assert!(all, "{counter}: {counted:?} instead of {requests}; {:#?}", prometheus.complaints());
+    view
 }
 
 // === impl View ===
 
 impl View<'_> {
-    /// The only series of an instant query; `None` when there is none.
-    fn instant(&self, expression: &str) -> Option<Json> {
-        let path = format!("/api/v1/query?query={}&time={}", encoded(expression), self.at_seconds);
-        let mut data = self.prometheus.api(&path)?;
-        let result = data["result"].as_array_mut()?;
-        assert!(result.len() <= 1, "{expression}: {result:?}");
-        result.pop()
-    }
-
-    /// Its value.
+    /// The value of the only series; `None` when there is none.
+    #[track_caller]
     fn number(&self, expression: &str) -> Option<f64> {
-        self.instant(expression)?["value"][1].as_str()?.parse().ok()
+        self.prometheus.number(expression, self.at_seconds)
     }
 
     /// Lower edge, upper edge and count of each bucket of a native histogram.
     #[track_caller]
     fn native_buckets(&self, expression: &str) -> Vec<(f64, f64, f64)> {
-        let series = self.instant(expression).expect("a series");
-        let buckets = series["histogram"][1]["buckets"].as_array();
-        let buckets = buckets.unwrap_or_else(|| panic!("{expression} is no native histogram: {series}"));
-        let number = |bucket: &Json, at: usize| bucket[at].as_str().expect("text").parse().expect("a number");
-        buckets.iter().map(|bucket| (number(bucket, 1), number(bucket, 2), number(bucket, 3))).collect()
+        let mut series = self.prometheus.query(expression, self.at_seconds);
+        assert_eq!(series.len(), 1, "{expression}: {series:?}");
+        let buckets = series.remove(0).buckets;
+        assert!(!buckets.is_empty(), "{expression} is no native histogram");
+        buckets
     }
-}
-
-fn encoded(text: &str) -> String {
-    text.bytes().map(|b| format!("%{b:02X}")).collect()
 }

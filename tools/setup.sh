@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests and the bench need, and only what is missing. Says first what it will install and why.
 #
-#   tools/setup.sh test     compiler, Prometheus, nginx, PostgreSQL, load generators, a Python environment with
-#                           protocol clients, gunicorn and a database client; OpenAPI documents of public
-#                           interfaces (45 MiB to fetch), reduced to their path templates
+#   tools/setup.sh test     compiler, two versions of Prometheus, Alertmanager, nginx, PostgreSQL, load generators, a
+#                           Python environment with protocol clients, gunicorn and a database client; OpenAPI documents
+#                           of public interfaces (45 MiB to fetch), reduced to their path templates
 #   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, h2load, strace
+#   tools/setup.sh pictures what the pictures of the dashboards are taken with: a browser without a window
 #
 # Debian packages need root (or sudo); the Python environment is `target/venv` and needs neither.
 # Nothing is left running: some of these packages would start a service, which is forbidden while they install.
@@ -17,9 +18,9 @@ VENV=target/venv
 
 part="${1:-}"
 case "$part" in
-test | bench) ;;
+test | bench | pictures) ;;
 *)
-    echo "usage: tools/setup.sh test | bench" >&2
+    echo "usage: tools/setup.sh test | bench | pictures" >&2
     exit 2
     ;;
 esac
@@ -40,28 +41,47 @@ need() {
 python=python3
 [ -x /usr/bin/python3 ] && python=/usr/bin/python3
 
-need curl curl "a client nobody here wrote"
-need nginx-light nginx "a real backend, and a peer in the bench"
-need wrk wrk "load, and counts to compare ours with"
-need nghttp2-client h2load "HTTP/2 with prior knowledge, and load at a given rate"
-if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
-    packages+=(python3-venv)
-    reasons+=("the Python environment in $VENV")
-fi
-if [ "$part" = test ]; then
+need_python() {
+    if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+        packages+=(python3-venv)
+        reasons+=("the Python environment in $VENV")
+    fi
+}
+
+case "$part" in
+test | bench)
+    need curl curl "a client nobody here wrote"
+    need nginx-light nginx "a real backend, and a peer in the bench"
+    need wrk wrk "load, and counts to compare ours with"
+    need nghttp2-client h2load "HTTP/2 with prior knowledge, and load at a given rate"
+    need_python
+    ;;
+esac
+case "$part" in
+test)
     need make make "the targets of the Makefile"
     need gcc cc "links the crate, compiles the allocator"
     need libc6-dev cc "links the crate, compiles the allocator"
-    need prometheus promtool "promtool reads the metrics page; the server scrapes it"
+    # Debian has promtool in a package of its own since trixie.
+    promtool=promtool
+    grep -qs '^VERSION_CODENAME=\(bookworm\|bullseye\)' /etc/os-release && promtool=prometheus
+    need "$promtool" promtool "promtool reads the metrics page, tests the rules and back-fills days"
+    [ "$promtool" = prometheus ] || need prometheus prometheus "scrapes the metrics page and evaluates the rules"
+    need prometheus-alertmanager prometheus-alertmanager "shows which alert keeps another one quiet"
     # Its programs are not on the path: several versions may live beside each other.
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
         packages+=(postgresql)
         reasons+=("a database behind a backend, whose pool of connections is read")
     fi
-else
+    ;;
+bench)
     need haproxy haproxy "a peer, in HTTP and in TCP mode"
     need strace strace "counts system calls per request"
-fi
+    ;;
+pictures)
+    need chromium chromium "draws the dashboards, without a window"
+    ;;
+esac
 
 # --- Debian packages ----------------------------------------------------------------------------------------------
 
@@ -99,7 +119,7 @@ install_packages() {
     for package in "${packages[@]}"; do
         case "$package" in
         nginx-light) as_root systemctl --quiet disable nginx 2>/dev/null || true ;;
-        haproxy | prometheus | postgresql) as_root systemctl --quiet disable "$package" 2>/dev/null || true ;;
+        haproxy | prometheus | prometheus-alertmanager | postgresql) as_root systemctl --quiet disable "$package" 2>/dev/null || true ;;
         esac
     done
 }
@@ -110,6 +130,122 @@ if [ "${#packages[@]}" -gt 0 ]; then
     install_packages
 else
     echo "setup: Debian packages for '$part': all there"
+fi
+
+# --- A newer Prometheus -------------------------------------------------------------------------------------------
+
+# Rules and dashboards must work in the oldest supported version (that of Debian bookworm) and in a newer one: that of
+# trixie, which stays what it is. Unpacked, not installed: the machine's own packages and its sources are left alone.
+NEWER=target/prometheus-new
+newer_suite=trixie
+# What trixie has. A machine whose own is as new needs no other.
+newer_version=2.53
+
+# Whether a Prometheus is new enough.
+is_newer() {
+    local version
+    version="$("$1" --version 2>&1 | sed -n 's/^prometheus, version \([0-9.]*\).*/\1/p')"
+    [ -n "$version" ] && printf '%s\n' "$newer_version" "$version" | sort --check=quiet --version-sort
+}
+
+# Prints an apt source for another suite: the mirror and the keyring of the source that this machine's Debian comes from.
+source_of_suite() {
+    "$python" - "$1" <<'PYTHON'
+import glob, re, sys
+
+entries = []
+for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]:
+    try:
+        text = open(path, encoding="utf-8").read()
+    except OSError:
+        continue
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    if path.endswith(".sources"):
+        for stanza in re.split(r"\n[ \t]*(?:\n[ \t]*)*\n", "\n".join(lines).strip()):
+            # A line that begins with a space continues the field before it: a key may stand in the file itself.
+            fields = re.findall(r"^(\S+?):[ \t]*(.*(?:\n[ \t].*)*)", stanza, re.MULTILINE)
+            entries.append({name.lower(): value.strip() for name, value in fields})
+    elif path.endswith(".list"):
+        for line in lines:
+            match = re.match(r"\s*(deb)\s+(?:\[(.*?)\]\s*)?(\S+)\s+(\S+)\s+(.+)", line)
+            if match:
+                kind, options, uri, suite, components = match.groups()
+                entry = {"types": kind, "uris": uri, "suites": suite, "components": components.split("#")[0]}
+                for option in (options or "").split():
+                    name, _, value = option.partition("=")
+                    entry[name.lower()] = value
+                entries.append(entry)
+
+release = dict(re.findall(r'^(\w+)="?(.*?)"?$', open("/etc/os-release").read(), re.MULTILINE))
+names = {release.get("VERSION_CODENAME"), "oldoldstable", "oldstable", "stable", "testing", "unstable", "sid"}
+found = [
+    entry
+    for entry in entries
+    if "deb" in entry.get("types", "").split()
+    and names & set(entry.get("suites", "").split())
+    and "main" in entry.get("components", "").split()
+    and entry.get("enabled", "yes").lower() not in ("no", "false", "0")
+]
+# Others name their suites after Debian's; Debian's own are signed with its keyring, or with all that the machine trusts.
+found.sort(key=lambda entry: "debian-archive" not in entry.get("signed-by", "") and 1 + ("signed-by" in entry))
+if release.get("ID") != "debian" or not found:
+    sys.exit(1)
+print(f"Types: deb\nURIs: {found[0]['uris']}\nSuites: {sys.argv[1]}\nComponents: main")
+if found[0].get("signed-by"):
+    print(f"Signed-By: {found[0]['signed-by']}")
+PYTHON
+}
+
+unpack_newer_prometheus() {
+    local apt="$PWD/$NEWER/apt" package version=
+    mkdir -p "$apt/sources" "$apt/state/lists/partial" "$apt/cache/archives/partial" "$apt/empty"
+    : >"$apt/status"
+    if ! source_of_suite "$newer_suite" >"$apt/sources/debian.sources"; then
+        echo "setup: this machine has no source of Debian packages to derive that of $newer_suite from; put prometheus and promtool $newer_version or newer into $NEWER/usr/bin by hand" >&2
+        exit 1
+    fi
+    # Own lists, cache and state; nothing installed, nothing pinned. The machine's proxy, credentials and keys are used.
+    local options=(
+        -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Acquire::Languages=none
+        -o "Dir::State=$apt/state" -o "Dir::State::status=$apt/status" -o "Dir::Cache=$apt/cache"
+        -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$apt/sources"
+        -o Dir::Etc::preferences=/dev/null -o "Dir::Etc::preferencesparts=$apt/empty"
+        # Root's downloads are done by a user who may have no way into this folder.
+        -o "APT::Sandbox::User=$(id -un)"
+        # A source that cannot be read is an error, not a warning.
+        -o APT::Update::Error-Mode=any
+    )
+    apt-get "${options[@]}" update
+    (cd "$apt" && apt-get "${options[@]}" download prometheus promtool)
+    for package in "$apt"/*.deb; do
+        dpkg-deb --extract "$package" "$apt/unpacked"
+        version="$(dpkg-deb --field "$package" Version)"
+    done
+    mv "$apt/unpacked/usr/bin/prometheus" "$apt/unpacked/usr/bin/promtool" "$NEWER/usr/bin/"
+    echo "$version of Debian $newer_suite" >"$NEWER/version"
+    # Lists and package are some 70 MiB; what was recorded is not fetched again.
+    rm -rf "$apt"
+}
+
+if [ "$part" = test ]; then
+    if [ -s "$NEWER/version" ] && is_newer "$NEWER/usr/bin/prometheus"; then
+        echo "setup: a newer Prometheus: there ($(cat "$NEWER/version"))"
+    else
+        rm -rf "$NEWER"
+        mkdir -p "$NEWER/usr/bin"
+        if is_newer prometheus; then
+            echo "setup: this machine's Prometheus is $newer_version or newer: it stands for both versions, the oldest supported one is not tested here"
+            ln -s "$(command -v prometheus)" "$(command -v promtool)" "$NEWER/usr/bin/"
+            echo "this machine's" >"$NEWER/version"
+        else
+            echo "setup: will unpack prometheus and promtool of Debian $newer_suite into $NEWER: rules and dashboards must work in a newer version, too"
+            unpack_newer_prometheus
+        fi
+        if ! is_newer "$NEWER/usr/bin/prometheus"; then
+            echo "setup: $NEWER/usr/bin/prometheus does not run here, or is older than $newer_version" >&2
+            exit 1
+        fi
+    fi
 fi
 
 # --- Python environment -------------------------------------------------------------------------------------------
@@ -132,7 +268,9 @@ for line in open(sys.argv[1]):
 PYTHON
 }
 
-if python_is_complete; then
+if [ ! -e "$requirements" ]; then
+    : # A part without Python.
+elif python_is_complete; then
     echo "setup: Python packages for '$part': all there"
 else
     echo "setup: will install these Python packages into $VENV:"

@@ -7,6 +7,7 @@ pub mod client;
 pub mod h2c;
 pub mod page;
 pub mod program;
+pub mod prometheus;
 pub mod sidecar;
 pub mod wire;
 
