@@ -16,7 +16,7 @@ pub mod boards;
 pub mod cases;
 pub mod dashboard;
 pub mod objective;
-mod reference;
+pub mod reference;
 pub mod rules;
 pub mod thresholds;
 pub mod yaml;
