@@ -181,6 +181,9 @@ const GROUPS: &[Group] = &[
             "golden_config_last_reload_success_timestamp_seconds",
             "golden_draining",
             "golden_log_dropped_total",
+            "golden_scrape_duration_seconds",
+            "golden_scrape_size_bytes",
+            "golden_scrapes_shared_total",
             "golden_worker_busy_ratio",
             "golden_runtime_lag_seconds",
             "golden_sampler_ticks_total",
@@ -215,8 +218,40 @@ pub fn entries() -> Vec<Entry> {
         labels: family.labels.iter().map(|label| (*label).to_owned()).collect(),
         help: family.help.to_owned(),
     });
-    declared.chain(own()).collect()
+    let pages = OF_PAGES.iter().map(|&(name, kind, labels, help)| Entry {
+        name: name.to_owned(),
+        kind,
+        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        help: help.to_owned(),
+    });
+    declared.chain(own()).chain(pages).collect()
 }
+
+/// Name, type, labels, help.
+type Declared = (&'static str, &'static str, &'static [&'static str], &'static str);
+
+/// What is said about the pages themselves. Declared by whoever makes them, which this room does not know; that they are the
+/// same is shown in `tests/pack_rules`, on a real page.
+const OF_PAGES: &[Declared] = &[
+    (
+        "golden_scrape_duration_seconds",
+        "gauge",
+        &[],
+        "Time that this process took to gather, encode and compress the previous metrics page, 0 before the first.",
+    ),
+    (
+        "golden_scrape_size_bytes",
+        "gauge",
+        &["encoding"],
+        "Size of the body of the previous metrics page of this process in this content encoding, 0 before the first.",
+    ),
+    (
+        "golden_scrapes_shared_total",
+        "counter",
+        &[],
+        "Scrapes of this process that were answered with a page that was being made for another one as well.",
+    ),
+];
 
 /// Those about the process stand in the metrics crate, which tells what it has: all of them from the start.
 fn own() -> Vec<Entry> {
@@ -251,6 +286,7 @@ pub fn values(family: &str, label: &str) -> Option<Values> {
         (_, "protocol") => all!(TunnelProtocol),
         (_, "mode") => all!(CpuMode),
         (_, "scope") => all!(PressureScope),
+        (_, "encoding") => vec!["identity", "gzip"],
         (_, "event") => all!(MemoryEvent),
         (_, "stat") => all!(UnreadStat),
         // Peaks are of the last minute.

@@ -42,7 +42,7 @@ pub fn sample() -> Json {
             "current": {"text": ["All"], "value": ["$__all"]},
         })
     };
-    let steps = json!([{"color": "text", "value": null}, {"color": "red", "value": 0.9}]);
+    let steps = json!([{"color": "text", "value": null}, {"color": "red", "value": 0.8}]);
     json!({
         "id": null, "uid": "golden-sidecar-sample", "title": "Sample", "schemaVersion": 39, "editable": false, "version": 1,
         "tags": ["golden-sidecar"],
@@ -73,7 +73,7 @@ pub fn sample() -> Json {
                 "gridPos": {"x": 12, "y": 0, "w": 12, "h": 8},
                 "fieldConfig": {"defaults": {
                     "unit": "percentunit", "thresholds": {"steps": steps},
-                    "mappings": [{"type": "range", "options": {"from": 0.9, "to": null, "result": {"text": "Full", "color": "red"}}}],
+                    "mappings": [{"type": "range", "options": {"from": 0.8, "to": null, "result": {"text": "Full", "color": "red"}}}],
                 }, "overrides": []},
                 "options": {"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false}},
                 "targets": [{
