@@ -59,7 +59,7 @@ const QUERY_SECONDS_MAX: f64 = 1.0;
 /// What a query may give: more lines nobody can read.
 const SERIES_MAX: usize = 60;
 
-/// The route of the steady load.
+/// The route of the steady load. Its failures break the objective of 99.9 %, and leave something of the budget of 90 %.
 const ROUTE: &str = "/items/{id}";
 
 /// Titles of the panels of the overview whose numbers are those of the load.
@@ -220,7 +220,8 @@ impl Scene {
                 .workers(2)
                 .flag("--inflight", 64)
                 .yaml(format!(
-                    "slos:\n  - {{name: all, objective: 0.999, latency: 500ms}}\nroutes:\n  - path: {ROUTE}\n  - path: /cut\n  \
+                    "slos:\n  - {{name: all, objective: 0.999, latency: 500ms}}\n  \
+                     - {{name: lenient, objective: 0.9, latency: 100ms}}\nroutes:\n  - path: {ROUTE}\n  - path: /cut\n  \
                      - path: /events\nsaturation:\n  backend: {{memory_limit: 8GiB}}\n  pools:\n    - name: db\n      \
                      url: {}/metrics\n      preset: hikaricp\n",
                     pool.url()
@@ -622,7 +623,7 @@ fn compare(
     good.sort_by(f64::total_cmp);
     let p99 = good[(good.len() as f64 * 0.99).ceil() as usize - 1];
 
-    let mut number = |title: &str| {
+    let number = |title: &str| {
         let stats = panels(&board.json).into_iter().filter(|panel| panel["type"] == "stat");
         let found = stats.into_iter().find(|panel| text(&panel["title"]).starts_with(title));
         let panel = found.unwrap_or_else(|| panic!("no number called {title} on the overview"));

@@ -15,7 +15,7 @@ use crate::common::files::{
 use crate::common::promql::{
     Names, Substitution, Typing, alternatives, is_match, matchers, metric_names, parse, selectors,
 };
-use crate::common::{Backend, Page, Sidecar, ok};
+use crate::common::{Backend, Page, Sidecar, ok, wait_until};
 use crate::linter::sample;
 
 /// What a server adds to every series of a target; the last two where its configuration says so.
@@ -298,10 +298,14 @@ fn golden_page() -> Page {
     client.send("GET /chat HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
     assert_eq!(client.read_head().status(), 101);
     drop(client);
+    let mut client = sidecar.client();
+    client.send("GET /silent HTTP/1.1\r\nHost: test\r\n\r\n");
+    wait_until("the request is at the backend", || backend.requests().iter().any(|r| r.head.target() == "/silent"));
+    drop(client);
     sidecar.page_when("all of it", |page| {
         page.has("golden_pool_connections", &[])
             && page.has("golden_saturation_peak_ratio", &[])
-            && page.sum("golden_requests_total", &[]) == 9.0
+            && page.sum("golden_requests_total", &[]) == 10.0
     })
 }
 
