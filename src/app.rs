@@ -928,6 +928,15 @@ fn apply_store_limits(config: &Config, signals: &Signals) {
         let names = not_counted.join(", ");
         tracing::warn!(event = "slos_not_counted", names, "there have been too many names; they count after a restart");
     }
+    let without_effect = signals.set_implicit_errors(&config.implicit_errors);
+    if !without_effect.is_empty() {
+        let names = without_effect.join(", ");
+        tracing::warn!(
+            event = "implicit_errors_not_counted",
+            names,
+            "there have been too many names; these rules hold after a restart"
+        );
+    }
 }
 
 /// Counts attempts to get a document that failed.

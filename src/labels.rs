@@ -380,7 +380,17 @@ impl Failure {
     }
 }
 
-/// The `error_type` of a request: none, a status that the backend sent, or a named failure.
+closed_set! {
+    /// What makes an error of a request that was answered: somebody's policy; see [`ErrorType`].
+    Policy {
+        /// A configured rule says that a 2xx answer is an error.
+        Implicit = "implicit",
+        /// It took longer than an objective allows, which says that this is an error.
+        TooSlow = "too_slow",
+    }
+}
+
+/// The `error_type` of a request: none, a status that the backend sent, a named failure, or a policy.
 /// One number, so that it can be part of a packed series key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErrorType(u16);
@@ -390,6 +400,8 @@ impl ErrorType {
     pub const NONE: ErrorType = ErrorType(0);
     /// Named failures start above every status number.
     const FIRST_FAILURE: u16 = 1000;
+    /// Policies start above every failure that there will ever be, and end below 2048, which keys have room for.
+    const FIRST_POLICY: u16 = 2000;
 
     /// The backend's own 5xx.
     #[must_use]
@@ -401,6 +413,12 @@ impl ErrorType {
     #[must_use]
     pub const fn from_failure(failure: Failure) -> ErrorType {
         ErrorType(Self::FIRST_FAILURE + failure as u16)
+    }
+
+    /// An error by policy.
+    #[must_use]
+    pub const fn from_policy(policy: Policy) -> ErrorType {
+        ErrorType(Self::FIRST_POLICY + policy as u16)
     }
 
     /// The number, for packing into a key.
@@ -415,11 +433,14 @@ impl ErrorType {
         ErrorType(bits)
     }
 
-    /// The label value: empty, the status as text, or the failure's name.
+    /// The label value: empty, the status as text, or the name of the failure or policy.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self.0 {
             status if status < Self::FIRST_FAILURE => status_text(status),
+            policy if policy >= Self::FIRST_POLICY => {
+                Policy::from_index(usize::from(policy - Self::FIRST_POLICY)).as_str()
+            }
             failure => Failure::from_index(usize::from(failure - Self::FIRST_FAILURE)).as_str(),
         }
     }
@@ -442,6 +463,11 @@ impl RouteId {
         self.0 as usize
     }
 }
+
+/// The number of a rule that finds implicit errors, by its name. Like that of a route it never changes its meaning while
+/// the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub u16);
 
 /// The label value of a status: the exact number, empty when no response head was sent (0). A status has three digits,
 /// which every reader of heads sees to.

@@ -120,11 +120,10 @@ const BAD_FILES: &[(&str, &str)] = &[
         "limits.metrics_memory: \"1023KiB\" is out of range; expected 1MiB to 16GiB (golden.yaml:2)",
     ),
     ("created: 1", "created: \"1\" is not a boolean; expected true or false (golden.yaml:1)"),
-    ("implicit_errors: []", "implicit_errors: not built yet in this version; remove the key (golden.yaml:1)"),
     // Objectives.
     (
         "slos:\n  name: api",
-        "slos: found a map; expected a list of maps with the keys name, routes, objective and latency (golden.yaml:2)",
+        "slos: found a map; expected a list of maps with the keys name, routes, objective, latency and too_slow_is_error (golden.yaml:2)",
     ),
     (
         "slos:\n  - {name: api, objectiv: 0.9}",
@@ -182,6 +181,99 @@ const BAD_FILES: &[(&str, &str)] = &[
     (
         "slos:\n  - {name: api, objective: 0.9, routes: ['/files/{*rest}']}",
         "slos[0].routes[0]: \"/files/{*rest}\" is no label of a route; expected \"/files/{rest}\" as it is on the metrics page (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: a, objective: 0.9, latency: 1s, too_slow_is_error: 1}",
+        "slos[0].too_slow_is_error: \"1\" is not a boolean; expected true or false (golden.yaml:2)",
+    ),
+    (
+        "slos:\n  - {name: a, objective: 0.9, too_slow_is_error: true}",
+        "slos[0].too_slow_is_error: has no meaning without a latency; expected slos[0].latency too (golden.yaml:2)",
+    ),
+    // Implicit errors.
+    (
+        "implicit_errors:\n  name: graphql",
+        "implicit_errors: found a map; expected a list of maps with the keys name, routes, json_pointer, header.name, header.value, content_type_not, body_contains and length_mismatch (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, json_ponter: /a}",
+        "implicit_errors[0].json_ponter: unknown key; did you mean implicit_errors[0].json_pointer? (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {json_pointer: /a}",
+        "implicit_errors[0].name: missing; expected a name such as graphql (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: 'a b', json_pointer: /a}",
+        "implicit_errors[0].name: \"a b\" is not a name; expected 1 to 64 of the characters A-Z, a-z, 0-9, _, . and - (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, json_pointer: /a}\n  - {name: a, json_pointer: /b}",
+        "implicit_errors[1].name: \"a\" is the name of implicit_errors[0] too; expected each once (golden.yaml:3)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a}",
+        "implicit_errors[0]: says nothing of the answer; expected one of json_pointer, header, content_type_not, body_contains and length_mismatch (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, header: }",
+        "implicit_errors[0]: says nothing of the answer; expected one of json_pointer, header, content_type_not, body_contains and length_mismatch (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, json_pointer: /a, body_contains: b}",
+        "implicit_errors[0]: found json_pointer and body_contains; expected one of json_pointer, header, content_type_not, body_contains and length_mismatch in each rule (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, json_pointer: errors}",
+        "implicit_errors[0].json_pointer: \"errors\" is not a JSON pointer; expected one such as /errors/0, with ~0 for ~ and ~1 for / (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, json_pointer: ''}",
+        "implicit_errors[0].json_pointer: \"\" is not a JSON pointer; expected one such as /errors/0, with ~0 for ~ and ~1 for / (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, json_pointer: /a~2}",
+        "implicit_errors[0].json_pointer: \"/a~2\" is not a JSON pointer; expected one such as /errors/0, with ~0 for ~ and ~1 for / (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, header: X-Error}",
+        "implicit_errors[0].header: found \"X-Error\"; expected a map of keys (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, header: {value: x}}",
+        "implicit_errors[0].header.name: missing; expected the name of a field such as X-Error (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, header: {name: 'X-Error:'}}",
+        "implicit_errors[0].header.name: \"X-Error:\" is not the name of a field such as X-Error; expected letters, digits and - (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, header: {name: X-Error, value: \"a\\nb\"}}",
+        "implicit_errors[0].header.value: \"a\\nb\" holds control characters, which no field does; expected a text (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, content_type_not: json}",
+        "implicit_errors[0].content_type_not: \"json\" is not a media type; expected one without parameters such as application/json (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, content_type_not: 'text/html; charset=utf-8'}",
+        "implicit_errors[0].content_type_not: \"text/html; charset=utf-8\" is not a media type; expected one without parameters such as application/json (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, body_contains: ''}",
+        "implicit_errors[0].body_contains: is empty, which every body contains; expected a text (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, length_mismatch: 'X Length'}",
+        "implicit_errors[0].length_mismatch: \"X Length\" is not the name of a field such as X-Error; expected letters, digits and - (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, length_mismatch: content-length}",
+        "implicit_errors[0].length_mismatch: \"content-length\" frames the body, so one that differs is an error of its own already; expected a field of the application's own such as X-Length (golden.yaml:2)",
+    ),
+    (
+        "implicit_errors:\n  - {name: a, routes: [graphql], json_pointer: /a}",
+        "implicit_errors[0].routes[0]: \"graphql\" is not a path; expected one that starts with / and is percent-encoded like in a request (golden.yaml:2)",
     ),
     (
         "saturation:\n  backend:\n    cpu_limt: 2",
@@ -620,7 +712,11 @@ const BAD_VARIABLES: &[(&str, &str, &str)] = &[
         "saturation.backend.cpu_limit: \"2000\" is out of range; expected at most 1024 cores, or none; millicores need an m (environment GOLDEN_SATURATION_BACKEND_CPU_LIMIT)",
     ),
     ("GOLDEN_SLOS", "5", "GOLDEN_SLOS: cannot be set by a variable; put slos into the file"),
-    ("GOLDEN_IMPLICIT_ERRORS_X", "5", "GOLDEN_IMPLICIT_ERRORS_X: not built yet in this version; remove the variable"),
+    (
+        "GOLDEN_IMPLICIT_ERRORS",
+        "/errors/0",
+        "GOLDEN_IMPLICIT_ERRORS: cannot be set by a variable; put implicit_errors into the file",
+    ),
     (
         "GOLDEN_LEARN_LIMIT",
         "5.5",
@@ -826,6 +922,7 @@ learn:
   state: none
 buckets: [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 slos: []
+implicit_errors: []
 created: true
 probes:
   paths: [/healthz, /readyz, /livez]
@@ -996,8 +1093,18 @@ slos:
     routes: ['/users/{id}', '/a/%20']
     objective: 0.49
     latency: 50ms
+    too_slow_is_error: true
   - name: '51'
     objective: .99999
+implicit_errors:
+  - name: graphql
+    routes: [/graphql, '/b/{id}']
+    json_pointer: /errors/0/a~1b
+  - {name: told, header: {name: X-Error}}
+  - {name: told-so, header: {name: x-status, value: 'not: "ok", no'}}
+  - {name: page, content_type_not: Application/Json}
+  - {name: text, body_contains: " \"no\"\n"}
+  - {name: short, length_mismatch: X-Length}
 created: false
 probes:
   paths: [/a-b, '/c:d']
@@ -1134,11 +1241,13 @@ fn every_key_but_lists_of_maps_is_also_an_environment_variable() {
     let mut by_file = loaded(&["--config", path.to_str().expect("UTF-8")], &[]);
     by_file.config.routes.clear();
     by_file.config.slos.clear();
+    by_file.config.implicit_errors.clear();
     by_file.config.saturation.pools.clear();
 
     let mut json: serde_json::Value = serde_json::from_str(&by_file.to_json()).expect("JSON");
     json.as_object_mut().expect("a map").remove("routes");
     json.as_object_mut().expect("a map").remove("slos");
+    json.as_object_mut().expect("a map").remove("implicit_errors");
     json["saturation"].as_object_mut().expect("a map").remove("pools");
     let mut env = Vec::new();
     variables("GOLDEN", &json, &mut env);
@@ -1315,7 +1424,46 @@ fn at_most_twenty_objectives_are_accepted() {
 #[test]
 fn check_shows_objectives_in_the_shape_of_the_file() {
     let shown = check(Some(ALL_KEYS), &[], &[]);
-    let expected = "slos:  # from file\n  - name: api\n    routes: [\"/users/{id}\", \"/a/%20\"]\n    objective: 0.49\n    latency: 50ms\n  - name: \"51\"\n    objective: 0.99999\n";
+    let expected = "slos:  # from file\n  - name: api\n    routes: [\"/users/{id}\", \"/a/%20\"]\n    objective: 0.49\n    latency: 50ms\n    too_slow_is_error: true\n  - name: \"51\"\n    objective: 0.99999\n";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn at_most_twenty_rules_for_implicit_errors_are_accepted() {
+    let rules = |count: u32| {
+        let rules: String = (1..=count).map(|n| format!("  - {{name: r{n}, body_contains: no{n}}}\n")).collect();
+        format!("implicit_errors:\n{rules}")
+    };
+    assert!(check(Some(&rules(20)), &[], &[UPSTREAM]).contains("  - name: r20\n    body_contains: no20\n"));
+    let sentence = "implicit_errors: found 21 rules; expected at most 20 (golden.yaml:2)";
+    refused(Some(&rules(21)), &[], &[UPSTREAM], sentence);
+    let long = |bytes: usize| format!("implicit_errors: [{{name: a, body_contains: '{}'}}]", "x".repeat(bytes));
+    check(Some(&long(1024)), &[], &[UPSTREAM]);
+    let sentence = format!(
+        "implicit_errors[0].body_contains: \"{}\"… is too long; expected at most 1KiB (golden.yaml:1)",
+        "x".repeat(80)
+    );
+    refused(Some(&long(1025)), &[], &[UPSTREAM], &sentence);
+}
+
+#[test]
+fn check_shows_rules_for_implicit_errors_in_the_shape_of_the_file() {
+    let shown = check(Some(ALL_KEYS), &[], &[]);
+    let expected = r#"implicit_errors:  # from file
+  - name: graphql
+    routes: [/graphql, "/b/{id}"]
+    json_pointer: "/errors/0/a~1b"
+  - name: told
+    header: {name: X-Error}
+  - name: told-so
+    header: {name: x-status, value: "not: \"ok\", no"}
+  - name: page
+    content_type_not: application/json
+  - name: text
+    body_contains: " \"no\"\U0000000a"
+  - name: short
+    length_mismatch: X-Length
+"#;
     assert!(shown.contains(expected), "{shown}");
 }
 

@@ -918,7 +918,7 @@ fn scrapes_while_traffic_runs_never_contradict_themselves() {
 type Family = (&'static str, &'static str, &'static [&'static str]);
 
 /// The families of the catalogue that exist now: "Latency and traffic", "Backend side", "Errors" and "The sidecar
-/// itself" without native histograms, exemplars, gRPC, objectives, implicit errors, TLS and traces; and "Saturation",
+/// itself" without native histograms, exemplars, gRPC, TLS and traces; and "Saturation",
 /// as far as every machine shows it.
 const CATALOGUE: &[Family] = &[
     (
@@ -966,6 +966,7 @@ const CATALOGUE: &[Family] = &[
     ("golden_client_aborts_total", "counter", &["http_route", "phase"]),
     ("golden_abort_wait_seconds", "histogram", &["http_route"]),
     ("golden_truncated_responses_total", "counter", &["http_route"]),
+    ("golden_implicit_errors_total", "counter", &["http_route", "rule"]),
     ("golden_slo_requests_total", "counter", &["slo", "result"]),
     ("golden_slo_objective_ratio", "gauge", &["slo"]),
     ("golden_slo_latency_threshold_seconds", "gauge", &["slo"]),
@@ -1136,6 +1137,7 @@ fn busy_sidecar() -> (Sidecar, Backend) {
         .workers(2)
         .yaml(
             "routes:\n  - path: /users/{id}\nslos: [{name: all, objective: 0.999, latency: 300ms}]\n\
+             implicit_errors: [{name: told, header: {name: X-Error}}]\n\
              limits:\n  inflight: 100\nsaturation:\n  interval: 100ms\n",
         )
         .start();

@@ -32,13 +32,8 @@ fn both_versions_scrape_the_sidecar_and_store_the_kind_of_histogram_that_is_aske
         assert_eq!(sidecar.get("/").status(), 200);
     }
     sidecar.settled(20);
-    for (version, histograms, native, classic) in [
-        (Version::Oldest, Histograms::Classic, false, true),
-        (Version::Oldest, Histograms::Native, true, false),
-        (Version::Newer, Histograms::Classic, false, true),
-        (Version::Newer, Histograms::Native, true, false),
-        (Version::Newer, Histograms::Both, true, true),
-    ] {
+    // A server takes five seconds until it scrapes: all of them take them together.
+    let check = &|version: Version, histograms: Histograms, native: bool, classic: bool| {
         let prometheus = Prometheus::start(version, Options { histograms, ..Options::scraping(sidecar.admin) });
         let now = now_seconds();
         assert_eq!(prometheus.number("sum(golden_requests_total)", now), Some(20.0), "{version:?}");
@@ -55,7 +50,18 @@ fn both_versions_scrape_the_sidecar_and_store_the_kind_of_histogram_that_is_aske
         assert_eq!(targets[0].labels["job"], "sidecar");
         assert_eq!(prometheus.kind("golden_inflight_requests").as_deref(), Some("gauge"));
         prometheus.assert_all_was_taken();
-    }
+    };
+    std::thread::scope(|scope| {
+        for (version, histograms, native, classic) in [
+            (Version::Oldest, Histograms::Classic, false, true),
+            (Version::Oldest, Histograms::Native, true, false),
+            (Version::Newer, Histograms::Classic, false, true),
+            (Version::Newer, Histograms::Native, true, false),
+            (Version::Newer, Histograms::Both, true, true),
+        ] {
+            scope.spawn(move || check(version, histograms, native, classic));
+        }
+    });
 }
 
 #[test]
@@ -79,7 +85,7 @@ fn three_days_that_were_back_filled_are_behind_what_is_scraped_and_rules_are_eva
          for: 2s\n        labels: {{severity: critical}}\n        annotations: {{summary: 'Errors in {{{{ $labels.job }}}}'}}\n      \
          - alert: Never\n        expr: {ERROR_SHARE} > 0.5\n"
     );
-    for version in VERSIONS {
+    let check = &|version: Version| {
         let history = three_days(MINUTE);
         let (start, end) = (history.start(), history.end);
         let options = Options {
@@ -99,6 +105,14 @@ fn three_days_that_were_back_filled_are_behind_what_is_scraped_and_rules_are_eva
         let early = prometheus.number("sum(rate(requests_total[30m]))", start + 3_600.0).expect("a rate");
         assert!((early - 2.0).abs() < 0.001, "{version:?}: {early}");
 
+        // What the same alerts would have done before: one of them fires, from when the share of its window is too high.
+        let before = prometheus.all_that_would_fire(start, end, MINUTE);
+        assert_eq!(before.len(), 1, "{version:?}: {before:?}");
+        let expected = [("alertname", "Errors"), ("job", "shop"), ("severity", "critical")];
+        assert_eq!(before[0].labels, expected.map(|(name, value)| (name.into(), value.into())).into());
+        let (after, to) = (before[0].from - (end - 3_600.0), before[0].to - end);
+        assert!((60.0..=180.0).contains(&after) && to.abs() < 0.001, "{version:?}: after {after} s, to {to} s");
+
         // The present: what is scraped, what rules record, which alerts fire.
         wait_until("scrapes are stored behind the history", || {
             prometheus.number("count_over_time(up[1m])", now_seconds()).is_some_and(|scrapes| scrapes >= 2.0)
@@ -113,7 +127,12 @@ fn three_days_that_were_back_filled_are_behind_what_is_scraped_and_rules_are_eva
         assert_eq!(alert.annotations["summary"], "Errors in shop");
         assert_eq!(prometheus.firing(), BTreeSet::from(["Errors".to_owned()]));
         prometheus.assert_all_was_taken();
-    }
+    };
+    std::thread::scope(|scope| {
+        for version in VERSIONS {
+            scope.spawn(move || check(version));
+        }
+    });
 }
 
 #[test]

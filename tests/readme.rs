@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use common::sidecar::program;
 use common::{Backend, Page, Sidecar, ok, response, wait_until};
-use golden_sidecar::labels::Failure;
+use golden_sidecar::labels::{Failure, Policy};
 use golden_sidecar::proxy::error::Answer;
 use golden_sidecar::signals::families;
 
@@ -27,8 +27,9 @@ fn the_metrics_table_is_the_page_of_a_sidecar_that_has_seen_everything() {
             };
         }
     });
-    let slos = "slos: [{name: all, objective: 0.999, latency: 300ms}]\n";
-    let sidecar = Sidecar::before(&backend).flag("--inflight", 100).yaml(slos).start();
+    let rules = "slos: [{name: all, objective: 0.999, latency: 300ms}]\n\
+                 implicit_errors: [{name: told, header: {name: X-Error}}]\n";
+    let sidecar = Sidecar::before(&backend).flag("--inflight", 100).yaml(rules).start();
     // Families without a label set are not on the page, so something of each kind has to happen: an answer, an error, an
     // event stream, a client that leaves.
     for (path, status) in [("/ok", 200), ("/fail", 500), ("/events", 200)] {
@@ -168,9 +169,12 @@ fn every_variable_and_flag_of_the_table_sets_its_key() {
 
 #[test]
 fn the_example_files_are_accepted() {
-    for (start, expected) in
-        [("upstream:", "/users/{id}"), ("saturation:", "hikaricp_connections_active"), ("slos:", "latency: 300ms")]
-    {
+    for (start, expected) in [
+        ("upstream:", "/users/{id}"),
+        ("saturation:", "hikaricp_connections_active"),
+        ("slos:", "latency: 300ms"),
+        ("implicit_errors:", "json_pointer: /errors/0"),
+    ] {
         let shown = checked(&yaml(start));
         assert!(shown.contains(expected), "{shown}");
     }
@@ -215,8 +219,13 @@ fn the_table_of_errors_is_what_the_program_answers() {
         let expected = [failure.fault().as_str().to_owned(), status, proxy_status];
         assert_eq!(told.get(failure.as_str()), Some(&expected), "{}: left the README", failure.as_str());
     }
+    for policy in Policy::ALL {
+        // The answer is the backend's, and its client gets it as it came.
+        let expected = ["policy", "the backend's", "–"].map(str::to_owned);
+        assert_eq!(told.get(policy.as_str()), Some(&expected), "{}: left the README", policy.as_str());
+    }
     // And the row for the backend's own statuses.
-    assert_eq!(told.len(), Failure::COUNT + 1, "{:?}", told.keys());
+    assert_eq!(told.len(), Failure::COUNT + Policy::COUNT + 1, "{:?}", told.keys());
 }
 
 #[test]

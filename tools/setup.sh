@@ -191,8 +191,10 @@ found.sort(key=lambda entry: "debian-archive" not in entry.get("signed-by", "") 
 if release.get("ID") != "debian" or not found:
     sys.exit(1)
 print(f"Types: deb\nURIs: {found[0]['uris']}\nSuites: {sys.argv[1]}\nComponents: main")
-if found[0].get("signed-by"):
-    print(f"Signed-By: {found[0]['signed-by']}")
+signed_by = found[0].get("signed-by", "")
+if signed_by:
+    # A key of many lines begins on a line of its own.
+    print("Signed-By:" + ("\n " if "\n" in signed_by else " ") + signed_by)
 PYTHON
 }
 

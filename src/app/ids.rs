@@ -156,6 +156,7 @@ mod tests {
             name: name.to_owned(),
             objective: 0.99,
             latency: Some(std::time::Duration::from_millis(millis)),
+            too_slow_is_error: false,
             routes: routes.iter().map(|route| (*route).to_owned()).collect(),
         };
         let edges =

@@ -41,6 +41,10 @@ const DEFAULT_REQUEST_LINE_BYTES: usize = 16 << 10;
 /// Most objectives: one for each user journey is the advice, and each is up to seven series and an edge of many histograms.
 pub const SLOS_MAX: usize = 20;
 
+/// Most rules that find implicit errors. One for each interface that answers 200 to everything is plenty, and each may be a
+/// search through the first part of a body.
+pub const IMPLICIT_ERRORS_MAX: usize = 20;
+
 /// The largest file that is read. Thousands of routes fit; a wrong path to a log or a device does not.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -71,6 +75,9 @@ pub struct Config {
     pub buckets: Vec<f64>,
     /// What was promised of the requests. At most [`SLOS_MAX`], no name twice.
     pub slos: Vec<Slo>,
+    /// Which 2xx answers are errors all the same. At most [`IMPLICIT_ERRORS_MAX`], no name twice. The first one that holds
+    /// for an answer counts.
+    pub implicit_errors: Vec<ImplicitError>,
     /// Whether OpenMetrics pages say since when each counter counts (`_created`).
     pub created: bool,
     /// Which requests count as `traffic="probe"`.
@@ -203,6 +210,39 @@ pub struct Slo {
     pub objective: f64,
     /// What takes longer is not good; `None`: nothing is too slow.
     pub latency: Option<Duration>,
+    /// Whether what takes longer is an error too, of the type `too_slow`. Only with a latency.
+    pub too_slow_is_error: bool,
+}
+
+/// A rule by which a 2xx answer of the backend is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImplicitError {
+    /// The label `rule`. Unique.
+    pub name: String,
+    /// Labels of the routes that it covers, as in [`Slo::routes`]. Empty: all requests.
+    pub routes: Vec<String>,
+    /// What gives the error away.
+    pub symptom: Symptom,
+}
+
+/// What gives away that an answer is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Symptom {
+    /// This pointer (RFC 6901) leads to something other than null.
+    JsonPointer(String),
+    /// There is a field of this name, with exactly this value if one is told.
+    Header {
+        /// In any case.
+        name: String,
+        /// Compared byte by byte.
+        value: Option<String>,
+    },
+    /// There is a body, and its media type is another one than this: `type/subtype` in lower case.
+    ContentTypeNot(String),
+    /// The body holds this text. Never empty.
+    BodyContains(String),
+    /// The field of this name is a number, and the body has another number of bytes.
+    LengthMismatch(String),
 }
 
 /// Rules that mark a request as a health probe.
@@ -692,7 +732,7 @@ impl Slo {
     /// Whether requests to the route with this label count.
     #[must_use]
     pub fn covers(&self, route: &str) -> bool {
-        self.routes.is_empty() || self.routes.iter().any(|covered| covered == route)
+        covers(&self.routes, route)
     }
 
     /// The latency in seconds, as a person would write it.
@@ -701,6 +741,20 @@ impl Slo {
         // One division rounds once: `Duration::as_secs_f64` adds a fraction and makes 1.1179999999999999 of 1118 ms.
         self.latency.map(|latency| latency.as_nanos() as f64 / 1e9)
     }
+}
+
+// === impl ImplicitError ===
+
+impl ImplicitError {
+    /// Whether answers to requests to the route with this label are judged.
+    #[must_use]
+    pub fn covers(&self, route: &str) -> bool {
+        covers(&self.routes, route)
+    }
+}
+
+fn covers(routes: &[String], route: &str) -> bool {
+    routes.is_empty() || routes.iter().any(|covered| covered == route)
 }
 
 // === impl Config ===
@@ -759,6 +813,7 @@ impl Config {
             // The default buckets of the Prometheus clients, finer below 100 ms.
             buckets: vec![0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0],
             slos: Vec::new(),
+            implicit_errors: Vec::new(),
             created: true,
             probes: Probes {
                 paths: ["/healthz", "/readyz", "/livez"].map(str::to_owned).to_vec(),

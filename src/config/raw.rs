@@ -16,10 +16,6 @@ pub(super) const VARIABLE_PREFIX: &str = "GOLDEN_";
 /// The variable that names the file: the only one that is no key.
 pub(super) const FILE_VARIABLE: &str = "GOLDEN_CONFIG";
 
-/// Keys of the contract that this version does not build. They get a sentence of their own, since "unknown" would
-/// send their user looking for a typing mistake.
-const NOT_BUILT: [&str; 1] = ["implicit_errors"];
-
 /// A value and where it was given.
 #[derive(Clone, Debug)]
 pub(super) struct Given<T> {
@@ -113,8 +109,9 @@ section! {
     Raw {
         upstream: Scalar, listen: Scalar, admin: Scalar, workers: Scalar, timeouts: RawTimeouts, limits: RawLimits,
         drain: RawDrain, routes: Maps<RawRoute>, openapi: OneOrMore, learn: RawLearn, buckets: Texts,
-        slos: Maps<RawSlo>, created: Scalar, probes: RawProbes, readiness: RawReadiness, saturation: RawSaturation, command: RawCommand,
-        backend_metrics: RawBackendMetrics, forwarded: Option<Given<RawPolicy>>, via: Scalar,
+        slos: Maps<RawSlo>, implicit_errors: Maps<RawImplicitError>, created: Scalar, probes: RawProbes,
+        readiness: RawReadiness, saturation: RawSaturation, command: RawCommand, backend_metrics: RawBackendMetrics,
+        forwarded: Option<Given<RawPolicy>>, via: Scalar,
     }
 }
 
@@ -152,7 +149,20 @@ section! {
 
 section! {
     /// An entry of `slos`.
-    RawSlo { name: Scalar, routes: Texts, objective: Scalar, latency: Scalar }
+    RawSlo { name: Scalar, routes: Texts, objective: Scalar, latency: Scalar, too_slow_is_error: Scalar }
+}
+
+section! {
+    /// An entry of `implicit_errors`.
+    RawImplicitError {
+        name: Scalar, routes: Texts, json_pointer: Scalar, header: RawField, content_type_not: Scalar,
+        body_contains: Scalar, length_mismatch: Scalar,
+    }
+}
+
+section! {
+    /// `header` of such an entry.
+    RawField { name: Scalar, value: Scalar }
 }
 
 section! {
@@ -199,7 +209,7 @@ impl Raw {
     /// Lays the text of a file over what is there.
     ///
     /// # Errors
-    /// When the text is not YAML, a key is unknown, there twice or not built yet, or a value has the wrong shape.
+    /// When the text is not YAML, a key is unknown or there twice, or a value has the wrong shape.
     pub fn read_file(&mut self, text: &str, file: &Arc<str>) -> Result<(), ConfigError> {
         self.read("", &parse_file(text, file)?, file)
     }
@@ -489,22 +499,12 @@ fn split(text: &str, source: &Source) -> Vec<Given<String>> {
 // === unknown names ===
 
 fn unknown_key(path: &str, siblings: &[String], source: Source) -> ConfigError {
-    if NOT_BUILT.contains(&path) {
-        return ConfigError::new(path, "not built yet in this version; remove the key", Some(source));
-    }
     let keys = Raw::all_keys();
     let names = siblings.iter().map(String::as_str).chain(keys.iter().map(|key| key.path.as_str()));
     ConfigError::new(path, format!("unknown key; {}", nearest(path, names)), Some(source))
 }
 
 fn unknown_variable(name: &str, keys: &[Key]) -> ConfigError {
-    let below = |key: &str| {
-        let prefix = variable(key);
-        name.strip_prefix(&prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
-    };
-    if NOT_BUILT.iter().any(|key| below(key)) {
-        return ConfigError::new(name, "not built yet in this version; remove the variable", None);
-    }
     let mut names: Vec<String> = keys.iter().filter(|key| key.variable).map(|key| variable(&key.path)).collect();
     names.push(FILE_VARIABLE.to_owned());
     ConfigError::new(name, format!("unknown variable; {}", nearest(name, names.iter().map(String::as_str))), None)
@@ -529,12 +529,11 @@ fn is_service_link(name: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOT_BUILT, Raw, is_service_link, variable};
+    use super::{Raw, is_service_link, variable};
 
     #[test]
     fn every_key_has_a_variable_of_its_own() {
         let mut names: Vec<String> = Raw::all_keys().iter().map(|key| variable(&key.path)).collect();
-        names.extend(NOT_BUILT.iter().map(|key| variable(key)));
         names.sort();
         let count = names.len();
         names.dedup();

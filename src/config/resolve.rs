@@ -12,14 +12,15 @@ use super::error::{ConfigError, Source, found};
 use super::expression::{self, Format};
 use super::presets;
 use super::raw::{
-    Given, Maps, OneOrMore, Raw, RawBackend, RawBackendMetrics, RawCommand, RawDrain, RawLearn, RawLimits, RawPolicy,
-    RawPool, RawProbes, RawReadiness, RawRoute, RawSaturation, RawSlo, RawTimeouts, Scalar,
+    Given, Maps, OneOrMore, Raw, RawBackend, RawBackendMetrics, RawCommand, RawDrain, RawField, RawImplicitError,
+    RawLearn, RawLimits, RawPolicy, RawPool, RawProbes, RawReadiness, RawRoute, RawSaturation, RawSlo, RawTimeouts,
+    Scalar,
 };
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{
-    BackendHints, BackendMetrics, Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Expression, Forwarded, Learn, Limits,
-    Network, OpenApi, Pool, PoolKind, PoolSelectors, Probes, Readiness, Restart, RouteTemplate, SLOS_MAX, Saturation,
-    Slo, Timeouts, Upstream,
+    BackendHints, BackendMetrics, Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Expression, Forwarded,
+    IMPLICIT_ERRORS_MAX, ImplicitError, Learn, Limits, Network, OpenApi, Pool, PoolKind, PoolSelectors, Probes,
+    Readiness, Restart, RouteTemplate, SLOS_MAX, Saturation, Slo, Symptom, Timeouts, Upstream,
 };
 use crate::labels::Method;
 
@@ -53,6 +54,8 @@ const CORES_MAX: f64 = 1024.0;
 const POOLS_MAX: usize = 20;
 /// A label value that people read.
 const NAME_CHARS_MAX: usize = 64;
+/// A text that somebody looks for in a body; a page of it is a mistake.
+const WANTED_BYTES_MAX: usize = 1 << 10;
 /// Each document is a table of its own in memory while it is read.
 const DOCUMENTS_MAX: usize = 16;
 /// Each label is dozens of series, and a route's number has 16 bits.
@@ -117,6 +120,7 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         learn,
         buckets,
         slos,
+        implicit_errors,
         created,
         probes,
         readiness,
@@ -177,6 +181,12 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         learn: resolve_learn(&mut keys, learn, defaults.learn, &around.folders)?,
         buckets: keys.value("buckets", buckets, defaults.buckets, |given| parse_buckets("buckets", given))?,
         slos: keys.value("slos", slos, defaults.slos, resolve_slos)?,
+        implicit_errors: keys.value(
+            "implicit_errors",
+            implicit_errors,
+            defaults.implicit_errors,
+            resolve_implicit_errors,
+        )?,
         created: keys.scalar("created", created, defaults.created, parse_bool)?,
         probes: resolve_probes(&mut keys, probes, defaults.probes)?,
         readiness: resolve_readiness(&mut keys, readiness, defaults.readiness)?,
@@ -791,22 +801,177 @@ fn resolve_slos(given: Given<Vec<Given<RawSlo>>>) -> Result<Vec<Slo>, ConfigErro
 }
 
 fn resolve_slo(key: &str, given: Given<RawSlo>) -> Result<Slo, ConfigError> {
-    let Given { value: RawSlo { name, routes, objective, latency }, source } = given;
+    let Given { value: RawSlo { name, routes, objective, latency, too_slow_is_error }, source } = given;
     let below = |name: &str| format!("{key}.{name}");
     let missing = |name: &str, expected: &str| {
         ConfigError::new(below(name), format!("missing; expected {expected}"), Some(source.clone()))
     };
     let name = name.ok_or_else(|| missing("name", "a name such as api"))?;
     let objective = objective.ok_or_else(|| missing("objective", OBJECTIVE))?;
+    let (key_of_too_slow, source_of_too_slow) =
+        (below("too_slow_is_error"), too_slow_is_error.as_ref().map(|given| given.source.clone()));
+    let too_slow_is_error =
+        too_slow_is_error.map_or(Ok(false), |given| checked(&key_of_too_slow, given, parse_bool))?;
+    if too_slow_is_error && latency.is_none() {
+        let problem = format!("has no meaning without a latency; expected {key}.latency too");
+        return Err(ConfigError::new(key_of_too_slow, problem, source_of_too_slow));
+    }
     Ok(Slo {
         name: checked(&below("name"), name, parse_name)?,
         routes: routes.map_or(Ok(Vec::new()), |routes| parse_labels(&below("routes"), routes))?,
         objective: checked(&below("objective"), objective, parse_objective)?,
         latency: latency.map(|latency| checked(&below("latency"), latency, parse_positive_duration)).transpose()?,
+        too_slow_is_error,
+    })
+}
+
+fn resolve_implicit_errors(given: Given<Vec<Given<RawImplicitError>>>) -> Result<Vec<ImplicitError>, ConfigError> {
+    let Given { value, source } = given;
+    if value.len() > IMPLICIT_ERRORS_MAX {
+        let problem = format!("found {} rules; expected at most {IMPLICIT_ERRORS_MAX}", value.len());
+        return Err(ConfigError::new("implicit_errors", problem, Some(source)));
+    }
+    let mut rules: Vec<ImplicitError> = Vec::new();
+    for (index, given) in value.into_iter().enumerate() {
+        let key = format!("implicit_errors[{index}]");
+        let name_source = given.value.name.as_ref().map(|name| name.source.clone());
+        let rule = resolve_implicit_error(&key, given)?;
+        if let Some(other) = rules.iter().position(|other| other.name == rule.name) {
+            let name = found(&rule.name);
+            let problem = format!("{name} is the name of implicit_errors[{other}] too; expected each once");
+            return Err(ConfigError::new(format!("{key}.name"), problem, name_source));
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+fn resolve_implicit_error(key: &str, given: Given<RawImplicitError>) -> Result<ImplicitError, ConfigError> {
+    const KINDS: &str = "json_pointer, header, content_type_not, body_contains and length_mismatch";
+    let Given { value, source } = given;
+    let RawImplicitError { name, routes, json_pointer, header, content_type_not, body_contains, length_mismatch } =
+        value;
+    let RawField { name: field, value: field_value } = header;
+    let below = |name: &str| format!("{key}.{name}");
+    let missing = |name: &str, expected: &str, source: &Source| {
+        ConfigError::new(below(name), format!("missing; expected {expected}"), Some(source.clone()))
+    };
+    let name = name.ok_or_else(|| missing("name", "a name such as graphql", &source))?;
+
+    let header_given = field.is_some() || field_value.is_some();
+    let kinds = [
+        ("json_pointer", json_pointer.is_some()),
+        ("header", header_given),
+        ("content_type_not", content_type_not.is_some()),
+        ("body_contains", body_contains.is_some()),
+        ("length_mismatch", length_mismatch.is_some()),
+    ];
+    let given: Vec<&str> = kinds.iter().filter(|(_, given)| *given).map(|(kind, _)| *kind).collect();
+    if given.len() > 1 {
+        let problem = format!("found {}; expected one of {KINDS} in each rule", given.join(" and "));
+        return Err(ConfigError::new(key, problem, Some(source)));
+    }
+    let symptom = if let Some(given) = json_pointer {
+        Symptom::JsonPointer(checked(&below("json_pointer"), given, parse_pointer)?)
+    } else if header_given {
+        let at = field_value.as_ref().map_or(&source, |value| &value.source);
+        let field = field.ok_or_else(|| missing("header.name", FIELD_NAME, at))?;
+        let name = checked(&below("header.name"), field, parse_field_name)?;
+        let value = field_value.map(|value| checked(&below("header.value"), value, parse_field_value)).transpose()?;
+        Symptom::Header { name, value }
+    } else if let Some(given) = content_type_not {
+        Symptom::ContentTypeNot(checked(&below("content_type_not"), given, parse_media_type)?)
+    } else if let Some(Given { value, source }) = body_contains {
+        // Not trimmed: blanks may be what is looked for.
+        let wanted = parse_wanted(value);
+        Symptom::BodyContains(
+            wanted.map_err(|problem| ConfigError::new(below("body_contains"), problem, Some(source)))?,
+        )
+    } else if let Some(given) = length_mismatch {
+        Symptom::LengthMismatch(checked(&below("length_mismatch"), given, parse_length_field)?)
+    } else {
+        let problem = format!("says nothing of the answer; expected one of {KINDS}");
+        return Err(ConfigError::new(key, problem, Some(source)));
+    };
+    Ok(ImplicitError {
+        name: checked(&below("name"), name, parse_name)?,
+        routes: routes.map_or(Ok(Vec::new()), |routes| parse_labels(&below("routes"), routes))?,
+        symptom,
     })
 }
 
 // === values ===
+
+/// What the name of a field is, for a sentence.
+const FIELD_NAME: &str = "the name of a field such as X-Error";
+
+fn parse_field_name(text: &str) -> Result<String, String> {
+    if !is_token(text) {
+        return Err(format!("{} is not {FIELD_NAME}; expected letters, digits and -", found(text)));
+    }
+    Ok(text.to_owned())
+}
+
+/// A token (RFC 9110, section 5.6.2).
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+}
+
+fn parse_field_value(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err(format!("{} holds control characters, which no field does; expected a text", found(text)));
+    }
+    Ok(text.to_owned())
+}
+
+/// A field that can say another length than the body has.
+fn parse_length_field(text: &str) -> Result<String, String> {
+    const OWN: &str = "expected a field of the application's own such as X-Length";
+    let name = parse_field_name(text)?;
+    for framing in ["Content-Length", "Transfer-Encoding"] {
+        if name.eq_ignore_ascii_case(framing) {
+            let name = found(text);
+            return Err(format!("{name} frames the body, so one that differs is an error of its own already; {OWN}"));
+        }
+    }
+    Ok(name)
+}
+
+/// A pointer (RFC 6901) that leads somewhere into a document: the whole document would make an error of every answer.
+fn parse_pointer(text: &str) -> Result<String, String> {
+    let escaped = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    if !text.starts_with('/') || !escaped {
+        let shown = found(text);
+        return Err(format!(
+            "{shown} is not a JSON pointer; expected one such as /errors/0, with ~0 for ~ and ~1 for /"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A media type without parameters, in lower case.
+fn parse_media_type(text: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        Some((kind, subtype)) if is_token(kind) && is_token(subtype) && !text.contains('*') => {
+            Ok(text.to_ascii_lowercase())
+        }
+        _ => Err(format!(
+            "{} is not a media type; expected one without parameters such as application/json",
+            found(text)
+        )),
+    }
+}
+
+fn parse_wanted(text: String) -> Result<String, String> {
+    match text.len() {
+        0 => Err("is empty, which every body contains; expected a text".to_owned()),
+        bytes if bytes > WANTED_BYTES_MAX => {
+            let most = format_size(WANTED_BYTES_MAX as u64);
+            Err(format!("{} is too long; expected at most {most}", found(&text)))
+        }
+        _ => Ok(text),
+    }
+}
 
 /// What an objective is, for a sentence.
 const OBJECTIVE: &str = "a ratio between 0 and 1 such as 0.999";

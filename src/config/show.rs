@@ -14,8 +14,8 @@ use super::error::redact;
 use super::resolve::Sources;
 use super::units::{format_duration, format_size};
 use super::{
-    BackendHints, BackendMetrics, Config, Drain, Forwarded, Learn, Limits, Network, OpenApi, Pool, PoolKind,
-    PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, Slo, Source, Timeouts,
+    BackendHints, BackendMetrics, Config, Drain, Forwarded, ImplicitError, Learn, Limits, Network, OpenApi, Pool,
+    PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, Slo, Source, Symptom, Timeouts,
 };
 
 /// A value on its way out.
@@ -68,6 +68,7 @@ fn shown(config: &Config) -> Shown {
         learn,
         buckets,
         slos,
+        implicit_errors,
         created,
         probes,
         readiness,
@@ -147,6 +148,7 @@ fn shown(config: &Config) -> Shown {
         ("learn", shown_learn(learn)),
         ("buckets", shown_buckets(buckets)),
         ("slos", Shown::List(slos.iter().map(shown_slo).collect())),
+        ("implicit_errors", Shown::List(implicit_errors.iter().map(shown_implicit_error).collect())),
         ("created", Shown::Bool(*created)),
         ("probes", Shown::Map(vec![("paths", shown_texts(paths)), ("user_agents", shown_texts(user_agents))])),
         (
@@ -191,13 +193,36 @@ fn shown_learn(learn: &Learn) -> Shown {
 }
 
 fn shown_slo(slo: &Slo) -> Shown {
-    let Slo { name, routes, objective, latency } = slo;
+    let Slo { name, routes, objective, latency, too_slow_is_error } = slo;
     let mut entries = vec![("name", Shown::Text(name.clone()))];
     if !routes.is_empty() {
         entries.push(("routes", shown_texts(routes)));
     }
     entries.push(("objective", Shown::Ratio(*objective)));
     entries.extend(latency.map(|latency| ("latency", duration(latency))));
+    if *too_slow_is_error {
+        entries.push(("too_slow_is_error", Shown::Bool(true)));
+    }
+    Shown::Map(entries)
+}
+
+fn shown_implicit_error(rule: &ImplicitError) -> Shown {
+    let ImplicitError { name, routes, symptom } = rule;
+    let mut entries = vec![("name", Shown::Text(name.clone()))];
+    if !routes.is_empty() {
+        entries.push(("routes", shown_texts(routes)));
+    }
+    let text = |text: &String| Shown::Text(text.clone());
+    entries.push(match symptom {
+        Symptom::JsonPointer(pointer) => ("json_pointer", text(pointer)),
+        Symptom::Header { name, value } => {
+            let value = value.iter().map(|value| ("value", text(value)));
+            ("header", Shown::Map([("name", text(name))].into_iter().chain(value).collect()))
+        }
+        Symptom::ContentTypeNot(media) => ("content_type_not", text(media)),
+        Symptom::BodyContains(wanted) => ("body_contains", text(wanted)),
+        Symptom::LengthMismatch(field) => ("length_mismatch", text(field)),
+    });
     Shown::Map(entries)
 }
 

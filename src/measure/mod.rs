@@ -13,6 +13,7 @@
 
 pub mod outcome;
 
+pub use crate::signals::implicit::RouteRules;
 pub use crate::signals::moment::Moment;
 pub use crate::signals::shard::WorkerSignals as Meter;
 pub use crate::signals::store::TraceIds;
@@ -21,8 +22,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::labels::{
-    CloseReason, ConnectionEnd, Direction, Failure, FirstByte, Method, OverheadDirection, Phase, RetryResult, RouteId,
-    Traffic, TunnelProtocol,
+    CloseReason, ConnectionEnd, Direction, ErrorType, Failure, FirstByte, Method, OverheadDirection, Phase, Policy,
+    RetryResult, RouteId, RuleId, Traffic, TunnelProtocol,
 };
 use crate::measure::outcome::{End, Facts, Outcome, classify, slo_result};
 use crate::signals::keys::{DurationKey, ErrorKey, RequestKey};
@@ -90,6 +91,8 @@ struct Live {
     head_at: Option<Moment>,
     facts: Facts,
     kind: ResponseKind,
+    /// The rule that says that the answer is an error.
+    rule: Option<RuleId>,
     line: u32,
     in_line: bool,
     ended: Option<Moment>,
@@ -113,6 +116,11 @@ impl Observation {
     pub fn request_bytes(&self, n: u64) {}
     pub fn response_bytes(&self, n: u64) {}
     pub fn fail(&mut self, failure: Failure, phase: Phase) {}
+    pub fn rules(&self) -> Option<RouteRules> {
+        None
+    }
+    pub fn implicit_error(&mut self, rule: RuleId, phase: Phase) {}
+    pub fn ends(&mut self, at: Moment) {}
     pub fn finish(self, at: Moment) {}
     pub fn upgraded(self, protocol: TunnelProtocol, received: Moment, handed: Moment) {}
 }
@@ -137,8 +145,9 @@ impl Observation {
                 head_written: false,
                 sent: None,
                 head_at: None,
-                facts: Facts { status: 0, from_backend: false, end: End::ClientLeft },
+                facts: Facts { status: 0, from_backend: false, end: End::ClientLeft, implicit: None },
                 kind: ResponseKind::Plain,
+                rule: None,
                 line,
                 in_line: true,
                 ended: None,
@@ -230,12 +239,31 @@ impl Observation {
         }
     }
 
-    /// The request ended at `at`: completely, unless a failure was told.
-    pub fn finish(mut self, at: Moment) {
+    /// The rules by which the answer may be an error although its status says otherwise; `None`: nobody judges it. To be
+    /// asked when the route is known for good, after [`Observation::reroute`].
+    #[must_use]
+    pub fn rules(&self) -> Option<RouteRules> {
+        self.live.worker.rules(&self.live.route)
+    }
+
+    /// This rule says that the answer is an error, which it gave away in this phase. Of an answer that is no 2xx of the
+    /// backend or did not end completely, nothing comes of it.
+    pub fn implicit_error(&mut self, rule: RuleId, phase: Phase) {
+        self.live.rule = Some(rule);
+        self.live.facts.implicit = Some(phase);
+    }
+
+    /// The request ended at `at`: completely, unless a failure was told. It is recorded when this is dropped.
+    pub fn ends(&mut self, at: Moment) {
         if self.live.facts.end == End::ClientLeft {
             self.live.facts.end = End::Complete;
         }
         self.live.ended = Some(at);
+    }
+
+    /// The request ended at `at`, and there is nothing more to say of it.
+    pub fn finish(mut self, at: Moment) {
+        self.ends(at);
     }
 
     /// The connection became a tunnel: the request is counted now and leaves the gauges.
@@ -262,15 +290,17 @@ impl Live {
 
     /// Takes the request out of the gauges and records it.
     fn record(&mut self) {
-        let Live { worker, route, method, traffic, started, head_at, facts, kind, .. } = &*self;
+        let Live { worker, route, method, traffic, started, head_at, facts, kind, rule, .. } = &*self;
         let ended = self.ended.unwrap_or_else(Moment::now);
         let took = ended.nanos_since(*started);
         let traced = self.traced(ended);
-        let outcome = classify(*facts);
+        let mut outcome = classify(*facts);
+        let stream = *kind == ResponseKind::EventStream;
+        if worker.count_slos(route, |threshold| slo_result(&outcome, *traffic, stream, took, threshold)) {
+            outcome = outcome.too_slow();
+        }
         let Outcome { status, origin, error, blame, abort, truncated, stream_end } = outcome;
         worker.count_request(route, RequestKey { method: *method, status, origin, traffic: *traffic });
-        let stream = *kind == ResponseKind::EventStream;
-        worker.count_slos(route, |threshold| slo_result(&outcome, *traffic, stream, took, threshold));
         match kind {
             ResponseKind::EventStream => {
                 route.gauges.streams.add(-1);
@@ -289,6 +319,11 @@ impl Live {
         }
         if let Some((fault, phase)) = blame {
             worker.count_error(route, ErrorKey { error, fault, phase }, traced);
+        }
+        if let Some(rule) = rule
+            && error == ErrorType::from_policy(Policy::Implicit)
+        {
+            worker.count_implicit_error(route, *rule);
         }
         if let Some(phase) = abort {
             if head_at.is_none() {

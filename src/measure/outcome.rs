@@ -1,7 +1,7 @@
 //! What became of a request, decided in one place. Metrics, and later access log, traces and flight records, all take
 //! their view from [`classify`], so their totals agree. Pure: facts in, outcome out.
 
-use crate::labels::{AbortPhase, ErrorType, Failure, Fault, Origin, Phase, SloResult, StreamEnd, Traffic};
+use crate::labels::{AbortPhase, ErrorType, Failure, Fault, Origin, Phase, Policy, SloResult, StreamEnd, Traffic};
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Facts {
     pub from_backend: bool,
     /// How it ended.
     pub end: End,
+    /// A rule says that the answer is an error: in which phase it was given away.
+    pub implicit: Option<Phase>,
 }
 
 /// What the numbers say about a request.
@@ -47,7 +49,7 @@ pub struct Outcome {
 /// The one classification.
 #[must_use]
 pub fn classify(facts: Facts) -> Outcome {
-    let Facts { status, from_backend, end } = facts;
+    let Facts { status, from_backend, end, implicit } = facts;
     let head_sent = status != 0;
     let plain = Outcome {
         status,
@@ -64,7 +66,15 @@ pub fn classify(facts: Facts) -> Outcome {
             blame: Some((Fault::Backend, Phase::Wait)),
             ..plain
         },
-        End::Complete => plain,
+        End::Complete => match implicit.filter(|_| from_backend && (200..300).contains(&status)) {
+            // The status and who made it stay as they are.
+            Some(phase) => Outcome {
+                error: ErrorType::from_policy(Policy::Implicit),
+                blame: Some((Fault::Policy, phase)),
+                ..plain
+            },
+            None => plain,
+        },
         End::ClientLeft => Outcome {
             origin: Origin::Client,
             abort: Some(if head_sent { AbortPhase::DuringBody } else { AbortPhase::BeforeHead }),
@@ -88,6 +98,21 @@ pub fn classify(facts: Facts) -> Outcome {
                 ..plain
             }
         }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// The same request when an objective says that it took so long that this is an error. What failed or was left by its
+    /// client stays what it is. Its phase is the last one: only the end tells how long it took.
+    #[must_use]
+    pub fn too_slow(self) -> Outcome {
+        if self.blame.is_some() || self.abort.is_some() {
+            return self;
+        }
+        let error = ErrorType::from_policy(Policy::TooSlow);
+        Outcome { error, blame: Some((Fault::Policy, Phase::Body)), ..self }
     }
 }
 
@@ -122,11 +147,15 @@ mod tests {
             (0..Failure::COUNT, 0..Phase::COUNT)
                 .prop_map(|(f, p)| End::Failed(Failure::from_index(f), Phase::from_index(p))),
         ];
-        (prop_oneof![Just(0u16), 100u16..600], any::<bool>(), end).prop_map(|(status, from_backend, end)| Facts {
-            status,
-            from_backend: from_backend && status != 0,
-            end,
-        })
+        let implicit = prop::option::of((0..Phase::COUNT).prop_map(Phase::from_index));
+        (prop_oneof![Just(0u16), 100u16..600], any::<bool>(), end, implicit).prop_map(
+            |(status, from_backend, end, implicit)| Facts {
+                status,
+                from_backend: from_backend && status != 0,
+                end,
+                implicit,
+            },
+        )
     }
 
     proptest! {
@@ -135,11 +164,28 @@ mod tests {
             let outcome = classify(facts);
             prop_assert!(outcome.blame.is_none() || outcome.abort.is_none());
             prop_assert_eq!(outcome.blame.is_some(), outcome.error != ErrorType::NONE);
+            let slow = outcome.too_slow();
+            prop_assert!(slow.blame.is_some() != slow.abort.is_some());
+            prop_assert_eq!(slow.blame.is_some(), slow.error != ErrorType::NONE);
         }
 
         #[test]
         fn the_status_is_never_changed(facts in facts()) {
             prop_assert_eq!(classify(facts).status, facts.status);
+        }
+
+        #[test]
+        fn a_rule_makes_an_error_of_a_whole_2xx_of_the_backend_and_of_nothing_else(facts in facts()) {
+            let without = classify(Facts { implicit: None, ..facts });
+            let outcome = classify(facts);
+            let judged = facts.end == End::Complete && facts.from_backend && facts.status / 100 == 2;
+            match facts.implicit.filter(|_| judged) {
+                None => prop_assert_eq!(outcome, without),
+                Some(phase) => {
+                    let error = ErrorType::from_policy(Policy::Implicit);
+                    prop_assert_eq!(outcome, Outcome { error, blame: Some((Fault::Policy, phase)), ..without });
+                }
+            }
         }
     }
 
@@ -163,7 +209,8 @@ mod tests {
                 prop_assert_eq!(result == SloResult::Error, failed);
             }
             // A status that the client got tells the rest.
-            let answered = facts.end == End::Complete && facts.status != 0 && facts.status < 500;
+            let answered =
+                facts.end == End::Complete && facts.status != 0 && facts.status < 500 && facts.implicit.is_none();
             if answered && !excluded {
                 let expected = if threshold.is_some_and(|t| took > t) { SloResult::Slow } else { SloResult::Good };
                 prop_assert_eq!(result, expected);
@@ -174,7 +221,7 @@ mod tests {
     #[test]
     fn the_threshold_itself_is_good_and_a_nanosecond_more_is_slow() {
         let of = |status, end, took, threshold| {
-            let outcome = classify(Facts { status, from_backend: true, end });
+            let outcome = classify(Facts { status, from_backend: true, end, implicit: None });
             slo_result(&outcome, Traffic::User, false, took, threshold)
         };
         for status in [200, 302, 404, 499] {
@@ -191,7 +238,8 @@ mod tests {
     #[test]
     fn a_4xx_of_the_sidecar_is_an_answer_and_a_client_that_stalls_is_none() {
         let of = |status, from_backend, failure| {
-            let outcome = classify(Facts { status, from_backend, end: End::Failed(failure, Phase::Head) });
+            let outcome =
+                classify(Facts { status, from_backend, end: End::Failed(failure, Phase::Head), implicit: None });
             slo_result(&outcome, Traffic::User, false, 1, Some(1))
         };
         assert_eq!(of(431, false, Failure::HeaderLimit), SloResult::Good);
@@ -202,16 +250,18 @@ mod tests {
 
     #[test]
     fn a_client_that_left_is_not_an_error() {
-        let outcome = classify(Facts { status: 200, from_backend: true, end: End::ClientLeft });
+        let outcome = classify(Facts { status: 200, from_backend: true, end: End::ClientLeft, implicit: None });
         assert_eq!((outcome.origin, outcome.blame, outcome.truncated), (Origin::Client, None, false));
         assert_eq!(outcome.abort, Some(AbortPhase::DuringBody));
-        let outcome = classify(Facts { status: 0, from_backend: false, end: End::ClientLeft });
+        let outcome = classify(Facts { status: 0, from_backend: false, end: End::ClientLeft, implicit: None });
         assert_eq!(outcome.abort, Some(AbortPhase::BeforeHead));
     }
 
     #[test]
     fn a_cut_answer_is_truncated_and_belongs_to_who_cut_it() {
-        let cut = |failure| classify(Facts { status: 200, from_backend: true, end: End::Failed(failure, Phase::Body) });
+        let cut = |failure| {
+            classify(Facts { status: 200, from_backend: true, end: End::Failed(failure, Phase::Body), implicit: None })
+        };
         assert_eq!(cut(Failure::ResetAfterHead).origin, Origin::Backend);
         assert_eq!(cut(Failure::DrainDeadline).origin, Origin::Proxy);
         assert!(cut(Failure::ResetAfterHead).truncated && cut(Failure::DrainDeadline).truncated);

@@ -266,7 +266,7 @@ impl Pump {
         self.ended
     }
 
-    /// Moves as much as both sides allow. `out` may hold a head that goes first. `count` is told of body bytes.
+    /// Moves as much as both sides allow. `out` may hold a head that goes first. `seen` is shown the body bytes.
     ///
     /// # Errors
     /// When one side fails. What was read before has been written as far as the receiver took it.
@@ -276,12 +276,12 @@ impl Pump {
         from: (&mut TcpStream, &mut Window),
         to: &mut TcpStream,
         out: &mut Outbox,
-        mut count: impl FnMut(u64),
+        mut seen: impl FnMut(&[u8]),
     ) -> Poll<Result<(), Broken>> {
         let (reader, window) = from;
         for _ in 0..TURNS {
             // Take what is there, as long as it is small or must be wrapped.
-            let direct = self.gather(window, out, &mut count)?;
+            let direct = self.gather(window, out, &mut seen)?;
             self.waits = Waits::Writer;
             let before = out.total;
             let flushed = out.poll_flush(cx, to);
@@ -298,7 +298,7 @@ impl Pump {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Writer(error))),
                     Poll::Ready(Ok(n)) => {
-                        count(n as u64);
+                        seen(&window.unread()[..n]);
                         self.total += n as u64;
                         self.source.take(window, n);
                         self.progress += 1;
@@ -336,7 +336,7 @@ impl Pump {
     }
 
     /// Moves small pieces into `out`. Returns how many bytes at the start of the window may be written as they are.
-    fn gather(&mut self, window: &mut Window, out: &mut Outbox, count: &mut impl FnMut(u64)) -> Result<usize, Broken> {
+    fn gather(&mut self, window: &mut Window, out: &mut Outbox, seen: &mut impl FnMut(&[u8])) -> Result<usize, Broken> {
         while !self.ended {
             match self.source.peek(window, &mut self.trailers).map_err(|_bad| Broken::Malformed)? {
                 Piece::NeedsMore => return Ok(0),
@@ -359,7 +359,7 @@ impl Pump {
                     if self.chunked {
                         out.bytes.extend_from_slice(b"\r\n");
                     }
-                    count(n as u64);
+                    seen(&window.unread()[..n]);
                     self.total += n as u64;
                     self.source.take(window, n);
                 }

@@ -25,7 +25,8 @@ use crate::proxy::buffer::{Filled, LARGE, SMALL, Window};
 use crate::proxy::error::{Answer, Stop, Trouble};
 use crate::proxy::h1::{Framing, HeadScan, write_chunk_head, write_last_chunk};
 use crate::proxy::headers::{self, H2Request, RequestHead, ResponseContext, ResponseHead, ResponseSink};
-use crate::proxy::service::{release, response_head};
+use crate::proxy::judge::Judge;
+use crate::proxy::service::{judge_of, release, response_head};
 use crate::proxy::timer::Deadline;
 use crate::proxy::upstream::Connection;
 use crate::proxy::worker::{Settings, Worker};
@@ -334,6 +335,7 @@ struct Exchange {
     trailers: Vec<u8>,
     response: ResponseHead,
     kind: ResponseKind,
+    judge: Option<Judge>,
     progress: u64,
     armed: Option<u64>,
 }
@@ -389,10 +391,11 @@ async fn exchange(
     let mut sink = Fields(&mut response);
     let parsed = headers::response(&connection.inbound.unread()[..len], &context, &mut sink)
         .map_err(|failure| Trouble::Failed(failure, Phase::Wait))?;
-    connection.inbound.consume(len);
     if let Some(path) = unknown_path {
         observation.reroute(settings.routes.earned(&path, parsed.status));
     }
+    let judge = judge_of(observation, &connection.inbound.unread()[..len], &parsed, &context);
+    connection.inbound.consume(len);
     let kind = if parsed.event_stream { ResponseKind::EventStream } else { ResponseKind::Plain };
     observation.head(parsed.status, kind, received, measure::now());
     let source = Source::new(parsed.framing, limits.head_bytes, limits.headers);
@@ -403,6 +406,7 @@ async fn exchange(
         trailers: Vec::new(),
         response: parsed,
         kind,
+        judge,
         progress: 0,
         armed: None,
     };
@@ -667,7 +671,7 @@ impl Exchange {
         cx: &mut Context<'_>,
         observation: &Observation,
     ) -> Poll<Option<Result<Frame<Bytes>, Trouble>>> {
-        let Exchange { stream, connection, source, trailers, kind, progress, armed, .. } = self;
+        let Exchange { stream, connection, source, trailers, kind, judge, progress, armed, .. } = self;
         let Some(backend) = connection.as_mut() else { return Poll::Ready(None) };
         if stream.upload.state == UploadState::Sending
             && let Err(trouble) = stream.upload.poll(cx, &mut backend.stream, observation)
@@ -683,6 +687,9 @@ impl Exchange {
                     let data = Bytes::copy_from_slice(&backend.inbound.unread()[..n]);
                     source.take(&mut backend.inbound, n);
                     observation.response_bytes(n as u64);
+                    if let Some(judge) = judge {
+                        judge.body(&data);
+                    }
                     *progress += 1;
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
@@ -756,6 +763,24 @@ impl Drop for Relayed {
     }
 }
 
+/// The answer has ended completely.
+fn finish(mut observation: Observation, judge: Option<Judge>) {
+    observation.ends(measure::now());
+    let Some(judge) = judge else { return };
+    let takes_time = judge.takes_time();
+    let mut judge_it = move || {
+        if let Some((rule, phase)) = judge.verdict() {
+            observation.implicit_error(rule, phase);
+        }
+    };
+    if takes_time {
+        // The last frame is not on its way yet, and does not wait for this.
+        tokio::task::spawn_local(async move { judge_it() });
+    } else {
+        judge_it();
+    }
+}
+
 /// The client has been handed something: from now on it must come back for more.
 fn wait_for_client() {
     let _outside_a_stream = PATIENCE.try_with(|patience| patience.deadline.arm(patience.time));
@@ -810,7 +835,7 @@ impl Body for StreamBody {
                 }
                 // Dropped as it was born: the client left.
                 Some(Err(Trouble::ClientLeft)) => {}
-                _ => observation.finish(measure::now()),
+                _ => finish(observation, relayed.exchange.judge.take()),
             }
         }
         if matches!(frame, Some(Ok(_))) {

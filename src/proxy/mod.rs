@@ -8,6 +8,7 @@
 //! | `headers.rs` | heads in, heads out; pure |
 //! | `h1.rs` | HTTP/1.1 on the wire; pure |
 //! | `body.rs` | bodies with back-pressure |
+//! | `judge.rs`, `pointer.rs` | whether a 2xx answer is an error by a rule of the configuration |
 //! | `upstream.rs` | the pool of connections to the backend |
 //! | `upgrade.rs` | tunnels |
 //! | `error.rs` | what can go wrong, and its answer |
@@ -27,7 +28,9 @@ pub mod error;
 pub mod h1;
 pub mod h2;
 pub mod headers;
+pub mod judge;
 pub mod listener;
+pub mod pointer;
 pub mod service;
 pub mod timer;
 pub mod upgrade;

@@ -17,6 +17,7 @@ use crate::proxy::connection::Client;
 use crate::proxy::error::{Answer, Stop, Trouble};
 use crate::proxy::h1::{Framing, HeadScan};
 use crate::proxy::headers::{self, RequestHead, ResponseContext, ResponseHead};
+use crate::proxy::judge::Judge;
 use crate::proxy::upstream::Connection;
 use crate::proxy::worker::{Settings, Worker};
 
@@ -189,8 +190,8 @@ async fn send_and_wait(
     poll_fn(|cx| {
         let Client { stream, inbound, deadline, outbox, reply, upload_complete, .. } = &mut *client;
         if !sent && writable {
-            let polled = upload.poll(cx, (stream, inbound), &mut connection.stream, outbox, |n| {
-                observation.request_bytes(n);
+            let polled = upload.poll(cx, (stream, inbound), &mut connection.stream, outbox, |bytes| {
+                observation.request_bytes(bytes.len() as u64);
             });
             let all = matches!(polled, Poll::Ready(Ok(())));
             if (all || outbox.is_empty()) && !head_written {
@@ -389,10 +390,11 @@ async fn relay(
         }
     };
     headers::write_response_framing(&mut client.reply.bytes, &response, context.to_head, head.http10);
-    connection.inbound.consume(head_len);
     if !client.unknown_path.is_empty() {
         observation.reroute(settings.routes.earned(&client.unknown_path, response.status));
     }
+    let mut judge = judge_of(observation, bytes, &response, &context);
+    connection.inbound.consume(head_len);
     if response.status == 101 {
         if !client.upload_complete {
             // Nobody could tell where the request ends and the tunnel begins.
@@ -416,7 +418,12 @@ async fn relay(
     let end = poll_fn(|cx| {
         let Client { stream, inbound, deadline, outbox, reply, upload_complete, committed, .. } = &mut *client;
         let from = (&mut connection.stream, &mut connection.inbound);
-        let polled = download.poll(cx, from, stream, reply, |n| observation.response_bytes(n));
+        let polled = download.poll(cx, from, stream, reply, |bytes| {
+            observation.response_bytes(bytes.len() as u64);
+            if let Some(judge) = &mut judge {
+                judge.body(bytes);
+            }
+        });
         *committed |= reply.total > head_start;
         if handed.is_none() && reply.total >= head_end {
             let now = measure::now();
@@ -433,7 +440,9 @@ async fn relay(
         }
         if uploading {
             let from = (&mut *stream, &mut *inbound);
-            match upload.poll(cx, from, &mut connection.stream, outbox, |n| observation.request_bytes(n)) {
+            match upload.poll(cx, from, &mut connection.stream, outbox, |bytes| {
+                observation.request_bytes(bytes.len() as u64);
+            }) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => {
                     uploading = false;
@@ -483,10 +492,31 @@ async fn relay(
         (false, true) => After::Close,
     };
     // A small response is handed over whole: its end is the moment its head was handed over.
-    match handed.filter(|_| download.progress <= 1) {
+    let mut at = handed.filter(|_| download.progress <= 1);
+    if let Some(judge) = judge {
+        // The client has everything: what the judge takes is not its time.
+        at = at.or_else(|| Some(measure::now()));
+        if let Some((rule, phase)) = judge.verdict() {
+            observation.implicit_error(rule, phase);
+        }
+    }
+    match at {
         Some(at) => Ok(Done::Finished(after, at)),
         None => Ok(Done::Response(after)),
     }
+}
+
+/// Who judges whether the answer with this head is an error all the same; nobody, where no rule covers the route.
+pub(super) fn judge_of(
+    observation: &Observation,
+    head: &[u8],
+    response: &ResponseHead,
+    context: &ResponseContext,
+) -> Option<Judge> {
+    if !(200..300).contains(&response.status) || response.event_stream {
+        return None;
+    }
+    Judge::new(observation.rules()?, head, response.status, context.to_head, context.max_fields)
 }
 
 /// Puts the backend's connection back, if it is fit for another request.

@@ -137,6 +137,7 @@ impl<'a> Page<'a> {
         self.push_histograms::<DurationKey>(Bounded::Duration, |s| &s.durations);
         self.push_histograms::<FirstByte>(Bounded::FirstByte, |s| &s.first_bytes);
         self.push_counters::<ErrorKey, _>(Bounded::Errors, |s| &s.errors);
+        self.push_implicit_errors();
         self.push_counters::<AbortPhase, _>(Bounded::Aborts, |s| &s.aborts);
         self.push_histograms::<RouteOnly>(Bounded::AbortWait, |s| &s.abort_waits);
         self.push_histograms::<StreamEnd>(Bounded::StreamDuration, |s| &s.stream_durations);
@@ -395,21 +396,60 @@ impl<'a> Page<'a> {
 
     /// The counters of one family by label set, those that are preset included.
     fn push_counters<K: Key, C: Count>(&mut self, family: Bounded, pick: impl Fn(&Shard) -> &Cells<C>) {
-        let lists: Vec<_> = self.shards.iter().map(|shard| pick(shard).all()).collect();
+        let lists = self.shards.iter().map(|shard| pick(shard).all()).collect();
         self.learn_routes();
+        let mut zeros = Vec::new();
         let preset = preset_of(family);
-        let mut sums: BTreeMap<(RouteId, u32), Counted> = BTreeMap::new();
         if !preset.is_empty() {
             let admitted = self.signals.admitted.lock().expect(POISON);
             for (id, route) in self.routes.iter().enumerate() {
                 let Some(since) = route.since else { continue };
                 let id = RouteId(id as u16);
                 let exists = |bits: &&u32| id == RouteId::OTHER || admitted[family as usize].contains(&(id, **bits));
-                for bits in preset.iter().filter(exists) {
-                    sums.insert((id, *bits), Counted { count: 0, latest: None, since });
+                zeros.extend(preset.iter().filter(exists).map(|bits| ((id, *bits), since)));
+            }
+        }
+        self.push_counted(family, lists, zeros, |bits, route| labels(family.family(), K::unpack(bits).values(route)));
+    }
+
+    /// The implicit errors by rule. A rule in force is at 0 on each route that it covers and that has series.
+    fn push_implicit_errors(&mut self) {
+        let family = Bounded::ImplicitErrors;
+        let lists = self.shards.iter().map(|shard| shard.implicit_errors.all()).collect();
+        self.learn_routes();
+        // After the lists: then every number in them is known.
+        let known = self.signals.implicit.known();
+        let (names, current) = (known.names.clone(), Arc::clone(&known.current));
+        drop(known);
+        let mut zeros = Vec::new();
+        for (id, route) in self.routes.iter().enumerate() {
+            let Some(since) = route.since else { continue };
+            let id = RouteId(id as u16);
+            for (rule, _) in current.iter().filter(|(_, rule)| rule.covers(&route.name)) {
+                let bits = u32::from(rule.0);
+                if self.signals.admit(family, id, bits) {
+                    zeros.push(((id, bits), since.max(names[usize::from(rule.0)].1)));
                 }
             }
         }
+        self.push_counted(family, lists, zeros, |bits, route| {
+            let rule = &names[bits as usize].0;
+            labels(family.family(), [route, rule].map(|text| Text::Shared(Arc::clone(text))))
+        });
+    }
+
+    /// The counters of one family. `zeros`: label sets that are there in any case, and since when. `labels_of`: the
+    /// labels that a route and a number stand for. The routes have been learned after the lists.
+    fn push_counted<C: Count>(
+        &mut self,
+        family: Bounded,
+        lists: Vec<Arc<Vec<Labelled<C>>>>,
+        mut zeros: Vec<((RouteId, u32), u64)>,
+        labels_of: impl Fn(u32, &Arc<str>) -> Vec<(Text, Text)>,
+    ) {
+        zeros.sort_unstable();
+        let zero = |(set, since)| (set, Counted { count: 0, latest: None, since });
+        let mut sums: BTreeMap<(RouteId, u32), Counted> = zeros.iter().copied().map(zero).collect();
         for Labelled { route, bits, since, cell } in lists.iter().flat_map(|list| list.iter()) {
             let (count, latest) = cell.count();
             let sum = sums.entry((*route, *bits)).or_insert(Counted { count: 0, latest: None, since: *since });
@@ -421,7 +461,8 @@ impl<'a> Page<'a> {
         let mut metrics = Vec::with_capacity(sums.len());
         for ((id, bits), Counted { count, latest, since }) in sums {
             let route = &self.routes[id.index()];
-            let stays = route.kind == Some(RouteKind::Declared) && preset.contains(&bits);
+            let stays = route.kind == Some(RouteKind::Declared)
+                && zeros.binary_search_by_key(&(id, bits), |zero| zero.0).is_ok();
             if !stays && !idle.shows(family, (id, bits), count, self.now) {
                 continue;
             }
@@ -431,8 +472,8 @@ impl<'a> Page<'a> {
                 Box::new(exemplar)
             });
             let created = Some(self.signals.clock.created(since));
-            let values = K::unpack(bits).values(&route.name);
-            metrics.push(metric(family.family(), values, Value::Counter(count as f64, exemplar), created));
+            let value = Value::Counter(count as f64, exemplar);
+            metrics.push(Metric { labels: labels_of(bits, &route.name), value, created_seconds: created });
         }
         drop(idle);
         self.families.push(collected(family.family(), metrics));
@@ -506,8 +547,12 @@ fn metric(
     value: Value,
     created_seconds: Option<f64>,
 ) -> Metric {
+    Metric { labels: labels(family, values), value, created_seconds }
+}
+
+fn labels(family: &'static Family, values: impl IntoIterator<Item = Text>) -> Vec<(Text, Text)> {
     let names = family.labels.iter().map(|name| Text::Static(name));
-    Metric { labels: names.zip(values).collect(), value, created_seconds }
+    names.zip(values).collect()
 }
 
 /// A counter or a gauge; only a counter has a beginning.

@@ -92,13 +92,15 @@ families! {
     RETRIES: Counter "golden_upstream_retries_total" ["result"]
         "Requests that this sidecar replayed because the pooled connection had been closed before the backend could read them, by result of the replay.";
     ERRORS: Counter "golden_errors_total" ["http_route", "error_type", "fault", "phase"]
-        "Requests of clients that failed, each exactly once: 5xx, transport failures, and 4xx that this sidecar made; 4xx of the backend and clients that left are not errors.";
+        "Requests of clients that failed, each exactly once: 5xx, transport failures, 4xx that this sidecar made, and what a configured rule or objective says is an error; 4xx of the backend and clients that left are not errors.";
     ABORTS: Counter "golden_client_aborts_total" ["http_route", "phase"]
         "Requests whose client left before the response was complete; not errors, and event streams excluded.";
     ABORT_WAIT: Histogram "golden_abort_wait_seconds" ["http_route"]
         "How long clients had waited since their request head was read when they left before the response was complete; event streams excluded.";
     TRUNCATED: Counter "golden_truncated_responses_total" ["http_route"]
         "Responses whose status was sent and whose body stayed incomplete because the backend or this sidecar cut it; clients that left are not counted.";
+    IMPLICIT_ERRORS: Counter "golden_implicit_errors_total" ["http_route", "rule"]
+        "2xx answers of the backend that ended complete in this sidecar and that a configured rule says are errors, each exactly once: by the first rule that holds; they are in golden_errors_total as implicit.";
     SLO_REQUESTS: Counter "golden_slo_requests_total" ["slo", "result"]
         "Requests that ended in this sidecar on the routes of an objective, each exactly once: good within its latency threshold (exact, not that of a bucket), slow above it, error if they failed not by the client's fault; aborts, event streams, tunnels and probes are excluded.";
     SLO_OBJECTIVE: Gauge "golden_slo_objective_ratio" ["slo"]
@@ -220,6 +222,8 @@ pub enum Bounded {
     FirstByte,
     /// [`ERRORS`]
     Errors,
+    /// [`IMPLICIT_ERRORS`]
+    ImplicitErrors,
     /// [`ABORTS`]
     Aborts,
     /// [`ABORT_WAIT`]
@@ -230,11 +234,12 @@ pub enum Bounded {
 
 impl Bounded {
     /// Every bounded family, in index order.
-    pub const ALL: [Bounded; 7] = [
+    pub const ALL: [Bounded; 8] = [
         Bounded::Requests,
         Bounded::Duration,
         Bounded::FirstByte,
         Bounded::Errors,
+        Bounded::ImplicitErrors,
         Bounded::Aborts,
         Bounded::AbortWait,
         Bounded::StreamDuration,
@@ -250,6 +255,7 @@ impl Bounded {
             Bounded::Duration => &DURATION,
             Bounded::FirstByte => &FIRST_BYTE,
             Bounded::Errors => &ERRORS,
+            Bounded::ImplicitErrors => &IMPLICIT_ERRORS,
             Bounded::Aborts => &ABORTS,
             Bounded::AbortWait => &ABORT_WAIT,
             Bounded::StreamDuration => &STREAM_DURATION,

@@ -8,7 +8,7 @@ use crate::signals::snapshot::Text;
 
 /// `status` has 10 bits: three digits, or 0 for none.
 const STATUS_BITS: u32 = 10;
-/// `error_type` has 11 bits: statuses below 1000, then the named failures.
+/// `error_type` has 11 bits: statuses below 1000, then the named failures and the policies.
 const ERROR_BITS: u32 = 11;
 
 /// A label set without the route.
@@ -166,13 +166,14 @@ fn shared(route: &Arc<str>) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::Failure;
+    use crate::labels::{Failure, Policy};
 
     #[test]
     fn every_label_set_survives_packing() {
         let errors = (500..600)
             .map(ErrorType::from_backend_status)
             .chain(Failure::ALL.iter().map(|f| ErrorType::from_failure(*f)))
+            .chain(Policy::ALL.iter().map(|p| ErrorType::from_policy(*p)))
             .chain([ErrorType::NONE]);
         for error in errors {
             for method in Method::ALL {

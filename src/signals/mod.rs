@@ -12,6 +12,7 @@
 //! | `keys.rs` | label sets as numbers |
 //! | `moment.rs` | the clock |
 //! | `shard.rs` | one worker's numbers and its handle on them |
+//! | `implicit.rs` | rules that find implicit errors |
 //! | `slo.rs` | service level objectives |
 //! | `sampled.rs` | what the sampler noted in its latest round |
 //! | `snapshot.rs` | all numbers at one moment, for any format |
@@ -24,6 +25,7 @@
 mod budget;
 pub mod collect;
 pub mod families;
+pub mod implicit;
 pub mod keys;
 pub mod moment;
 mod native;
@@ -42,11 +44,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::config::Slo;
+use crate::config::{ImplicitError, Slo};
 use crate::labels::{AbortPhase, Method, Origin, Resource, RouteId, RouteKind, Traffic};
 use crate::signals::budget::{Account, Budget};
 use crate::signals::collect::Idle;
 use crate::signals::families::Bounded;
+use crate::signals::implicit::ImplicitRules;
 use crate::signals::keys::{Key, RequestKey};
 use crate::signals::moment::Moment;
 use crate::signals::sampled::{Sample, Sampled};
@@ -94,6 +97,7 @@ pub struct Signals {
     routes_forgotten: AtomicU64,
     routes_pending: AtomicU64,
     slos: Slos,
+    implicit: ImplicitRules,
     idle: Mutex<Idle>,
     clock: Clock,
     peak_epoch: AtomicU64,
@@ -151,6 +155,7 @@ impl Signals {
             routes_forgotten: AtomicU64::new(0),
             routes_pending: AtomicU64::new(0),
             slos: Slos::default(),
+            implicit: ImplicitRules::default(),
             idle: Mutex::default(),
             clock: Clock::new(),
             peak_epoch: AtomicU64::new(1),
@@ -272,6 +277,13 @@ impl Signals {
         self.slos.set(slos)
     }
 
+    /// Puts these rules for implicit errors in force, from the next answer on. One that has the name of an earlier one goes
+    /// on with its counts, and the counts of one that is gone stay. Gives the names of those that do not hold, because
+    /// there have been too many in the life of the process.
+    pub fn set_implicit_errors(&self, rules: &[ImplicitError]) -> Vec<String> {
+        self.implicit.set(rules)
+    }
+
     /// Changes the limit of label sets per family. Label sets that exist stay.
     pub fn set_series_limit(&self, limit: usize) {
         self.series_limit.store(limit as u64, Relaxed);
@@ -355,7 +367,7 @@ impl Signals {
     /// Bytes that a label set takes when every worker has met it.
     fn label_set_bytes(&self, family: Bounded, route: RouteId) -> usize {
         let cell = match family {
-            Bounded::Requests | Bounded::Aborts => Counter::bytes(&self.default_edges),
+            Bounded::Requests | Bounded::Aborts | Bounded::ImplicitErrors => Counter::bytes(&self.default_edges),
             Bounded::Errors => TracedCounter::bytes(&self.default_edges),
             Bounded::Duration | Bounded::FirstByte | Bounded::AbortWait | Bounded::StreamDuration => {
                 Histogram::bytes(self.edges_of(family, &self.route_edges(route)))

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason,
-    RetryResult, RouteId, SloResult, StreamEnd, TunnelProtocol,
+    RetryResult, RouteId, RuleId, SloResult, StreamEnd, TunnelProtocol,
 };
 use crate::signals::Signals;
 use crate::signals::budget::Account;
 use crate::signals::families::Bounded;
+use crate::signals::implicit::{self, OwnRules, RouteRules};
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
 use crate::signals::moment::Moment;
 use crate::signals::slo::{self, Covering, OwnSlos};
@@ -170,6 +171,7 @@ pub struct Shard {
     pub(super) durations: Cells<Histogram>,
     pub(super) first_bytes: Cells<Histogram>,
     pub(super) errors: Cells<TracedCounter>,
+    pub(super) implicit_errors: Cells<Counter>,
     pub(super) aborts: Cells<Counter>,
     pub(super) abort_waits: Cells<Histogram>,
     pub(super) stream_durations: Cells<Histogram>,
@@ -228,6 +230,7 @@ impl Shard {
             durations: Listed::default(),
             first_bytes: Listed::default(),
             errors: Listed::default(),
+            implicit_errors: Listed::default(),
             aborts: Listed::default(),
             abort_waits: Listed::default(),
             stream_durations: Listed::default(),
@@ -288,11 +291,14 @@ pub struct RouteSignals {
     durations: RefCell<Known<Histogram>>,
     first_bytes: RefCell<Known<Histogram>>,
     errors: RefCell<Known<TracedCounter>>,
+    implicit_errors: RefCell<Known<Counter>>,
     aborts: RefCell<Known<Counter>>,
     abort_waits: RefCell<Known<Histogram>>,
     stream_durations: RefCell<Known<Histogram>>,
     /// The objectives that cover it, as they were in force in this epoch.
     slos: Cell<(u64, Covering)>,
+    /// The rules for implicit errors that cover it, likewise.
+    rules: Cell<(u64, implicit::Covering)>,
 }
 
 /// An unfinished request in the order of arrival on its route.
@@ -315,6 +321,7 @@ pub struct WorkerSignals {
     unfinished: RefCell<Vec<Unfinished>>,
     free: Cell<u32>,
     slos: RefCell<OwnSlos>,
+    rules: RefCell<OwnRules>,
 }
 
 // === impl WorkerSignals ===
@@ -330,6 +337,7 @@ impl WorkerSignals {
             unfinished: RefCell::default(),
             free: Cell::new(NONE),
             slos: RefCell::default(),
+            rules: RefCell::default(),
         }
     }
 
@@ -369,10 +377,12 @@ impl WorkerSignals {
             durations: RefCell::default(),
             first_bytes: RefCell::default(),
             errors: RefCell::default(),
+            implicit_errors: RefCell::default(),
             aborts: RefCell::default(),
             abort_waits: RefCell::default(),
             stream_durations: RefCell::default(),
             slos: Cell::default(),
+            rules: Cell::default(),
         });
         let mut routes = self.routes.borrow_mut();
         if routes.len() <= id.index() {
@@ -395,19 +405,41 @@ impl WorkerSignals {
 
     /// Counts one ended request.
     pub fn count_request(&self, route: &RouteSignals, key: RequestKey) {
-        self.with(Bounded::Requests, route, key, |r| &r.requests, &self.shard.requests, count);
+        self.with(Bounded::Requests, route, key.pack(), |r| &r.requests, &self.shard.requests, count);
     }
 
     /// Counts one ended request in every objective that covers its route. `result`: what it is to one with this
-    /// threshold in nanoseconds.
-    pub fn count_slos(&self, route: &RouteSignals, result: impl Fn(Option<u64>) -> SloResult) {
+    /// threshold in nanoseconds. Gives whether it is too slow for one that calls this an error.
+    #[must_use]
+    pub fn count_slos(&self, route: &RouteSignals, result: impl Fn(Option<u64>) -> SloResult) -> bool {
         let (epoch, mut covering) = route.slos.get();
         if epoch != self.signals.slos.epoch() {
             covering = self.look_up_slos(route);
         }
-        if covering != 0 {
-            self.slos.borrow().count(covering, result);
+        covering != 0 && self.slos.borrow().count(covering, result)
+    }
+
+    /// The rules for implicit errors that cover a route; `None`: no answer of it is judged.
+    #[must_use]
+    pub fn rules(&self, route: &RouteSignals) -> Option<RouteRules> {
+        let (epoch, covering) = route.rules.get();
+        if epoch != self.signals.implicit.epoch() {
+            return self.look_up_rules(route);
         }
+        if covering == 0 {
+            return None;
+        }
+        let rules = self.rules.borrow().of(epoch, covering);
+        rules.or_else(|| self.look_up_rules(route))
+    }
+
+    #[cold]
+    fn look_up_rules(&self, route: &RouteSignals) -> Option<RouteRules> {
+        let name = self.signals.route_name(route.id);
+        let mut rules = self.rules.borrow_mut();
+        let (epoch, covering) = rules.look_up(&self.signals.implicit, &name);
+        route.rules.set((epoch, covering));
+        rules.of(epoch, covering)
     }
 
     #[cold]
@@ -421,13 +453,13 @@ impl WorkerSignals {
     /// Records how long a request took.
     pub fn observe_duration(&self, route: &RouteSignals, key: DurationKey, nanos: u64, traced: Option<Traced>) {
         let (pick, readers): (Pick<_>, _) = (|r| &r.durations, &self.shard.durations);
-        self.with(Bounded::Duration, route, key, pick, readers, observe(nanos, traced));
+        self.with(Bounded::Duration, route, key.pack(), pick, readers, observe(nanos, traced));
     }
 
     /// Records the wait for the first byte.
     pub fn observe_first_byte(&self, route: &RouteSignals, key: FirstByte, nanos: u64, traced: Option<Traced>) {
         let (pick, readers): (Pick<_>, _) = (|r| &r.first_bytes, &self.shard.first_bytes);
-        self.with(Bounded::FirstByte, route, key, pick, readers, observe(nanos, traced));
+        self.with(Bounded::FirstByte, route, key.pack(), pick, readers, observe(nanos, traced));
     }
 
     /// Counts one failed request.
@@ -435,7 +467,7 @@ impl WorkerSignals {
         self.with(
             Bounded::Errors,
             route,
-            key,
+            key.pack(),
             |r| &r.errors,
             &self.shard.errors,
             |cell, account| {
@@ -445,17 +477,23 @@ impl WorkerSignals {
         );
     }
 
+    /// Counts one answer that a rule says is an error.
+    pub fn count_implicit_error(&self, route: &RouteSignals, rule: RuleId) {
+        let (pick, readers): (Pick<_>, _) = (|r| &r.implicit_errors, &self.shard.implicit_errors);
+        self.with(Bounded::ImplicitErrors, route, u32::from(rule.0), pick, readers, count);
+    }
+
     /// Counts a client that left after `nanos`.
     pub fn count_abort(&self, route: &RouteSignals, key: AbortPhase, nanos: u64, traced: Option<Traced>) {
-        self.with(Bounded::Aborts, route, key, |r| &r.aborts, &self.shard.aborts, count);
+        self.with(Bounded::Aborts, route, key.pack(), |r| &r.aborts, &self.shard.aborts, count);
         let (pick, readers): (Pick<_>, _) = (|r| &r.abort_waits, &self.shard.abort_waits);
-        self.with(Bounded::AbortWait, route, RouteOnly, pick, readers, observe(nanos, traced));
+        self.with(Bounded::AbortWait, route, RouteOnly.pack(), pick, readers, observe(nanos, traced));
     }
 
     /// Records how long an event stream lasted.
     pub fn observe_stream(&self, route: &RouteSignals, key: StreamEnd, nanos: u64, traced: Option<Traced>) {
         let (pick, readers): (Pick<_>, _) = (|r| &r.stream_durations, &self.shard.stream_durations);
-        self.with(Bounded::StreamDuration, route, key, pick, readers, observe(nanos, traced));
+        self.with(Bounded::StreamDuration, route, key.pack(), pick, readers, observe(nanos, traced));
     }
 
     /// A request begins: in flight +1. Returns its place in the line of unfinished requests.
@@ -529,16 +567,15 @@ impl WorkerSignals {
 
     /// Finds the cell of a label set and changes it. `change` says no when it would have needed more memory than there
     /// is.
-    fn with<C: Stored, K: Key>(
+    fn with<C: Stored>(
         &self,
         family: Bounded,
         route: &RouteSignals,
-        key: K,
+        bits: u32,
         pick: Pick<C>,
         readers: &Cells<C>,
         change: impl Fn(&C, Account<'_>) -> bool,
     ) {
-        let bits = key.pack();
         let known = {
             let known = pick(route).borrow();
             known.keys.iter().position(|k| *k == bits).map(|at| {

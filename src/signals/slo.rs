@@ -43,8 +43,17 @@ pub(super) type Cells = [Counter; SloResult::COUNT];
 #[derive(Debug, Default)]
 pub(super) struct OwnSlos {
     epoch: u64,
-    /// Of each one in force the threshold in nanoseconds, if it has one, and the counts.
-    current: Vec<(Option<u64>, Arc<Cells>)>,
+    /// Those in force.
+    current: Vec<OwnSlo>,
+}
+
+/// An objective as one worker counts it.
+#[derive(Debug)]
+struct OwnSlo {
+    /// In nanoseconds.
+    threshold: Option<u64>,
+    too_slow_is_error: bool,
+    cells: Arc<Cells>,
 }
 
 // === impl Slos ===
@@ -105,21 +114,27 @@ impl OwnSlos {
             for (number, slo) in &known.current {
                 // No duration of a configuration comes near 2^64 ns.
                 let threshold = slo.latency.map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
-                self.current.push((threshold, cells_of(&shard.slos, *number)));
+                let cells = cells_of(&shard.slos, *number);
+                self.current.push(OwnSlo { threshold, too_slow_is_error: slo.too_slow_is_error, cells });
             }
         }
         let covering = known.current.iter().enumerate().filter(|(_, (_, slo))| slo.covers(route));
         (epoch, covering.fold(0, |bits, (at, _)| bits | 1 << at))
     }
 
-    /// Counts a request in these objectives. `result`: what it is to one with this threshold in nanoseconds.
+    /// Counts a request in these objectives. `result`: what it is to one with this threshold in nanoseconds. Gives
+    /// whether it is too slow for one of them that calls this an error.
     #[inline]
-    pub fn count(&self, mut covering: Covering, result: impl Fn(Option<u64>) -> SloResult) {
+    pub fn count(&self, mut covering: Covering, result: impl Fn(Option<u64>) -> SloResult) -> bool {
+        let mut too_slow = false;
         while covering != 0 {
-            let (threshold, cells) = &self.current[covering.trailing_zeros() as usize];
-            cells[result(*threshold).index()].add(1);
+            let slo = &self.current[covering.trailing_zeros() as usize];
+            let result = result(slo.threshold);
+            slo.cells[result.index()].add(1);
+            too_slow |= slo.too_slow_is_error && result == SloResult::Slow;
             covering &= covering - 1;
         }
+        too_slow
     }
 }
 
@@ -139,7 +154,7 @@ mod tests {
 
     fn slo(name: &str, routes: &[&str]) -> Slo {
         let routes = routes.iter().map(|route| (*route).to_owned()).collect();
-        Slo { name: name.to_owned(), routes, objective: 0.9, latency: None }
+        Slo { name: name.to_owned(), routes, objective: 0.9, latency: None, too_slow_is_error: false }
     }
 
     #[test]

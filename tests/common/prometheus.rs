@@ -150,6 +150,8 @@ pub struct Rule {
     pub expression: String,
     /// Its `for`.
     pub hold: Duration,
+    /// The labels that it adds, as they are written.
+    pub labels: Labels,
 }
 
 /// An alert that is pending or firing.
@@ -435,6 +437,21 @@ impl Prometheus {
             .collect()
     }
 
+    /// What all of the server's alerts would have done, each with its own `for`, had they been evaluated at each step. Labels
+    /// are those of the alerts: with `alertname` and what the rules add (templates are not filled in).
+    #[track_caller]
+    pub fn all_that_would_fire(&self, start: f64, end: f64, step: Duration) -> Vec<Firing> {
+        let mut all = Vec::new();
+        for rule in self.rules().into_iter().filter(|rule| rule.alerting) {
+            for mut firing in self.would_fire(&rule.expression, rule.hold, start, end, step) {
+                firing.labels.extend(rule.labels.clone());
+                firing.labels.insert("alertname".into(), rule.name.clone());
+                all.push(firing);
+            }
+        }
+        all
+    }
+
     /// Exemplars of a selector between two moments.
     #[track_caller]
     pub fn exemplars(&self, selector: &str, start: f64, end: f64) -> Vec<Exemplar> {
@@ -470,6 +487,7 @@ impl Prometheus {
                     state: text(&rule["state"]),
                     expression: text(&rule["query"]),
                     hold: Duration::from_secs_f64(rule["duration"].as_f64().unwrap_or_default()),
+                    labels: rule["labels"].as_object().map_or_else(Labels::new, |_| labels(&rule["labels"])),
                 })
                 .collect()
         };

@@ -2,7 +2,7 @@
 
 use crate::labels::Failure;
 use crate::proxy::h1::Framing;
-use crate::proxy::headers::fields::{Known, Room, Survey, known, write_field, write_number};
+use crate::proxy::headers::fields::{Field, Known, Room, Survey, known, write_field, write_number};
 
 /// What is known of a response after its head was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +151,20 @@ pub fn response(
         keep_alive: context.keep_alive && out_framing != Framing::Close,
         event_stream: seen.event_stream && !bodyless,
     })
+}
+
+/// The fields of a complete head that [`response`] accepts under the same limit, as they came; none of one that it refuses.
+#[must_use]
+pub fn fields(head: &[u8], max_fields: usize) -> Vec<Field<'_>> {
+    let mut room = Room::new();
+    let room = room.of(max_fields);
+    let mut parsed = httparse::Response::new(&mut []);
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, room) {
+        Ok(httparse::Status::Complete(_)) => {
+            parsed.headers.iter().map(|field| (field.name.as_bytes(), field.value.trim_ascii())).collect()
+        }
+        Ok(httparse::Status::Partial) | Err(_) => Vec::new(),
+    }
 }
 
 /// The reason phrase between the status and the end of the first line.

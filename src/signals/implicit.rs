@@ -1,0 +1,186 @@
+//! Rules that find implicit errors: which of them cover a route, and what their names are numbered. A worker finds the
+//! rules of a route when it meets the route, and again when a reload has changed them; in between, an answer costs the
+//! comparison of two numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::config::{IMPLICIT_ERRORS_MAX, ImplicitError, Symptom};
+use crate::labels::RuleId;
+use crate::signals::moment::Moment;
+use crate::signals::shard::POISON;
+
+/// Names that are counted under in the life of a process: reloads that bring other names each time end here. With a
+/// handful of routes each they are as many label sets as any family has by default.
+const NAMES_MAX: usize = 500;
+
+/// Which rules cover a route, by their bits. What a reload can bring has to fit.
+pub(super) type Covering = u32;
+const _: () = assert!(IMPLICIT_ERRORS_MAX <= Covering::BITS as usize);
+
+/// The rules in force, with the numbers of their names, in their order.
+type Current = Arc<[(RuleId, ImplicitError)]>;
+
+/// The rules in force, and the names of all that ever were.
+#[derive(Debug)]
+pub(super) struct ImplicitRules {
+    /// Grows with every change. 0: there never was a rule.
+    epoch: AtomicU64,
+    known: Mutex<Known>,
+}
+
+/// What a reader of the page and a worker at its first request need to know.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The name and since when it counts, as [`Moment`] does. Its place is its number, for ever.
+    pub names: Vec<(Arc<str>, u64)>,
+    pub current: Current,
+}
+
+/// The rules as one worker applies them.
+#[derive(Debug)]
+pub(super) struct OwnRules {
+    epoch: u64,
+    current: Current,
+}
+
+/// The rules that cover a route, as they were in force when they were asked for.
+#[derive(Clone, Debug)]
+pub struct RouteRules {
+    all: Current,
+    covering: Covering,
+}
+
+// === impl ImplicitRules ===
+
+impl Default for ImplicitRules {
+    fn default() -> Self {
+        let known = Known { names: Vec::new(), current: Arc::new([]) };
+        ImplicitRules { epoch: AtomicU64::new(0), known: Mutex::new(known) }
+    }
+}
+
+impl ImplicitRules {
+    /// Puts these rules in force. Who has the name of an earlier one goes on with its counts. Gives the names that found
+    /// no place.
+    pub fn set(&self, rules: &[ImplicitError]) -> Vec<String> {
+        let mut known = self.known();
+        let Known { names, current } = &mut *known;
+        if current.iter().map(|(_, rule)| rule).eq(rules) {
+            return Vec::new();
+        }
+        let mut refused = Vec::new();
+        let mut new = Vec::new();
+        for rule in rules {
+            let number = names.iter().position(|(name, _)| **name == *rule.name).unwrap_or_else(|| {
+                if names.len() < NAMES_MAX {
+                    names.push((rule.name.as_str().into(), Moment::now().nanos()));
+                    return names.len() - 1;
+                }
+                NAMES_MAX
+            });
+            if number < NAMES_MAX && new.len() < Covering::BITS as usize {
+                new.push((RuleId(number as u16), rule.clone()));
+            } else {
+                refused.push(rule.name.clone());
+            }
+        }
+        *current = new.into();
+        // Under the lock: who has seen this list never sees an older number afterwards.
+        self.epoch.fetch_add(1, Relaxed);
+        refused
+    }
+
+    /// Which list of rules is in force.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// What there is to know of them.
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect(POISON)
+    }
+}
+
+// === impl OwnRules ===
+
+impl Default for OwnRules {
+    fn default() -> Self {
+        OwnRules { epoch: 0, current: Arc::new([]) }
+    }
+}
+
+impl OwnRules {
+    /// Finds the rules that cover the route with this label, in a list that is brought up to date before. Gives them and
+    /// the number of that list.
+    pub fn look_up(&mut self, rules: &ImplicitRules, route: &str) -> (u64, Covering) {
+        let known = rules.known();
+        self.epoch = rules.epoch();
+        self.current = Arc::clone(&known.current);
+        let covering = self.current.iter().enumerate().filter(|(_, (_, rule))| rule.covers(route));
+        (self.epoch, covering.fold(0, |bits, (at, _)| bits | 1 << at))
+    }
+
+    /// These rules, if they are of the list that is at hand.
+    pub fn of(&self, epoch: u64, covering: Covering) -> Option<RouteRules> {
+        (epoch == self.epoch && covering != 0).then(|| RouteRules { all: Arc::clone(&self.current), covering })
+    }
+}
+
+// === impl RouteRules ===
+
+impl RouteRules {
+    /// Those that cover the route, in their order; the number before each is for [`RouteRules::get`].
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Symptom)> {
+        let covering = self.all.iter().enumerate().filter(|(at, _)| self.covering & 1 << at != 0);
+        covering.map(|(at, (_, rule))| (at, &rule.symptom))
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, at: usize) -> (RuleId, &Symptom) {
+        let (id, rule) = &self.all[at];
+        (*id, &rule.symptom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str, routes: &[&str]) -> ImplicitError {
+        let routes = routes.iter().map(|route| (*route).to_owned()).collect();
+        ImplicitError { name: name.to_owned(), routes, symptom: Symptom::BodyContains("x".to_owned()) }
+    }
+
+    #[test]
+    fn a_route_has_the_rules_that_cover_it_in_their_order() {
+        let rules = ImplicitRules::default();
+        let mut own = OwnRules::default();
+        assert!(own.of(0, 0).is_none());
+        rules.set(&[rule("a", &["/x"]), rule("b", &["/y"]), rule("c", &[])]);
+        let (epoch, covering) = own.look_up(&rules, "/x");
+        let names = |rules: &RouteRules| rules.iter().map(|(at, _)| rules.get(at).0.0).collect::<Vec<_>>();
+        let before = own.of(epoch, covering).unwrap();
+        assert_eq!(names(&before), [0, 2]);
+        // A request that is under way keeps the rules that it began with.
+        rules.set(&[rule("c", &["/x"]), rule("a", &[])]);
+        assert_eq!(own.look_up(&rules, "/y"), (2, 0b10));
+        assert!(own.of(epoch, covering).is_none(), "bits of an older list say nothing of this one");
+        assert_eq!(names(&before), [0, 2]);
+        let (epoch, covering) = own.look_up(&rules, "/x");
+        assert_eq!(names(&own.of(epoch, covering).unwrap()), [2, 0], "a name keeps its number");
+    }
+
+    #[test]
+    fn names_that_change_with_each_reload_come_to_an_end() {
+        let rules = ImplicitRules::default();
+        for round in 0..NAMES_MAX {
+            assert!(rules.set(&[rule(&format!("r{round}"), &[])]).is_empty());
+        }
+        assert_eq!(rules.set(&[rule("one-too-many", &[]), rule("r7", &[])]), ["one-too-many"]);
+        let known = rules.known();
+        assert_eq!((known.names.len(), known.current.len(), known.current[0].0), (NAMES_MAX, 1, RuleId(7)));
+    }
+}
