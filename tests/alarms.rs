@@ -63,13 +63,8 @@ fn an_outage_pages_within_three_and_a_half_minutes_and_a_stray_error_never() {
     let step = QUARTER_MINUTE.as_secs_f64();
     let every = move |age: f64, period: f64| if age % period < step { 1.0 / step } else { 0.0 };
     let only = move |age: f64| if (age - 7_200.0).abs() < step / 2.0 { 1.0 } else { 0.0 };
-    let history = counts(
-        history,
-        "cron",
-        move |age| every(age, 300.0) * (1.0 - only(age)),
-        move |age| only(age) / step,
-        |_| 0.0,
-    );
+    let history =
+        counts(history, "cron", move |age| every(age, 300.0) * (1.0 - only(age)), move |age| only(age) / step, |_| 0.0);
     over_history(history, QUARTER_MINUTE, |prometheus, start, end| {
         let fired = without_watchdog(prometheus.all_that_would_fire(start, end, QUARTER_MINUTE));
         for (job, alert) in [("shop", "GoldenErrorBudgetBurn"), ("mail", "GoldenLatencyBudgetBurn")] {

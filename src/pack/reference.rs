@@ -7,9 +7,9 @@ use prometheus::proto::MetricType;
 
 use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, CpuMode, Direction, Failure, Fault, FirstByte, LimitSource, MemoryEvent,
-    MemoryKind, Method, Origin, OverheadDirection, Phase, PoolSource, PoolState, PressureResource, PressureScope,
-    RejectReason, Resource, RestartReason, RetryResult, RouteKind, SloResult, Source, StreamEnd, Traffic, Trouble,
-    TunnelProtocol, UnreadStat,
+    MemoryKind, Method, Origin, OverheadDirection, Phase, Policy, PoolSource, PoolState, PressureResource,
+    PressureScope, RejectReason, Resource, RestartReason, RetryResult, RouteKind, SloResult, Source, StreamEnd,
+    Traffic, Trouble, TunnelProtocol, UnreadStat,
 };
 use crate::signals::families::{self, Bounded};
 use crate::signals::own::Own;
@@ -79,7 +79,12 @@ const GROUPS: &[Group] = &[
         title: "Errors",
         about: "A failed request is counted once, with who is to blame. What clients do to themselves is not an error of the \
                 service: 4xx of the backend and clients that leave.",
-        families: &["golden_errors_total", "golden_client_aborts_total", "golden_truncated_responses_total"],
+        families: &[
+            "golden_errors_total",
+            "golden_implicit_errors_total",
+            "golden_client_aborts_total",
+            "golden_truncated_responses_total",
+        ],
     },
     Group {
         title: "Objectives",
@@ -330,11 +335,12 @@ pub fn values(family: &str, label: &str) -> Option<Values> {
         }
         (_, "error_type") => {
             // Of a success it is empty.
-            let named = [""].into_iter().chain(all!(Failure)).collect();
+            let named = [""].into_iter().chain(all!(Failure)).chain(all!(Policy)).collect();
             return Some(Values::ClosedAnd(named, "a status 5xx of the backend"));
         }
         (_, "http_route") => return Some(Values::Open(ROUTES)),
         (_, "http_response_status_code") => return Some(Values::Open("statuses; empty when no head was sent")),
+        (_, "rule") => return Some(Values::Open("implicit_errors of the configuration")),
         (_, "slo") => return Some(Values::Open("objectives of the configuration")),
         (_, "pool") => return Some(Values::Open("pools of the configuration")),
         (_, "port") => return Some(Values::Open("listening ports of the backend")),
