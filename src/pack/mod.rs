@@ -19,7 +19,7 @@ pub mod dashboard;
 pub mod inhibit;
 pub mod objective;
 pub mod promql;
-mod reference;
+pub mod reference;
 pub mod rules;
 pub mod thresholds;
 pub mod yaml;

@@ -4,10 +4,12 @@
 
 pub mod backend;
 pub mod client;
+pub mod files;
 pub mod h2c;
 pub mod page;
 pub mod program;
 pub mod prometheus;
+pub mod promql;
 pub mod sidecar;
 pub mod wire;
 
