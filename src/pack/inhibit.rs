@@ -37,8 +37,13 @@ const SERVICE: [&str; 3] = ["cluster", "namespace", "job"];
 const OF_INSTANCES: [&str; 2] = ["GoldenMemoryNearLimit", "GoldenServerConnectionsNearLimit"];
 
 /// Alerts about what comes through.
-const TRAFFIC: [&str; 4] =
-    ["GoldenClientErrorsHigh", "GoldenLowTrafficErrors", "GoldenTrafficDrop", "GoldenTrafficSpike"];
+const TRAFFIC: [&str; 5] = [
+    "GoldenClientErrorsHigh",
+    "GoldenLowTrafficErrors",
+    "GoldenRateLimitedHigh",
+    "GoldenTrafficDrop",
+    "GoldenTrafficSpike",
+];
 
 /// Alerts about what is full, of one instance each.
 const SATURATION: [&str; 17] = [
