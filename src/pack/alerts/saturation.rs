@@ -457,7 +457,7 @@ struct Level {
 impl Level {
     /// It rises and stays; it is just below, then high for three minutes; it falls again.
     fn cases(&self) -> Vec<Case> {
-        let Level { alert, series, more, over, below, pending } = self;
+        let &Level { alert, ref series, more, over, below, pending } = self;
         let labels = here("warning", more);
         vec![
             Case::new(alert, "what rises and stays high fires", "1m")
@@ -670,6 +670,11 @@ fn queue_cases() -> Vec<Case> {
             .quiet_at("4m")
             .fires_at("25m", &here("warning", &[]))
             .quiet_at("45m"),
+        Case::new(delay, "as long as all wait, it fires", "1m")
+            .series(bucket("queue", "0.1"), "0x20")
+            .series(bucket("queue", "0.25"), "0+100x20")
+            .series(bucket("queue", "+Inf"), "0+100x20")
+            .fires_at("20m", &here("warning", &[])),
         Case::new(delay, "one of two hundred does: quiet, and so is a slow backend", "1m")
             .series(bucket("queue", "0.1"), "0+199x30")
             .series(bucket("queue", "+Inf"), "0+200x30")
