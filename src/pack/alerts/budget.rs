@@ -153,7 +153,7 @@ fn blind() -> Alert {
         summary: "The objective {{ $labels.slo }} is so low that its fastest burn alerts can never fire.".to_owned(),
         description: format!(
             "Objective {{{{ $labels.slo }}}} of {WHERE} is {{{{ $value | humanizePercentage }}}}: {fastest} times its budget is \
-             more than all requests, so even a full outage does not page within minutes."
+             more than all requests, so its burn alerts cannot page within minutes, whatever happens."
         ),
     }
 }

@@ -27,34 +27,44 @@ fn requests(matchers: &str) -> String {
     format!("golden_requests_total{{traffic=\"user\"{matchers}}}")
 }
 
-/// Those that the client did not end: all that came to be good or bad.
+/// Those that their client did not end: all that came to be good or bad.
 const ENDED: &str = r#",origin!="client""#;
 
 fn increase(selector: &str, window: &str) -> String {
     format!("sum by ({JOB}) (increase({selector}[{window}]))")
 }
 
-/// Answers 5xx, whoever made them, and answers that were cut without the client having left.
-fn failed(window: &str) -> String {
+fn record(name: impl Into<String>, expr: String) -> Rule {
+    Rule::Record(Record { name: name.into(), expr })
+}
+
+/// Answers 5xx, whoever made them, and answers that were cut without the client having left. Neither need be there for the
+/// other to count.
+fn failed(window: &str) -> Rule {
     let answers = increase(&requests(r#",origin!="client",http_response_status_code=~"5..""#), window);
     let cut = increase("golden_truncated_responses_total", window);
-    // Neither need be there for the other to count.
-    format!("({answers} + {cut} or {answers} or {cut})")
+    record(
+        format!("job:golden_requests_failed:increase{window}"),
+        format!("{answers} + {cut}\nor\n{answers}\nor\n{cut}"),
+    )
+}
+
+fn ended(window: &str) -> Rule {
+    record(format!("job:golden_requests_ended:increase{window}"), increase(&requests(ENDED), window))
 }
 
 pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
-    let record = |name: &str, expr| Rule::Record(Record { name: name.to_owned(), expr });
-    let alerts = [all_failing(), unreachable(), client_errors(), rate_limited(), traffic_drop(), traffic_spike()];
     let mut rules = vec![
         record(REQUESTS, increase(&requests(""), "10m")),
-        record(FAILED, failed("10m")),
         record(
             CLIENT,
             increase(&requests(r#",http_response_status_code=~"4..",http_response_status_code!="429""#), "10m"),
         ),
         record(LIMITED, increase(&requests(r#",http_response_status_code="429""#), "10m")),
     ];
-    rules.extend(alerts.into_iter().map(Rule::Alert));
+    rules.extend(ALL_FAILING.iter().flat_map(|(window, _)| [ended(window), failed(window)]));
+    let alerts = [all_failing(), unreachable(), client_errors(), rate_limited(), traffic_drop(), traffic_spike()];
+    rules.extend(alerts.map(Rule::Alert));
     vec![Group { name: "golden-sidecar-traffic", interval: INTERVAL, rules }]
 }
 
@@ -62,19 +72,22 @@ pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
 /// are many, two minutes tell as much.
 const ALL_FAILING: [(&str, u32); 2] = [("10m", 5), ("2m", 20)];
 
-/// A series that has just begun has no increase yet, so a good answer is also one that no series knew before.
+/// A series that has just begun has no increase yet, so a good answer is also one of a series that was not there before.
 fn all_failing() -> Alert {
+    let good = requests(r#",origin!="client",http_response_status_code!~"5..""#);
     let windows = ALL_FAILING.map(|(window, least)| {
-        let good = requests(r#",origin!="client",http_response_status_code!~"5..""#);
-        let (failed, ended) = (failed(window), increase(&requests(ENDED), window));
+        let (failed, ended) = (
+            format!("job:golden_requests_failed:increase{window}"),
+            format!("job:golden_requests_ended:increase{window}"),
+        );
         format!(
-            "(\n  {failed} >= {least}\n  unless on ({JOB})\n  ({ended} - {failed} >= 1)\n  unless on ({JOB})\n  \
-             sum by ({JOB}) ({good} > 0 unless {good} offset {window})\n)"
+            "(\n  {failed} >= {least}\n  unless on ({JOB})\n  {ended} - {failed} >= 1\n  unless on ({JOB})\n  \
+             ({good} > 0 unless {good} offset {window})\n)"
         )
     });
     Alert {
         name: "GoldenAllRequestsFailing",
-        expr: windows.join("\nor on (cluster, namespace, job)\n"),
+        expr: windows.join(&format!("\nor on ({JOB})\n")),
         hold: "1m",
         keep: "",
         severity: Severity::Critical,
@@ -139,7 +152,7 @@ fn client_errors() -> Alert {
         summary: "Many more requests than usual are answered with a client error.".to_owned(),
         description: format!(
             "{{{{ $value | humanizePercentage }}}} of the users' requests of {WHERE} were answered 4xx (429 aside) in the last 10m, more \
-             than {} times the share of yesterday at this time.",
+             than {} times the share of yesterday at about this time.",
             number(CLIENT_ERRORS_GROWTH)
         ),
     }
@@ -177,10 +190,12 @@ fn traffic_drop() -> Alert {
         keep: "",
         severity: Severity::Warning,
         labels: Vec::new(),
-        summary: "Far fewer requests come than an hour ago, and than yesterday at this time.".to_owned(),
+        summary: "Far fewer requests come than an hour ago, and it is not the hour of the day.".to_owned(),
         description: format!(
-            "Only {{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m: less than a fifth of an hour ago, and \
-             less than usual at this time of day."
+            "Only {{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m: less than {} % of an hour ago, and \
+             nothing of yesterday at about this time explains it. This ends by itself within an hour or so: it does not mean \
+             that they are back.",
+            number(100.0 * DROP_HOUR)
         ),
     }
 }
