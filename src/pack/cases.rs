@@ -239,3 +239,24 @@ impl Suite {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_as_many_samples_as_they_say() {
+        let values = Values::after(2, 0.0).grow(1.5, 3).stay(2).miss(1).hold(0.0, 1).grow(-0.5, 1).end();
+        // `axn` is a and n more, `_xn` is n.
+        assert_eq!(String::from(values), "_x2 0 1.5+1.5x2 4.5x1 _x1 0x0 -0.5-0.5x0 stale");
+        assert_eq!(String::from(Values::from(1.0).grow(1.0, 0).stay(0).miss(0)), "1");
+    }
+
+    #[test]
+    fn a_case_shows_what_its_checks_say() {
+        let case = Case::new("A", "a story", "1m");
+        assert_eq!(case.clone().never_until("1h").shows(), Shows::Quiet);
+        assert_eq!(case.clone().quiet_at("1m").fires_at("2m", &[]).shows(), Shows::Firing);
+        assert_eq!(case.fires_at("2m", &[]).quiet_at("9m").shows(), Shows::Recovery);
+    }
+}

@@ -94,8 +94,8 @@ fn all_failing() -> Alert {
         labels: Vec::new(),
         summary: "All requests fail.".to_owned(),
         description: format!(
-            "None of the users' requests of {WHERE} succeeded lately: {{{{ $value | humanize }}}} failed within minutes, and no other came \
-             to an end."
+            "None of the users' requests of {WHERE} succeeded lately: {{{{ $value | humanize }}}} failed within minutes, \
+             and no other came to an end."
         ),
     }
 }
@@ -113,7 +113,8 @@ fn unreachable() -> Alert {
     Alert {
         name: "GoldenBackendUnreachable",
         expr: format!(
-            "{answers} / ({all} > 0) > {share}\nand on ({JOB})\n{answers} >= 5\nand on ({JOB})\n{connect} > {share} * {errors}",
+            "{answers} / ({all} > 0) > {share}\nand on ({JOB})\n{answers} >= 5\nand on ({JOB})\n\
+             {connect} > {share} * {errors}",
             all = increase(&requests(""), WINDOW),
             connect = increase(CONNECT, WINDOW),
             errors = increase(r#"golden_errors_total{fault!="client"}"#, WINDOW),
@@ -124,8 +125,8 @@ fn unreachable() -> Alert {
         labels: Vec::new(),
         summary: "The backend cannot be reached.".to_owned(),
         description: format!(
-            "{{{{ $value | humanizePercentage }}}} of the users' requests of {WHERE} got a 502 or 504 from the sidecar in the last \
-             {WINDOW}, most of them because no connection to the backend came about."
+            "{{{{ $value | humanizePercentage }}}} of the users' requests of {WHERE} got a 502 or 504 from the \
+             sidecar in the last {WINDOW}, most of them because no connection to the backend came about."
         ),
     }
 }
@@ -151,8 +152,8 @@ fn client_errors() -> Alert {
         labels: Vec::new(),
         summary: "Many more requests than usual are answered with a client error.".to_owned(),
         description: format!(
-            "{{{{ $value | humanizePercentage }}}} of the users' requests of {WHERE} were answered 4xx (429 aside) in the last 10m, more \
-             than {} times the share of yesterday at about this time.",
+            "{{{{ $value | humanizePercentage }}}} of the users' requests of {WHERE} were answered 4xx (429 \
+             aside) in the last 10m, more than {} times the share of yesterday at about this time.",
             number(CLIENT_ERRORS_GROWTH)
         ),
     }
@@ -192,9 +193,9 @@ fn traffic_drop() -> Alert {
         labels: Vec::new(),
         summary: "Far fewer requests come than an hour ago, and it is not the hour of the day.".to_owned(),
         description: format!(
-            "Only {{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m: less than {} % of an hour ago, and \
-             nothing of yesterday at about this time explains it. This ends by itself within an hour or so: it does not mean \
-             that they are back.",
+            "Only {{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m: less than {} % of an \
+             hour ago, and nothing of yesterday at about this time explains it. This alert ends by itself within an hour or \
+             so: it does not mean that they are back.",
             number(100.0 * DROP_HOUR)
         ),
     }
@@ -216,8 +217,8 @@ fn traffic_spike() -> Alert {
         labels: Vec::new(),
         summary: "Many more requests come than yesterday at this time, and a resource is filling up.".to_owned(),
         description: format!(
-            "{{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m, more than {} times yesterday's most at \
-             about this time, while a resource is used to more than {} %.",
+            "{{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m, more than {} times \
+             yesterday's most at about this time, while a resource is used to more than {} %.",
             number(SPIKE),
             number(100.0 * SPIKE_SATURATION)
         ),
@@ -230,6 +231,14 @@ const CRITICAL: &[(&str, &str)] = &[("job", "shop"), ("severity", "critical")];
 const WARNING: &[(&str, &str)] = &[("job", "shop"), ("severity", "warning")];
 const INFO: &[(&str, &str)] = &[("job", "shop"), ("severity", "info")];
 
+/// A series of requests with this status. `target`: the labels of who is scraped.
+pub(super) fn series_of(target: &str, route: &str, code: &str, origin: &str, traffic: &str) -> String {
+    format!(
+        "golden_requests_total{{{target},http_route={route:?},http_request_method=\"GET\",\
+         http_response_status_code={code:?},origin={origin:?},traffic={traffic:?}}}"
+    )
+}
+
 /// With requests that were answered so.
 fn answered(case: Case, code: &str, origin: &str, values: Values) -> Case {
     answered_of("shop", case, code, origin, values)
@@ -237,11 +246,12 @@ fn answered(case: Case, code: &str, origin: &str, values: Values) -> Case {
 
 /// As above, by this job: what stays quiet in one case costs one run.
 fn answered_of(job: &str, case: Case, code: &str, origin: &str, values: Values) -> Case {
-    let series = format!(
-        "golden_requests_total{{job={job:?},http_route=\"/a\",http_request_method=\"GET\",\
-         http_response_status_code={code:?},origin={origin:?},traffic=\"user\"}}"
-    );
-    case.series(series, values)
+    case.series(series_of(&format!("job={job:?}"), "/a", code, origin, "user"), values)
+}
+
+/// With probes that were answered so.
+fn probed(case: Case, code: &str, origin: &str, values: Values) -> Case {
+    case.series(series_of("job=\"shop\"", "/h", code, origin, "probe"), values)
 }
 
 fn even(per_sample: f64, samples: usize) -> Values {
@@ -268,16 +278,24 @@ fn all_failing_cases() -> Vec<Case> {
     // One in 100 s.
     let slowly = |count| (1..=count).fold(Values::from(0.0), |values, n| values.stay(6).hold(f64::from(n), 1));
     vec![
-        answer("ten requests a second, and from one moment on all fail", even(150.0, 80).stay(80), Values::from(0.0).stay(80).grow(150.0, 80))
-            .never_until("20m")
-            .fires_at("24m", CRITICAL),
+        answer(
+            "ten requests a second, and from one moment on all fail",
+            even(150.0, 80).stay(80),
+            Values::from(0.0).stay(80).grow(150.0, 80),
+        )
+        .never_until("20m")
+        .fires_at("24m", CRITICAL),
         answer("six failures in ten minutes and nothing else", Values::from(0.0).stay(160), slowly(6).stay(118))
             .fires_at("12m", CRITICAL),
         answer("four failures in ten minutes and nothing else", Values::from(0.0).stay(160), slowly(4).stay(132))
             .never_until("40m"),
-        answer("it ends with the first request that succeeds", Values::from(0.0).stay(90).hold(1.0, 70), even(1.0, 160))
-            .fires_at("22m", CRITICAL)
-            .quiet_at("24m"),
+        answer(
+            "it ends with the first request that succeeds",
+            Values::from(0.0).stay(90).hold(1.0, 70),
+            even(1.0, 160),
+        )
+        .fires_at("22m", CRITICAL)
+        .quiet_at("24m"),
         answered(
             answer("a good answer of a series that begins counts", Values::from(0.0).stay(160), even(1.0, 160)),
             "201",
@@ -295,24 +313,18 @@ fn all_failing_cases() -> Vec<Case> {
         .fires_at("10m", CRITICAL),
         answered(case("nor do clients that leave make a failure"), "", "client", even(10.0, 160)).never_until("40m"),
         answered(
-            Case::new(name, "every answer is cut in its body", "15s").series(
-                r#"golden_truncated_responses_total{job="shop",http_route="/a"}"#,
-                even(10.0, 160),
-            ),
+            Case::new(name, "every answer is cut in its body", "15s")
+                .series(r#"golden_truncated_responses_total{job="shop",http_route="/a"}"#, even(10.0, 160)),
             "200",
             "backend",
             even(10.0, 160),
         )
         .fires_at("20m", CRITICAL),
         answered(case("4xx are answers"), "404", "backend", even(10.0, 160)).never_until("40m"),
-        answered(
-            case("probes that fail are not users"),
-            "200",
+        probed(
+            answered(case("probes that fail are not users"), "200", "backend", Values::from(0.0).stay(160)),
+            "503",
             "backend",
-            Values::from(0.0).stay(160),
-        )
-        .series(
-            r#"golden_requests_total{job="shop",http_route="/h",http_request_method="GET",http_response_status_code="503",origin="backend",traffic="probe"}"#,
             even(15.0, 160),
         )
         .never_until("40m"),
@@ -324,7 +336,8 @@ fn unreachable_cases() -> Vec<Case> {
     let name = "GoldenBackendUnreachable";
     let error = |error_type: &str| {
         format!(
-            "golden_errors_total{{job=\"shop\",http_route=\"/a\",error_type={error_type:?},fault=\"backend\",phase=\"connect\"}}"
+            "golden_errors_total{{job=\"shop\",http_route=\"/a\",error_type={error_type:?},\
+             fault=\"backend\",phase=\"connect\"}}"
         )
     };
     let with = |story, good, bad: Values, error_type: &str| {
@@ -342,19 +355,36 @@ fn unreachable_cases() -> Vec<Case> {
         .quiet_at("11m")
         .fires_at("13m30s", CRITICAL)
         .quiet_at("22m"),
-        with("a restart of a minute", even(150.0, 40).stay(4).grow(150.0, 76), Values::from(0.0).stay(40).grow(150.0, 4).stay(76), "connect_refused")
+        with(
+            "a restart of a minute",
+            even(150.0, 40).stay(4).grow(150.0, 76),
+            Values::from(0.0).stay(40).grow(150.0, 4).stay(76),
+            "connect_refused",
+        )
+        .never_until("30m"),
+        with("a third of the requests find no backend", even(100.0, 120), even(50.0, 120), "connect_timeout")
             .never_until("30m"),
-        with("a third of the requests find no backend", even(100.0, 120), even(50.0, 120), "connect_timeout").never_until("30m"),
         with("it answers, and nonsense", even(0.0, 120), even(150.0, 120), "protocol_error").never_until("30m"),
-        with("four requests, and none finds a backend", Values::from(0.0).stay(120), Values::from(0.0).stay(40).grow(1.0, 4).stay(76), "dns_failure")
-            .never_until("30m"),
-        answered(Case::new(name, "an instance that starts fails its probes", "15s"), "200", "backend", even(1.0, 120))
-            .series(error("connect_refused"), even(15.0, 120))
-            .series(
-                r#"golden_requests_total{job="shop",http_route="/h",http_request_method="GET",http_response_status_code="502",origin="proxy",traffic="probe"}"#,
-                even(15.0, 120),
-            )
-            .never_until("30m"),
+        with(
+            "four requests, and none finds a backend",
+            Values::from(0.0).stay(120),
+            Values::from(0.0).stay(40).grow(1.0, 4).stay(76),
+            "dns_failure",
+        )
+        .never_until("30m"),
+        probed(
+            answered(
+                Case::new(name, "an instance that starts fails its probes", "15s"),
+                "200",
+                "backend",
+                even(1.0, 120),
+            ),
+            "502",
+            "proxy",
+            even(15.0, 120),
+        )
+        .series(error("connect_refused"), even(15.0, 120))
+        .never_until("30m"),
     ]
 }
 
