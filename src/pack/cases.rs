@@ -172,9 +172,11 @@ impl Values {
         Values { text, last: first }
     }
 
-    /// So many more samples, each higher than the one before by this much.
+    /// So many more samples, each higher than the one before by this much, to the nearest 4096th: promtool adds up, and a sum
+    /// of other fractions can end a little above what comes next. A counter would have been reset.
     #[must_use]
     pub fn grow(mut self, by: f64, samples: usize) -> Values {
+        let by = (by * 4096.0).round() / 4096.0;
         // `a+bxn` is a and n more.
         if samples > 0 {
             let sign = if by < 0.0 { '-' } else { '+' };
@@ -250,6 +252,10 @@ mod tests {
         // `axn` is a and n more, `_xn` is n.
         assert_eq!(String::from(values), "_x2 0 1.5+1.5x2 4.5x1 _x1 0x0 -0.5-0.5x0 stale");
         assert_eq!(String::from(Values::from(1.0).grow(1.0, 0).stay(0).miss(0)), "1");
+        assert_eq!(
+            String::from(Values::from(0.0).grow(0.1, 2).stay(1)),
+            "0 0.10009765625+0.10009765625x1 0.2001953125x0"
+        );
     }
 
     #[test]

@@ -426,8 +426,13 @@ fn few_requests() -> Vec<Case> {
         )
         .fires_at("110m", told),
         with("5 % is for objectives to judge", even(28.5, 720), even(1.5, 720), 720).never_until("12h"),
-        with("nineteen failures in six hours are few", even(0.0, 400), Values::from(0.0).stay(20).grow(0.05, 380), 400)
-            .never_until("6h"),
+        with(
+            "nineteen failures in six hours are few",
+            even(0.0, 400),
+            Values::from(0.0).stay(20).grow(0.19, 100).stay(280),
+            400,
+        )
+        .never_until("6h"),
         promised(
             with("much traffic under an objective is for burn alerts", even(60.0, 720), even(60.0, 720), 720),
             720,

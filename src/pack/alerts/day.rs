@@ -125,8 +125,8 @@ impl Instance {
         let grow = |minute: usize| {
             let more = if minute == self.from + 1 && self.from > 0 { start } else { 0.0 };
             let last = if minute == self.to && self.to < MINUTES { end } else { 0.0 };
-            // A tenth of a request is fine enough, and short to write.
-            (10.0 * rate(minute / STEP * STEP)).round() / 10.0 + more + last
+            // A 64th of a request is fine enough, and short to write.
+            (64.0 * rate(minute / STEP * STEP)).round() / 64.0 + more + last
         };
         self.runs(
             Values::after(self.from, 0.0),

@@ -303,6 +303,12 @@ fn all_failing_cases() -> Vec<Case> {
             Values::after(60, 1.0).stay(100),
         )
         .quiet_at("16m"),
+        answer(
+            "ten failures in two minutes are few where more succeeded in ten",
+            even(10.0, 40).stay(120),
+            Values::from(0.0).stay(40).grow(1.25, 8).stay(112),
+        )
+        .never_until("15m"),
         answer("one of ten succeeds", even(1.0, 160), even(9.0, 160)).never_until("40m"),
         answered(
             answered(case("clients that leave are no success"), "200", "client", even(10.0, 160)),
