@@ -269,10 +269,10 @@ fn burn_panel(window: &BurnWindow) -> Panel {
     .reach(factor * 1.1)
     .short_legend()
     .thresholds(above(factor))
-    .ask(burn(Bad::Failed, long, CHOSEN), format!("failed {long} {{{{slo}}}}"))
-    .ask(burn(Bad::Failed, short, CHOSEN), format!("failed {short} {{{{slo}}}}"))
-    .ask(burn(Bad::Slow, long, CHOSEN), format!("slow {long} {{{{slo}}}}"))
-    .ask(burn(Bad::Slow, short, CHOSEN), format!("slow {short} {{{{slo}}}}"))
+    .ask(burn(Bad::Failed, long, CHOSEN), format!("failed {long} {{{{job}}}}: {{{{slo}}}}"))
+    .ask(burn(Bad::Failed, short, CHOSEN), format!("failed {short} {{{{job}}}}: {{{{slo}}}}"))
+    .ask(burn(Bad::Slow, long, CHOSEN), format!("slow {long} {{{{job}}}}: {{{{slo}}}}"))
+    .ask(burn(Bad::Slow, short, CHOSEN), format!("slow {short} {{{{job}}}}: {{{{slo}}}}"))
     .nothing("No traffic")
 }
 
