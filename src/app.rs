@@ -249,6 +249,7 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     let demo = demo::Demo::start().map_err(|e| Error::System("start the demo's backend", e))?;
     let mut config = Config::for_demo(demo.backend_addr, listen, admin);
     config.routes = demo::routes();
+    config.slos = demo::slos();
     config.limits.inflight = Some(demo::INFLIGHT_LIMIT);
     let runtime = control_runtime()?;
     let result = runtime.block_on(async {

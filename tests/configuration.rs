@@ -921,7 +921,9 @@ learn:
   limit: 100
   state: none
 buckets: [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
-slos: []
+slos:
+  - name: all
+    objective: 0.999
 implicit_errors: []
 created: true
 probes:
@@ -1240,7 +1242,7 @@ fn every_key_but_lists_of_maps_is_also_an_environment_variable() {
     std::fs::write(&path, ALL_KEYS.replace(", 'a, b'", "")).expect("write the file");
     let mut by_file = loaded(&["--config", path.to_str().expect("UTF-8")], &[]);
     by_file.config.routes.clear();
-    by_file.config.slos.clear();
+    by_file.config.slos = loaded(&["--upstream", "http://a"], &[]).config.slos;
     by_file.config.implicit_errors.clear();
     by_file.config.saturation.pools.clear();
 

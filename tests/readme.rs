@@ -116,6 +116,13 @@ fn the_configuration_table_has_every_key_with_its_default() {
     let mut sections: Vec<&str> = Vec::new();
     for line in shown.lines() {
         let line = line.split("  #").next().unwrap_or(line);
+        // The objective that there is by default is told in words.
+        if line.starts_with("  - name: all") {
+            defaults.insert("slos".to_owned(), "99.9 % of all".to_owned());
+        }
+        if sections.first() == Some(&"slos") && line.starts_with("  ") {
+            continue;
+        }
         let (key, value) = line.split_once(':').unwrap_or_else(|| panic!("no key in {line:?}"));
         sections.truncate((key.len() - key.trim_start().len()) / 2);
         sections.push(key.trim_start());

@@ -216,7 +216,7 @@ fn a_reload_counts_by_the_new_objectives_and_loses_no_count() {
     assert_eq!(page.count(DURATION, &[("http_route", "/a")]), 2.0);
 
     // All gone, and back again.
-    reload(&sidecar, &with(""));
+    reload(&sidecar, &with("slos: []\n"));
     both();
     let page = sidecar.settled(7);
     assert_eq!(results(&page, "kept"), [1.0, 0.0, 2.0, 0.0]);
@@ -225,4 +225,20 @@ fn a_reload_counts_by_the_new_objectives_and_loses_no_count() {
     both();
     let page = sidecar.settled(9);
     assert_eq!(results(&page, "gone"), [2.0, 0.0, 1.0, 0.0], "it goes on where it was");
+}
+
+#[test]
+fn before_anybody_has_promised_anything_three_nines_of_all_requests_are_watched() {
+    let backend = Backend::answering(|request| match request.head.target() {
+        "/bad" => response(500, "", ""),
+        _ => ok("hello\n"),
+    });
+    let sidecar = Sidecar::start(&backend);
+    assert_eq!(sidecar.scrape().sum("golden_slo_requests_total", &[("slo", "all")]), 0.0);
+    sidecar.get("/good");
+    sidecar.get("/bad");
+    let page = sidecar.settled(2);
+    assert_eq!(results(&page, "all"), [1.0, 0.0, 1.0, 0.0]);
+    assert_eq!(page.value("golden_slo_objective_ratio", &[("slo", "all")]), 0.999);
+    assert!(!page.has("golden_slo_latency_threshold_seconds", &[]), "nobody can guess it");
 }

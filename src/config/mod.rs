@@ -812,7 +812,15 @@ impl Config {
             learn: Learn { enabled: true, limit: 100, state: None },
             // The default buckets of the Prometheus clients, finer below 100 ms.
             buckets: vec![0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0],
-            slos: Vec::new(),
+            // What alerts and dashboards watch before anybody has promised anything: three nines, as in most examples. How
+            // long a request may take nobody can guess.
+            slos: vec![Slo {
+                name: "all".to_owned(),
+                routes: Vec::new(),
+                objective: 0.999,
+                latency: None,
+                too_slow_is_error: false,
+            }],
             implicit_errors: Vec::new(),
             created: true,
             probes: Probes {

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::config::RouteTemplate;
+use crate::config::{RouteTemplate, Slo};
 use crate::labels::Method;
 
 pub mod backend;
@@ -74,6 +74,24 @@ pub fn routes() -> Vec<RouteTemplate> {
         .iter()
         .map(|(path, methods)| RouteTemplate { path: (*path).to_owned(), methods: methods.to_vec(), buckets: None })
         .collect()
+}
+
+/// What the shop has promised: to all, and on its two troubled pages. The checkout's bursts spend its budget, the long tail
+/// of the search a part of its own.
+#[must_use]
+pub fn slos() -> Vec<Slo> {
+    let slo = |name: &str, routes: &[&str], objective, latency| Slo {
+        name: name.to_owned(),
+        routes: routes.iter().map(|route| (*route).to_owned()).collect(),
+        objective,
+        latency: Some(Duration::from_millis(latency)),
+        too_slow_is_error: false,
+    };
+    vec![
+        slo("shop", &[], 0.99, 1000),
+        slo("checkout", &["/checkout/{id}"], 0.95, 500),
+        slo("search", &["/search"], 0.95, 250),
+    ]
 }
 
 /// What the demo prints first: the three addresses and five commands to paste. Plain text, lines up to 110 columns.

@@ -55,6 +55,8 @@ const RATE_BURST: f64 = 80.0;
 const BURST_PERIOD: Duration = Duration::from_secs(25);
 const BURST_START: Duration = Duration::from_secs(6);
 const BURST_LENGTH: Duration = Duration::from_secs(3);
+/// Share of the users' requests that are traced: a usual sampling rate, and some exemplars on each chart.
+const TRACED: f64 = 0.05;
 /// Smallest and largest upload, bytes: 64 KiB to 2 MiB, small ones more often.
 const UPLOAD_MIN_BYTES: usize = 64 * 1024;
 const UPLOAD_MAX_BYTES: usize = 2 * 1024 * 1024;
@@ -177,6 +179,15 @@ pub(super) fn request(method: Method, path: &str, body: Bytes) -> Request<Full<B
     request
 }
 
+/// Makes it part of a sampled trace (W3C Trace Context), so that there are exemplars to look at.
+fn trace(request: &mut Request<Full<Bytes>>, random: &Random) {
+    // All zeros would be no trace.
+    let [a, b, c] = std::array::from_fn(|_| random.bits() | 1);
+    if let Ok(value) = HeaderValue::try_from(format!("00-{a:016x}{b:016x}-{c:016x}-01")) {
+        request.headers_mut().insert("traceparent", value);
+    }
+}
+
 /// Arrivals by the rhythm, each served by the user that was free last: the fewer are needed, the more stay idle.
 async fn users(proxy: SocketAddr, tally: Arc<Tally>, random: Arc<Random>) {
     let filler = Bytes::from(vec![b'x'; UPLOAD_MAX_BYTES]);
@@ -198,7 +209,10 @@ async fn users(proxy: SocketAddr, tally: Arc<Tally>, random: Arc<Random>) {
                 next = (next + gap).max(Instant::now() - Duration::from_millis(100));
                 let Some(mut client) = free.pop() else { continue };
                 let page = tour.next().unwrap_or_else(|| pick(&random));
-                let request = page.request(&random, &filler);
+                let mut request = page.request(&random, &filler);
+                if random.chance(TRACED) {
+                    trace(&mut request, &random);
+                }
                 let tally = tally.clone();
                 busy.spawn(async move {
                     if tally.watch(timeout(PATIENCE, client.exchange(request))).await.is_none() {

@@ -1,7 +1,14 @@
 //! What shows that an alert fires, stays quiet and ends: series as `promtool test rules` reads them, and the alerts that fire
 //! at given times. Firing alerts are compared by their labels (the `ALERTS` series), which are what routes and silences see.
 
+use std::fmt::Write as _;
+
+use super::objective::number;
+use super::rules::Group;
 use super::yaml::{Yaml, text};
+
+/// In place of an alert's name: all alerts, but for the one that always fires.
+pub const EVERY: &str = "every alert";
 
 /// The cases of one file.
 #[derive(Clone, Debug)]
@@ -33,9 +40,18 @@ pub struct Case {
 #[derive(Clone, Debug)]
 pub struct Check {
     /// Since the start.
-    pub at: &'static str,
+    pub at: String,
+    /// Not only at this time, but at every evaluation until then.
+    pub all_along: bool,
     /// Labels of each alert that fires, besides `alertname` and `alertstate`.
     pub firing: Vec<Vec<(&'static str, String)>>,
+}
+
+/// The samples of one series, in promtool's notation: each call adds what comes next.
+#[derive(Clone, Debug)]
+pub struct Values {
+    text: String,
+    last: f64,
 }
 
 /// What a case shows.
@@ -67,16 +83,39 @@ impl Case {
 
     /// Nothing fires at this time.
     #[must_use]
-    pub fn quiet_at(mut self, at: &'static str) -> Case {
-        self.checks.push(Check { at, firing: Vec::new() });
+    pub fn quiet_at(mut self, at: impl Into<String>) -> Case {
+        self.checks.push(Check { at: at.into(), all_along: false, firing: Vec::new() });
+        self
+    }
+
+    /// Nothing fires at any evaluation from the start to this time.
+    #[must_use]
+    pub fn never_until(mut self, at: impl Into<String>) -> Case {
+        self.checks.push(Check { at: at.into(), all_along: true, firing: Vec::new() });
         self
     }
 
     /// One alert with these labels, and no other of its name, fires at this time.
     #[must_use]
-    pub fn fires_at(mut self, at: &'static str, labels: &[(&'static str, &str)]) -> Case {
+    pub fn fires_at(self, at: impl Into<String>, labels: &[(&'static str, &str)]) -> Case {
+        self.all_fire_at(at, &[labels])
+    }
+
+    /// Alerts with these labels, and no other of their name, fire at this time.
+    #[must_use]
+    pub fn all_fire_at(mut self, at: impl Into<String>, alerts: &[&[(&'static str, &str)]]) -> Case {
+        let firing = alerts.iter().map(|labels| labels.iter().map(|&(name, value)| (name, value.to_owned())).collect());
+        self.checks.push(Check { at: at.into(), all_along: false, firing: firing.collect() });
+        self
+    }
+
+    /// One more alert of that name fires at the time of the check before.
+    #[must_use]
+    pub fn and_fires(mut self, labels: &[(&'static str, &str)]) -> Case {
         let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.checks.push(Check { at, firing: vec![labels] });
+        if let Some(check) = self.checks.last_mut() {
+            check.firing.push(labels);
+        }
         self
     }
 
@@ -104,8 +143,8 @@ impl Case {
                 Yaml::Map(vec![("labels", text(series)), ("value", Yaml::Plain("1".to_owned()))])
             });
             Yaml::Map(vec![
-                ("expr", text(format!("ALERTS{{alertname={:?}, alertstate=\"firing\"}}", self.alert))),
-                ("eval_time", text(check.at)),
+                ("expr", text(self.question(check))),
+                ("eval_time", text(&check.at)),
                 ("exp_samples", Yaml::List(samples.collect())),
             ])
         });
@@ -116,17 +155,96 @@ impl Case {
             ("promql_expr_test", Yaml::List(checks.collect())),
         ])
     }
+
+    /// PromQL that gives what fires.
+    fn question(&self, check: &Check) -> String {
+        let alerts = match self.alert {
+            EVERY => "ALERTS{alertname!=\"GoldenWatchdog\", alertstate=\"firing\"}".to_owned(),
+            alert => format!("ALERTS{{alertname={alert:?}, alertstate=\"firing\"}}"),
+        };
+        if check.all_along { format!("count_over_time({alerts}[{}])", check.at) } else { alerts }
+    }
+}
+
+// === impl Values ===
+
+impl Values {
+    /// The sample at the start.
+    #[must_use]
+    pub fn from(first: f64) -> Values {
+        Values { text: number(first), last: first }
+    }
+
+    /// A series that is not there for the first samples, then begins with this value.
+    #[must_use]
+    pub fn after(samples: usize, first: f64) -> Values {
+        let text = if samples == 0 { number(first) } else { format!("_x{samples} {}", number(first)) };
+        Values { text, last: first }
+    }
+
+    /// So many more samples, each higher than the one before by this much.
+    #[must_use]
+    pub fn grow(mut self, by: f64, samples: usize) -> Values {
+        // `a+bxn` is a and n more.
+        if samples > 0 {
+            let sign = if by < 0.0 { '-' } else { '+' };
+            let _ = write!(self.text, " {}{sign}{}x{}", number(self.last + by), number(by.abs()), samples - 1);
+            self.last += by * samples as f64;
+        }
+        self
+    }
+
+    /// So many more samples of this value.
+    #[must_use]
+    pub fn hold(mut self, value: f64, samples: usize) -> Values {
+        if samples > 0 {
+            let _ = write!(self.text, " {}x{}", number(value), samples - 1);
+            self.last = value;
+        }
+        self
+    }
+
+    /// So many more samples like the last.
+    #[must_use]
+    pub fn stay(self, samples: usize) -> Values {
+        let last = self.last;
+        self.hold(last, samples)
+    }
+
+    /// The target is no longer there from here on.
+    #[must_use]
+    pub fn end(mut self) -> Values {
+        self.text.push_str(" stale");
+        self
+    }
+
+    /// No sample at so many scrapes.
+    #[must_use]
+    pub fn miss(mut self, samples: usize) -> Values {
+        if samples > 0 {
+            let _ = write!(self.text, " _x{samples}");
+        }
+        self
+    }
+}
+
+impl From<Values> for String {
+    fn from(values: Values) -> String {
+        values.text
+    }
 }
 
 // === impl Suite ===
 
 impl Suite {
-    /// The file for `promtool test rules`, beside the rule file.
+    /// The file for `promtool test rules`, beside the rule file with these groups. They are evaluated in their order: what
+    /// reads another group's records would see them now and then too late, when a step is longer than samples last.
     #[must_use]
-    pub fn yaml(&self, rules: &str) -> Yaml {
+    pub fn yaml(&self, rules: &str, groups: &[Group]) -> Yaml {
         Yaml::Map(vec![
             ("rule_files", Yaml::List(vec![text(rules)])),
             ("evaluation_interval", text(self.evaluate)),
+            ("group_eval_order", Yaml::List(groups.iter().map(|group| text(group.name)).collect())),
             ("tests", Yaml::List(self.cases.iter().map(Case::yaml).collect())),
         ])
     }

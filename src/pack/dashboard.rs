@@ -69,8 +69,8 @@ pub struct Panel {
     pub mappings: Vec<Mapping>,
     /// Lowest value of the axis.
     pub min: Option<f64>,
-    /// Highest value of the axis.
-    pub max: Option<f64>,
+    /// The axis reaches at least to here.
+    pub reach: Option<f64>,
     /// Digits after the point.
     pub decimals: Option<u32>,
     /// What is asked.
@@ -79,8 +79,25 @@ pub struct Panel {
     pub overrides: Vec<Override>,
     /// Grafana's transformations, as it writes them.
     pub transformations: Vec<Json>,
+    /// Of a stat: the names of the series beside their values.
+    pub names: bool,
+    /// Of a table: the column that sorts it, highest first.
+    pub sort: Option<&'static str>,
+    /// Of a table: lowest first instead.
+    pub ascending: bool,
+    /// Of lines: what the legend says.
+    pub legend: Legend,
     /// Where a click leads.
     pub links: Vec<Link>,
+}
+
+/// What the legend of lines says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Legend {
+    /// A line for each series, with its last and its highest value.
+    Table,
+    /// Names in a row: for many series, and for narrow panels.
+    Names,
 }
 
 /// How a panel is drawn.
@@ -94,8 +111,6 @@ pub enum Kind {
     Stacked,
     /// Rows and columns.
     Table,
-    /// A bar for each series.
-    Bars,
 }
 
 /// Units that panels may have: base units only, as the metrics have.
@@ -113,12 +128,8 @@ pub enum Unit {
     PerSecond,
     /// 0 to 1, shown as percent.
     Ratio,
-    /// A plain number.
+    /// A plain number: things, CPUs, times as much.
     Count,
-    /// Seconds since 1970, shown as a time ago.
-    Since,
-    /// Times as much.
-    Factor,
 }
 
 /// From this value on, this colour.
@@ -167,13 +178,37 @@ pub struct Target {
     pub exemplars: bool,
 }
 
+/// A column of numbers in a table.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Above it.
+    pub heading: &'static str,
+    /// Of its numbers.
+    pub unit: Unit,
+    /// Colours of its numbers.
+    pub thresholds: Vec<Threshold>,
+    /// PromQL, as in [`Target::expr`]; one value for each row.
+    pub expr: String,
+}
+
 /// What is different for some series or columns.
 #[derive(Clone, Debug)]
 pub struct Override {
-    /// The name of the series or column.
-    pub name: String,
+    /// Which ones.
+    pub of: Match,
     /// Grafana's property ids and values.
     pub properties: Vec<(&'static str, Json)>,
+}
+
+/// Which series or columns.
+#[derive(Clone, Debug)]
+pub enum Match {
+    /// The one of this name.
+    Name(String),
+    /// Those whose names begin so.
+    Beginning(&'static str),
+    /// What this query gave.
+    Query(char),
 }
 
 /// Where a click leads: another dashboard of the pack, variables and time kept.
@@ -196,8 +231,17 @@ pub const MATCHERS: &str = r#"job=~"$job",instance=~"$instance""#;
 /// Grafana's model at 10.4, which later versions migrate upwards.
 const SCHEMA_VERSION: u32 = 39;
 
+/// Width of a column of numbers in a table: a heading of two words fits.
+const COLUMN_PIXELS: u32 = 130;
+
 /// Columns of the grid.
 const COLUMNS: u32 = 24;
+
+/// How long a mark of an event lasts: two of the usual steps of 30 seconds, so that none is missed.
+const MARK_SECONDS: u32 = 60;
+
+/// So many steps that the rate interval of a number "now" is that of the scrapes, however long the page's range is.
+const STEPS_OF_NOW: u32 = 10_000;
 
 /// The variable's value, not a name: the file holds for every Grafana.
 const DATASOURCE: &str = "${datasource}";
@@ -323,30 +367,47 @@ fn annotations() -> Vec<Json> {
     };
     vec![
         mark(
-            "Restart",
+            "Start",
             "orange",
-            "changes(process_start_time_seconds{@}[2m]) > 0",
-            "Sidecar restarted",
+            // A new instance counts as much as an old one that came back, so not the changes of a series.
+            &format!("time() - process_start_time_seconds{{@}} < {MARK_SECONDS}"),
+            "Sidecar started",
+            "{{instance}}",
+        ),
+        mark(
+            "Backend restart",
+            "yellow",
+            &format!("changes(golden_backend_start_time_seconds{{@}}[{MARK_SECONDS}s]) > 0"),
+            "Backend restarted",
             "{{instance}}",
         ),
         mark(
             "Configuration",
             "blue",
-            "changes(golden_config_last_reload_success_timestamp_seconds{@}[2m]) > 0",
+            &format!("changes(golden_config_last_reload_success_timestamp_seconds{{@}}[{MARK_SECONDS}s]) > 0"),
             "Configuration reloaded",
             "{{instance}}",
         ),
         mark(
             "Version",
             "purple",
-            "count by (version) (golden_build_info{@}) unless count by (version) (golden_build_info{@} offset 5m)",
+            // Where there was nothing before, the version is not new, but the first.
+            "count by (version) (golden_build_info{@}) unless count by (version) (golden_build_info{@} offset 5m) \
+             and on () count(golden_build_info{@} offset 5m)",
             "New version",
             "{{version}}",
         ),
         mark(
             "Alert",
             "red",
-            r#"ALERTS{@,alertstate="firing",alertname=~"Golden.+",alertname!="GoldenWatchdog"}"#,
+            // Of a service, so without an instance; and only where it begins, as long alerts would cover the page.
+            &{
+                let firing = concat!(
+                    r#"count by (alertname, severity) (ALERTS{job=~"$job",alertstate="firing","#,
+                    r#"alertname=~"Golden.+",alertname!="GoldenWatchdog"}"#,
+                );
+                format!("{firing}) unless {firing} offset {MARK_SECONDS}s)")
+            },
             "{{alertname}}",
             "{{severity}}",
         ),
@@ -356,26 +417,210 @@ fn annotations() -> Vec<Json> {
 // === impl Panel ===
 
 impl Panel {
-    /// A panel of this kind and width, otherwise empty: what else it needs is filled in.
-    pub fn new(title: impl Into<String>, kind: Kind, width: u32) -> Panel {
+    /// A panel of this kind and width with its title, and with what it shows, what is normal and what to do otherwise.
+    pub fn new(
+        kind: Kind,
+        width: u32,
+        title: impl Into<String>,
+        shows: impl Into<String>,
+        normal: impl Into<String>,
+        act: impl Into<String>,
+    ) -> Panel {
         Panel {
             title: title.into(),
-            shows: String::new(),
-            normal: String::new(),
-            act: String::new(),
+            shows: shows.into(),
+            normal: normal.into(),
+            act: act.into(),
             width,
             kind,
             unit: Unit::Count,
             thresholds: Vec::new(),
             mappings: Vec::new(),
-            min: None,
-            max: None,
+            min: Some(0.0),
+            reach: None,
             decimals: None,
             targets: Vec::new(),
             overrides: Vec::new(),
             transformations: Vec::new(),
+            names: false,
+            sort: None,
+            ascending: false,
+            legend: Legend::Table,
             links: Vec::new(),
         }
+    }
+
+    /// With this unit.
+    #[must_use]
+    pub fn unit(self, unit: Unit) -> Panel {
+        Panel { unit, ..self }
+    }
+
+    /// With this query: of lines over time, of everything else now.
+    #[must_use]
+    pub fn ask(mut self, expr: impl Into<String>, legend: impl Into<String>) -> Panel {
+        let instant = !matches!(self.kind, Kind::Lines | Kind::Stacked);
+        self.targets.push(Target { expr: expr.into(), legend: legend.into(), instant, exemplars: false });
+        self
+    }
+
+    /// The query with this legend asks for exemplars too. One of a panel is enough: all would bring the same.
+    #[must_use]
+    pub fn exemplars(mut self, legend: &str) -> Panel {
+        self.targets.iter_mut().filter(|target| target.legend == legend).for_each(|target| target.exemplars = true);
+        self
+    }
+
+    /// With these colours.
+    #[must_use]
+    pub fn thresholds(self, thresholds: Vec<Threshold>) -> Panel {
+        Panel { thresholds, ..self }
+    }
+
+    /// This word for this value.
+    #[must_use]
+    pub fn word(mut self, value: f64, word: &'static str, colour: Colour) -> Panel {
+        self.mappings.push(Mapping::Value(value, word, colour));
+        self
+    }
+
+    /// These words where there is nothing.
+    #[must_use]
+    pub fn nothing(mut self, words: &'static str) -> Panel {
+        self.mappings.push(Mapping::Nothing(words));
+        self
+    }
+
+    /// Values may be negative.
+    #[must_use]
+    pub fn signed(self) -> Panel {
+        Panel { min: None, ..self }
+    }
+
+    /// The axis reaches at least to here.
+    #[must_use]
+    pub fn reach(self, reach: f64) -> Panel {
+        Panel { reach: Some(reach), ..self }
+    }
+
+    /// So many digits after the point.
+    #[must_use]
+    pub fn decimals(self, decimals: u32) -> Panel {
+        Panel { decimals: Some(decimals), ..self }
+    }
+
+    /// A stat with the names of its series.
+    #[must_use]
+    pub fn with_names(self) -> Panel {
+        Panel { names: true, ..self }
+    }
+
+    /// A legend of names alone.
+    #[must_use]
+    pub fn short_legend(self) -> Panel {
+        Panel { legend: Legend::Names, ..self }
+    }
+
+    /// Something is different for some.
+    #[must_use]
+    pub fn differ(mut self, of: Match, properties: Vec<(&'static str, Json)>) -> Panel {
+        self.overrides.push(Override { of, properties });
+        self
+    }
+
+    /// Those whose names begin so are limits: dashed, and not part of a stack.
+    #[must_use]
+    pub fn dashed(self, beginning: &'static str) -> Panel {
+        self.differ(
+            Match::Beginning(beginning),
+            vec![
+                ("custom.lineStyle", json!({"fill": "dash", "dash": [8, 6]})),
+                ("custom.fillOpacity", json!(0)),
+                ("custom.stacking", json!({"group": "A", "mode": "none"})),
+                ("color", json!({"mode": "fixed", "fixedColor": Colour::Amber.name()})),
+            ],
+        )
+    }
+
+    /// The series of this name has this colour.
+    #[must_use]
+    pub fn paint(self, name: &str, colour: &'static str) -> Panel {
+        self.differ(Match::Name(name.to_owned()), vec![("color", json!({"mode": "fixed", "fixedColor": colour}))])
+    }
+
+    /// A click leads there.
+    #[must_use]
+    pub fn link(mut self, title: &str, uid: &'static str) -> Panel {
+        self.links.push(Link { title: title.to_owned(), uid, more: "" });
+        self
+    }
+
+    /// A table whose rows are this label's values and whose columns are the queries, each with its heading, its unit and
+    /// its colours; sorted by the first.
+    #[must_use]
+    pub fn table(mut self, label: &'static str, heading: &'static str, columns: Vec<Column>) -> Panel {
+        // What joins the rows; the time of each query is the same.
+        self.transformations = vec![
+            json!({"id": "merge", "options": {}}),
+            json!({"id": "organize", "options": {
+                "excludeByName": {"Time": true}, "renameByName": {},
+                "indexByName": {label: 0},
+            }}),
+        ];
+        self.sort = columns.first().map(|column| column.heading);
+        self.overrides.insert(
+            0,
+            Override { of: Match::Name(label.to_owned()), properties: vec![("displayName", json!(heading))] },
+        );
+        // Grafana names them so, and leaves the letter away where there is one query only.
+        let alone = columns.len() == 1;
+        for column in columns {
+            let name = if alone { "Value".to_owned() } else { format!("Value #{}", letter(self.targets.len())) };
+            let mut properties = vec![("displayName", json!(column.heading)), ("unit", json!(column.unit.grafana()))];
+            // In a narrow table every pixel counts; Grafana shares them out.
+            if self.width >= COLUMNS / 2 {
+                properties.push(("custom.width", json!(COLUMN_PIXELS)));
+            }
+            if !column.thresholds.is_empty() {
+                properties.push(("thresholds", steps(&column.thresholds)));
+                properties.push(("custom.cellOptions", json!({"type": "color-text"})));
+                properties.push(("color", json!({"mode": "thresholds"})));
+            }
+            self = self.ask(column.expr, "").differ(Match::Name(name), properties);
+        }
+        self
+    }
+
+    /// Those whose names begin so have the right axis and this unit; it reaches at least to here.
+    #[must_use]
+    pub fn right_axis(self, beginning: &'static str, unit: Unit, reach: f64) -> Panel {
+        self.differ(
+            Match::Beginning(beginning),
+            vec![
+                ("unit", json!(unit.grafana())),
+                ("custom.axisPlacement", json!("right")),
+                ("custom.axisSoftMax", json!(reach)),
+            ],
+        )
+    }
+
+    /// In a table: the heading of another label.
+    #[must_use]
+    pub fn heading(self, label: &str, heading: &str) -> Panel {
+        self.differ(Match::Name(label.to_owned()), vec![("displayName", json!(heading))])
+    }
+
+    /// A table with the lowest of its first column first.
+    #[must_use]
+    pub fn ascending(self) -> Panel {
+        Panel { ascending: true, ..self }
+    }
+
+    /// In a table: values of this label lead there.
+    #[must_use]
+    pub fn link_of(self, label: &'static str, title: &str, uid: &'static str, more: &'static str) -> Panel {
+        let link = Link { title: title.to_owned(), uid, more };
+        self.differ(Match::Name(label.to_owned()), vec![("links", json!([link.json()]))])
     }
 
     /// The panel at its place.
@@ -392,6 +637,9 @@ impl Panel {
             "options": self.options(),
             "transparent": false,
         });
+        if self.targets.iter().all(|target| target.instant) {
+            json["maxDataPoints"] = STEPS_OF_NOW.into();
+        }
         if !self.transformations.is_empty() {
             json["transformations"] = self.transformations.clone().into();
         }
@@ -408,23 +656,25 @@ impl Panel {
     }
 
     fn defaults(&self) -> Json {
-        let steps: Vec<Json> = if self.thresholds.is_empty() {
-            vec![json!({"color": Colour::Neutral.name(), "value": null})]
-        } else {
-            self.thresholds.iter().map(|step| json!({"color": step.colour.name(), "value": step.from})).collect()
-        };
         let coloured = !self.thresholds.is_empty();
         let lines = matches!(self.kind, Kind::Lines | Kind::Stacked);
         let mut json = json!({
             "unit": self.unit.grafana(),
-            "thresholds": {"mode": "absolute", "steps": steps},
+            "thresholds": steps(&self.thresholds),
             "color": {"mode": if coloured && !lines { "thresholds" } else { "palette-classic" }},
             "mappings": self.mappings.iter().enumerate().map(|(at, mapping)| mapping.json(at)).collect::<Vec<_>>(),
             "custom": self.custom(),
         });
-        for (key, value) in [("min", self.min), ("max", self.max)] {
-            if let Some(value) = value {
-                json[key] = value.into();
+        if let Some(min) = self.min {
+            json["min"] = min.into();
+        }
+        if let Some(reach) = self.reach {
+            json["custom"]["axisSoftMax"] = reach.into();
+        }
+        for mapping in &self.mappings {
+            // A panel without any series has no value that could be mapped.
+            if let Mapping::Nothing(words) = mapping {
+                json["noValue"] = (*words).into();
             }
         }
         if let Some(decimals) = self.decimals {
@@ -437,8 +687,8 @@ impl Panel {
         let stacked = self.kind == Kind::Stacked;
         match self.kind {
             Kind::Lines | Kind::Stacked => json!({
-                "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": if stacked { 1 } else { 2 },
-                "fillOpacity": if stacked { 40 } else { 0 }, "gradientMode": "none", "showPoints": "never",
+                "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": if stacked { 0 } else { 2 },
+                "fillOpacity": if stacked { 70 } else { 0 }, "gradientMode": "none", "showPoints": "never",
                 "spanNulls": false, "insertNulls": false, "axisPlacement": "auto", "axisLabel": "",
                 "axisColorMode": "text", "axisBorderShow": false, "axisCenteredZero": false,
                 "scaleDistribution": {"type": "linear"}, "barAlignment": 0, "pointSize": 5, "axisGridShow": true,
@@ -450,7 +700,7 @@ impl Panel {
             Kind::Table => {
                 json!({"align": "auto", "cellOptions": {"type": "auto"}, "inspect": false, "filterable": false})
             }
-            Kind::Stat | Kind::Bars => json!({}),
+            Kind::Stat => json!({}),
         }
     }
 
@@ -458,25 +708,51 @@ impl Panel {
         let last = json!({"calcs": ["lastNotNull"], "fields": "", "values": false});
         match self.kind {
             Kind::Lines | Kind::Stacked => json!({
-                "legend": {
-                    "showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"],
+                "legend": match self.legend {
+                    Legend::Table => json!({
+                        "showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"],
+                    }),
+                    Legend::Names => json!({
+                        "showLegend": true, "displayMode": "list", "placement": "bottom", "calcs": [],
+                    }),
                 },
                 "tooltip": {"mode": "multi", "sort": "desc"},
             }),
             Kind::Stat => json!({
-                "reduceOptions": last, "orientation": "auto", "textMode": "auto", "wideLayout": true,
-                "colorMode": if self.thresholds.is_empty() { "none" } else { "background_solid" },
+                "reduceOptions": last, "orientation": "auto", "wideLayout": true,
+                "textMode": if self.names { "value_and_name" } else { "value" },
+                // A word fills its field; a number has the colour itself.
+                "colorMode": if self.mappings.iter().any(|mapping| matches!(mapping, Mapping::Value(..))) {
+                    "background_solid"
+                } else if self.thresholds.is_empty() {
+                    "none"
+                } else {
+                    "value"
+                },
                 "graphMode": "none", "justifyMode": "center",
             }),
             Kind::Table => {
-                json!({"showHeader": true, "cellHeight": "sm", "footer": {"show": false, "reducer": ["sum"], "countRows": false, "fields": ""}})
+                let sort: Vec<Json> =
+                    self.sort.iter().map(|column| json!({"displayName": column, "desc": !self.ascending})).collect();
+                json!({
+                    "showHeader": true, "cellHeight": "sm", "sortBy": sort,
+                    "footer": {"show": false, "reducer": ["sum"], "countRows": false, "fields": ""},
+                })
             }
-            Kind::Bars => json!({
-                "reduceOptions": last, "orientation": "horizontal", "displayMode": "basic", "valueMode": "text",
-                "showUnfilled": true, "minVizWidth": 8, "minVizHeight": 16, "namePlacement": "auto", "sizing": "auto",
-            }),
         }
     }
+}
+
+/// The name of the query at this place.
+fn letter(at: usize) -> char {
+    u8::try_from(at).ok().and_then(|at| b'A'.checked_add(at)).map_or('Z', char::from)
+}
+
+fn steps(thresholds: &[Threshold]) -> Json {
+    let steps: Vec<Json> =
+        thresholds.iter().map(|step| json!({"color": step.colour.name(), "value": step.from})).collect();
+    let plain = || vec![json!({"color": Colour::Neutral.name(), "value": null})];
+    json!({"mode": "absolute", "steps": if steps.is_empty() { plain() } else { steps }})
 }
 
 // === impl Kind ===
@@ -488,7 +764,6 @@ impl Kind {
             Kind::Stat => "stat",
             Kind::Lines | Kind::Stacked => "timeseries",
             Kind::Table => "table",
-            Kind::Bars => "bargauge",
         }
     }
 }
@@ -507,8 +782,6 @@ impl Unit {
             Unit::PerSecond => "cps",
             Unit::Ratio => "percentunit",
             Unit::Count => "short",
-            Unit::Since => "dateTimeFromNow",
-            Unit::Factor => "suffix:×",
         }
     }
 }
@@ -547,25 +820,9 @@ impl Mapping {
 // === impl Target ===
 
 impl Target {
-    /// Values over time.
-    pub fn range(expr: impl Into<String>, legend: impl Into<String>) -> Target {
-        Target { expr: expr.into(), legend: legend.into(), instant: false, exemplars: false }
-    }
-
-    /// The value now.
-    pub fn instant(expr: impl Into<String>, legend: impl Into<String>) -> Target {
-        Target { instant: true, ..Target::range(expr, legend) }
-    }
-
-    /// The same with exemplars.
-    #[must_use]
-    pub fn with_exemplars(self) -> Target {
-        Target { exemplars: true, ..self }
-    }
-
     fn json(&self, at: usize, kind: Kind) -> Json {
         json!({
-            "refId": char::from(b'A' + u8::try_from(at).unwrap_or(25)).to_string(),
+            "refId": letter(at).to_string(),
             "datasource": datasource(),
             "editorMode": "code",
             "expr": self.expr.replace('@', MATCHERS),
@@ -583,10 +840,19 @@ impl Target {
 impl Override {
     fn json(&self) -> Json {
         let properties = self.properties.iter().map(|(id, value)| json!({"id": id, "value": value}));
-        json!({
-            "matcher": {"id": "byName", "options": self.name},
-            "properties": properties.collect::<Vec<_>>(),
-        })
+        json!({"matcher": self.of.json(), "properties": properties.collect::<Vec<_>>()})
+    }
+}
+
+// === impl Match ===
+
+impl Match {
+    fn json(&self) -> Json {
+        match self {
+            Match::Name(name) => json!({"id": "byName", "options": name}),
+            Match::Beginning(beginning) => json!({"id": "byRegexp", "options": format!("/^{beginning}/")}),
+            Match::Query(query) => json!({"id": "byFrameRefID", "options": query.to_string()}),
+        }
     }
 }
 

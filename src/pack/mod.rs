@@ -4,6 +4,7 @@
 //! ```text
 //!  objective ──► boards ──► dashboard ──► dashboards/*.json
 //!            └─► alerts ──► rules, cases ─► alerts/*.yml      (yaml)
+//!                inhibit ─────────────────► alerts/alertmanager.inhibit.yml
 //!  families  ──► reference ───────────────► docs/metrics.md
 //! ```
 //!
@@ -15,7 +16,9 @@ pub mod alerts;
 pub mod boards;
 pub mod cases;
 pub mod dashboard;
+pub mod inhibit;
 pub mod objective;
+pub mod promql;
 pub mod reference;
 pub mod rules;
 pub mod thresholds;
@@ -55,10 +58,12 @@ pub fn files(objective: &Objective) -> Vec<File> {
         rules::groups_yaml(&groups)
             .document(&["Recording and alerting rules of golden-sidecar; generated, do not edit."]),
     );
+    file("alerts/golden-sidecar.prometheusrule.yml".to_owned(), rules::prometheus_rule(&groups));
+    file("alerts/alertmanager.inhibit.yml".to_owned(), inhibit::document());
     for suite in alerts::suites().into_iter().filter(|suite| !suite.cases.is_empty()) {
         file(
             format!("alerts/{}.test.yml", suite.name),
-            suite.yaml(RULES).document(&["For `promtool test rules`; generated, do not edit."]),
+            suite.yaml(RULES, &groups).document(&["For `promtool test rules`; generated, do not edit."]),
         );
     }
     file("docs/metrics.md".to_owned(), reference::markdown());

@@ -60,6 +60,12 @@ pub const RUNBOOKS_URL: &str = "https://github.com/golden-sidecar/golden-sidecar
 /// What a series of a service has in common; absent labels count as empty.
 pub const JOB: &str = "cluster, namespace, job";
 
+/// Which service, in a description: its job, and namespace and cluster where there are such labels.
+pub const WHERE: &str = "{{ $labels.job }}{{ with $labels.namespace }} in namespace {{ . }}{{ end }}\
+    {{ with $labels.cluster }} of cluster {{ . }}{{ end }}";
+/// What the series of one sidecar, and so of one instance of a service, have in common.
+pub const INSTANCE: &str = "cluster, namespace, job, instance";
+
 // === impl Alert ===
 
 impl Alert {
@@ -110,10 +116,48 @@ pub fn groups_yaml(groups: &[Group]) -> Yaml {
     Yaml::Map(vec![("groups", Yaml::List(groups.collect()))])
 }
 
+/// The same groups as the resource that the Prometheus Operator reads.
+#[must_use]
+pub fn prometheus_rule(groups: &[Group]) -> String {
+    let name = "golden-sidecar";
+    let labels = Yaml::Map(vec![("app.kubernetes.io/name", text(name))]);
+    Yaml::Map(vec![
+        ("apiVersion", text("monitoring.coreos.com/v1")),
+        ("kind", text("PrometheusRule")),
+        ("metadata", Yaml::Map(vec![("name", text(name)), ("labels", labels)])),
+        ("spec", groups_yaml(groups)),
+    ])
+    .document(&[
+        "The rules of golden-sidecar for the Prometheus Operator; generated, do not edit.",
+        "",
+        "The operator loads only what the ruleSelector of its Prometheus selects. Look what that is, and add the label it asks for:",
+        "  kubectl get prometheus -A -o jsonpath='{.items[*].spec.ruleSelector}'",
+        "In kube-prometheus-stack it is usually the label release with the name of the Helm release.",
+    ])
+}
+
 /// All alerts of these groups.
 pub fn alerts(groups: &[Group]) -> impl Iterator<Item = &Alert> {
     groups.iter().flat_map(|group| &group.rules).filter_map(|rule| match rule {
         Rule::Alert(alert) => Some(alert),
         Rule::Record(_) => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::{Objective, alerts};
+    use serde_json::Value;
+
+    #[test]
+    fn the_operator_gets_the_groups_of_the_rule_file() {
+        let groups = alerts::groups(&Objective::default());
+        let file: Value = serde_saphyr::from_str(&groups_yaml(&groups).document(&["x"])).unwrap();
+        let resource: Value = serde_saphyr::from_str(&prometheus_rule(&groups)).unwrap();
+        assert_eq!(resource["spec"]["groups"], file["groups"]);
+        assert!(file["groups"].as_array().is_some_and(|groups| !groups.is_empty()));
+        assert_eq!(resource["apiVersion"], "monitoring.coreos.com/v1");
+        assert_eq!(resource["metadata"]["labels"]["app.kubernetes.io/name"], "golden-sidecar");
+    }
 }

@@ -25,6 +25,19 @@ pub const CLIENT_ERRORS: f64 = 0.1;
 pub const RATE_LIMITED: f64 = 0.05;
 /// Connections to the backend that fail.
 pub const UNREACHABLE: f64 = 0.5;
+/// How many times yesterday's share of 4xx is unusual: who scans a service, or a client with an old link, is there every
+/// day.
+pub const CLIENT_ERRORS_GROWTH: f64 = 3.0;
+/// Failed requests of all in six hours that are worth a ticket whatever the objective: no service promises less than 90 %.
+pub const LOW_TRAFFIC_ERRORS: f64 = 0.1;
+/// Traffic below this share of that an hour ago has dropped suddenly; the steepest slope of a daily rhythm halves it.
+pub const DROP_HOUR: f64 = 0.2;
+/// And below this share of yesterday's lowest at about this time it is not the rhythm of the day.
+pub const DROP_DAY: f64 = 0.3;
+/// Traffic above so many times yesterday's highest at about this time is a spike.
+pub const SPIKE: f64 = 3.0;
+/// A spike matters if some resource is used so far: a little more and it is [`FILLING`].
+pub const SPIKE_SATURATION: f64 = 0.7;
 /// What a wait for a backend connection may take, seconds, at the 99th percentile.
 pub const QUEUE_SECONDS: f64 = 0.1;
 /// What the sidecar may add, seconds, at the 99th percentile.
@@ -33,7 +46,18 @@ pub const OVERHEAD_SECONDS: f64 = 0.005;
 pub const OVERHEAD_SHARE: f64 = 0.1;
 /// Of the scrape timeout.
 pub const SCRAPE_SHARE: f64 = 0.8;
+/// Our page takes milliseconds; one that takes this long, seconds, is on its way to any timeout. The timeout in force is a
+/// series only where Prometheus was started with a feature flag, so it cannot be the measure.
+pub const SCRAPE_SECONDS: f64 = 2.0;
 /// Samples of one target that make a Prometheus server notice.
 pub const SCRAPE_SAMPLES: f64 = 5000.0;
 /// Budget left that is worth a look; at 0 it is spent.
 pub const BUDGET_LOW: f64 = 0.25;
+/// Events in five minutes from which on somebody is woken: one stray event is no reason.
+pub const REJECTED: f64 = 5.0;
+/// Starts of a process in half an hour: two deploys and a correction are not that many.
+pub const RESTARTS: f64 = 4.0;
+/// Sampling rounds that did not run, of those that were due.
+pub const MISSED_ROUNDS: f64 = 0.1;
+/// Targets of a job that are down: more than these, and the rest will hardly carry the load.
+pub const TARGETS_DOWN: f64 = 0.5;

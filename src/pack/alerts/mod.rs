@@ -7,8 +7,10 @@
 //! | `traffic.rs` | failing altogether, backend unreachable, client errors, traffic that drops or jumps |
 //! | `saturation.rs` | every resource near its limit, and forecasts paired with a level |
 //! | `sidecar.rs` | the sidecar's own health, targets, the watchdog |
+//! | `day.rs` | no alert: healthy days, at which all of them are to be quiet |
 
-mod budget;
+pub(crate) mod budget;
+mod day;
 mod saturation;
 mod sidecar;
 mod traffic;
@@ -26,5 +28,5 @@ pub fn groups(objective: &Objective) -> Vec<Group> {
 /// All cases. They hold for the default objective.
 #[must_use]
 pub fn suites() -> Vec<Suite> {
-    vec![budget::suite(), traffic::suite(), saturation::suite(), sidecar::suite()]
+    [budget::suites(), traffic::suites(), vec![saturation::suite(), sidecar::suite(), day::suite()]].concat()
 }

@@ -1,30 +1,351 @@
 //! Overview: is it well, and if not, which signal and which route?
 
-use crate::pack::dashboard::{Dashboard, Kind, Panel, Row, Target, Unit};
-use crate::pack::objective::Objective;
+use super::{
+    OVERVIEW, ROUTE, SATURATION, SIDECAR, SLO, USERS, burning, failed, falling, full, latency, max, or_zero, rate,
+    rate_then, requests, select, share, slow, sum,
+};
+use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Match, Panel, Row, Threshold, Unit};
+use crate::pack::objective::{BURN_WINDOWS, Objective, number};
+use crate::pack::thresholds::{BUDGET_LOW, FILLING, FULL};
 
-pub(super) fn dashboard(_objective: &Objective) -> Dashboard {
+/// The host's own resources are for all who live there: full, they are no matter of this service until its own are.
+pub(super) const NOT_OF_HOST: &str = r#"resource!~"host_.*""#;
+
+pub(super) fn dashboard(objective: &Objective) -> Dashboard {
     Dashboard {
-        uid: "golden-sidecar-overview",
+        uid: OVERVIEW,
         title: "Golden Sidecar / Overview",
         description: "Is it well, and if not, which signal and which route?",
         variables: vec![],
-        rows: vec![Row {
-            title: None,
-            collapsed: false,
-            height: 8,
-            panels: vec![Panel {
-                shows: "Requests of users per second.".into(),
-                normal: "Follows the day.".into(),
-                act: "See which route it is.".into(),
-                unit: Unit::RequestsPerSecond,
-                min: Some(0.0),
-                targets: vec![Target::range(
-                    r#"sum(rate(golden_requests_total{@,traffic="user"}[$__rate_interval]))"#,
-                    "requests",
-                )],
-                ..Panel::new("Traffic", Kind::Lines, 6)
-            }],
-        }],
+        rows: vec![
+            Row { title: None, collapsed: false, height: 4, panels: numbers(objective) },
+            Row { title: None, collapsed: false, height: 10, panels: signals(objective) },
+            Row { title: Some("Worst routes now"), collapsed: false, height: 9, panels: vec![routes(objective)] },
+            Row { title: Some("Who made the errors"), collapsed: true, height: 9, panels: blame() },
+        ],
     }
+}
+
+fn numbers(objective: &Objective) -> Vec<Panel> {
+    let now = requests("", "");
+    let then = |offset: &str| {
+        let then = sum("", &rate_then("golden_requests_total", USERS, offset));
+        format!("{now} / ({then} > 0) - 1")
+    };
+    let change = |query: char| {
+        (
+            Match::Query(query),
+            vec![("unit", "percentunit".into()), ("min", serde_json::Value::Null), ("decimals", 0.into())],
+        )
+    };
+    let (hour, day) = (change('B'), change('C'));
+    vec![
+        verdict(objective),
+        Panel::new(
+            Kind::Stat,
+            6,
+            "Requests/s, and against before",
+            "Requests of users per second now, and by how much that is more or less than one hour and one day ago. Probes are not \
+             counted.",
+            "Within a third of the same time yesterday.",
+            "Less: see whether clients still reach it (DNS, load balancer, the alert GoldenTrafficDrop). More: see Saturation.",
+        )
+        .unit(Unit::RequestsPerSecond)
+        .with_names()
+        .ask(now.clone(), "now")
+        .ask(then(" offset 1h"), "vs 1 h ago")
+        .ask(then(" offset 1d"), "vs 1 d ago")
+        .differ(hour.0, hour.1)
+        .differ(day.0, day.1)
+        .nothing("No data"),
+        Panel::new(
+            Kind::Stat,
+            4,
+            format!("Failed (budget {} %)", number(100.0 * objective.budget())),
+            format!(
+                "Share of requests that were answered with 5xx, by the backend or for it, or were cut. Amber from {} %, what the \
+                 objective allows; red from {} %, where the fast alert pages.",
+                number(100.0 * objective.budget()),
+                number(100.0 * objective.bad_ratio(BURN_WINDOWS[0].factor)),
+            ),
+            "0 %, and below the budget.",
+            "Read the worst routes below, then who made the errors.",
+        )
+        .unit(Unit::Ratio)
+        .decimals(2)
+        .thresholds(burning(objective))
+        .ask(share(&failed("", "", ""), &now), "failed")
+        .nothing("No traffic"),
+        Panel::new(
+            Kind::Stat,
+            4,
+            format!("p99 (promised {:?})", objective.latency()),
+            format!(
+                "99 of 100 requests that did not fail took at most this long. Amber above {:?}, red above twice that.",
+                objective.latency()
+            ),
+            "Below what was promised.",
+            "Sort the worst routes by p99. If all are slow, see Saturation; then whether the sidecar adds it.",
+        )
+        .unit(Unit::Seconds)
+        .thresholds(slow(objective))
+        .ask(latency(0.99, "", ""), "p99")
+        .nothing("No traffic"),
+        Panel::new(
+            Kind::Stat,
+            3,
+            "Fullest",
+            "The resource of the backend or of the sidecar that is nearest to its limit now, in the fullest instance. Amber from 80 %, \
+             red from 90 %. Resources without a known limit, and those of the whole host, are not compared.",
+            "Below 80 %.",
+            "Open Saturation: it says since when, and when it will be full.",
+        )
+        .unit(Unit::Ratio)
+        .decimals(0)
+        .with_names()
+        .thresholds(full())
+        .ask(format!("topk(1, {})", max("resource", &select("golden_saturation_ratio", NOT_OF_HOST))), "{{resource}}")
+        .nothing("No limit known")
+        .link("Saturation", SATURATION),
+        Panel::new(
+            Kind::Stat,
+            4,
+            "Error budget left (30 d)",
+            "What is left of the bad requests that an objective allows in 30 days, of the objective that has least; below 0 % the promise \
+             is broken. Amber below 25 %, red below 0 %. Needs the recording rules of the pack.",
+            "Above 25 %.",
+            "Open SLO: it says how fast it goes and which routes spend it. Below 25 % put risky changes off.",
+        )
+        .unit(Unit::Ratio)
+        .decimals(0)
+        .signed()
+        .with_names()
+        .thresholds(falling(0.0, BUDGET_LOW))
+        .ask(format!("bottomk(1, {})", super::slo::left("")), "{{job}}: {{slo}}")
+        .nothing("No objective")
+        .link("SLO", SLO),
+    ]
+}
+
+/// One word. Causes that hide others come first.
+fn verdict(objective: &Objective) -> Panel {
+    let failing = share(&failed("", "", ""), &requests("", ""));
+    let p99 = latency(0.99, "", "");
+    let fullest = max("", &select("golden_saturation_ratio", NOT_OF_HOST));
+    let when = |condition: String, code: u32| format!("({condition}) * 0 + {code}");
+    let words = [
+        when(format!("min({}) == 0", select("golden_backend_up", "")), 9),
+        when(format!("{failing} > {}", number(objective.bad_ratio(BURN_WINDOWS[0].factor))), 8),
+        when(format!("({p99}) > {}", number(2.0 * objective.latency_seconds())), 7),
+        when(format!("{fullest} > {FULL}"), 6),
+        when(format!("{failing} > {}", number(objective.budget())), 5),
+        when(format!("({p99}) > {}", number(objective.latency_seconds())), 4),
+        when(format!("{fullest} > {FILLING}"), 3),
+        when(format!("{} == 0", requests("", "")), 2),
+        when(requests("", ""), 1),
+    ];
+    Panel::new(
+        Kind::Stat,
+        3,
+        "Verdict",
+        "One word for the chosen jobs and instances now. Red: worth waking up for; amber: worth a look. It is the first of these that \
+         holds: the backend is down; errors that page; p99 above twice what was promised; a resource full; errors above the budget; \
+         p99 above what was promised; a resource filling up; no traffic.",
+        "OK, or No traffic where nobody calls.",
+        "Errors and Slow: the worst routes below. Filling up: Saturation. Backend down: its own log. No data: is the sidecar scraped?",
+    )
+    .ask(words.join("\nor "), "verdict")
+    .thresholds(vec![Threshold { from: None, colour: Colour::Fine }])
+    .word(1.0, "OK", Colour::Fine)
+    .word(2.0, "No traffic", Colour::Grey)
+    .word(3.0, "Filling up", Colour::Amber)
+    .word(4.0, "Slow", Colour::Amber)
+    .word(5.0, "Errors", Colour::Amber)
+    .word(6.0, "Full", Colour::Red)
+    .word(7.0, "Slow", Colour::Red)
+    .word(8.0, "Errors", Colour::Red)
+    .word(9.0, "Backend down", Colour::Red)
+    .nothing("No data")
+    .link("Is it the sidecar?", SIDECAR)
+}
+
+fn signals(objective: &Objective) -> Vec<Panel> {
+    let all = requests("", "");
+    let class = |codes: &str| or_zero(&requests("", &format!(r#"http_response_status_code=~"{codes}""#)), &all);
+    let of_all = |part: String| share(&part, &all);
+    vec![
+        Panel::new(
+            Kind::Lines,
+            6,
+            "Latency",
+            "How long requests took that did not fail, from the head read to the last byte handed over; clients that left count with the \
+             time they had waited. The dashed line is what an objective promises. Dots are single requests with a trace.",
+            "p50 steady, p99 below the promise.",
+            "p99 alone: one route or a queue; click a dot for its trace. All three: see Saturation.",
+        )
+        .unit(Unit::Seconds)
+        .short_legend()
+        .ask(latency(0.5, "", ""), "p50")
+        .ask(latency(0.95, "", ""), "p95")
+        .ask(latency(0.99, "", ""), "p99")
+        .exemplars("p99")
+        .ask(max("slo", &select("golden_slo_latency_threshold_seconds", "")), "promised: {{slo}}")
+        .paint("p50", "light-blue")
+        .paint("p95", "blue")
+        .paint("p99", "dark-blue")
+        .dashed("promised")
+        .nothing("No traffic")
+        .link("SLO", SLO),
+        Panel::new(
+            Kind::Stacked,
+            6,
+            "Traffic by status",
+            "Requests of users per second that ended, by class of status; client left: gone before there was one.",
+            "Follows the day; nearly all 2xx and 3xx.",
+            "A sudden step: a deploy, a client in a loop, or a load balancer. 5xx: see Errors beside this.",
+        )
+        .unit(Unit::RequestsPerSecond)
+        .short_legend()
+        .ask(class("1..|2.."), "2xx")
+        .ask(class("3.."), "3xx")
+        .ask(or_zero(&requests("", r#"http_response_status_code="""#), &all), "client left")
+        .ask(class("4.."), "4xx")
+        .ask(class("5.."), "5xx")
+        .paint("2xx", "blue")
+        .paint("3xx", "light-blue")
+        .paint("4xx", "#c9a227")
+        .paint("5xx", "red")
+        .paint("client left", "#808080")
+        .nothing("No traffic"),
+        Panel::new(
+            Kind::Lines,
+            6,
+            "Errors",
+            "Shares of the requests of users. Failed: 5xx, whoever made them, or cut. Made by the sidecar: those of them that the backend \
+             never answered (refused, reset, too late, no room). 4xx: the client's doing, and never part of the budget.",
+            "Failed near 0 %; 4xx steady.",
+            "Failed: open the row below to see who made them. 4xx that jump: a client's or an interface's change.",
+        )
+        .unit(Unit::Ratio)
+        .reach(objective.budget())
+        .short_legend()
+        .ask(of_all(failed("", "", "")), "failed")
+        .ask(of_all(class("4..")), "4xx")
+        .ask(
+            of_all(or_zero(&requests("", r#"http_response_status_code=~"5..",origin="proxy""#), &all)),
+            "made by the sidecar",
+        )
+        .paint("failed", "red")
+        .paint("4xx", "#c9a227")
+        .paint("made by the sidecar", "purple")
+        .nothing("No traffic"),
+        Panel::new(
+            Kind::Lines,
+            6,
+            "Saturation",
+            "How full each resource is that has a limit, in the fullest instance: the backend's, the sidecar's, and the host's. Lines at \
+             80, 90 and 100 %.",
+            "Below 80 %, with short tops above.",
+            "Open Saturation for the one that is high: since when, what waits for it, and when it will be full.",
+        )
+        .unit(Unit::Ratio)
+        .reach(1.0)
+        .short_legend()
+        .thresholds(lines())
+        .ask(max("resource", &select("golden_saturation_ratio", "")), "{{resource}}")
+        .nothing("No limit known")
+        .link("Saturation", SATURATION),
+    ]
+}
+
+/// At 80, 90 and 100 %.
+pub(super) fn lines() -> Vec<Threshold> {
+    let mut thresholds = full();
+    thresholds.push(Threshold { from: Some(1.0), colour: Colour::Red });
+    thresholds
+}
+
+fn routes(objective: &Objective) -> Panel {
+    let route = "http_route";
+    // Routes that nobody calls now are not among the worst.
+    let called = format!("{} > 0", requests(route, ""));
+    let column = |heading, unit, thresholds, expr| Column { heading, unit, thresholds, expr };
+    Panel::new(
+        Kind::Table,
+        24,
+        "Worst routes now",
+        "Every route that was called just now, most failed requests first. Colours as above: what the objective allows, and what pages.",
+        "No failed requests; p99 below the promise.",
+        "Click the route: Route detail shows what it was like yesterday, its codes, and where its time goes.",
+    )
+    .table(
+        route,
+        "Route",
+        vec![
+            column("Failed/s", Unit::RequestsPerSecond, vec![], format!("{} and ({called})", failed(route, "", ""))),
+            column("Failed share", Unit::Ratio, burning(objective), share(&failed(route, "", ""), &requests(route, ""))),
+            column("4xx share", Unit::Ratio, vec![], {
+                let clients = requests(route, r#"http_response_status_code=~"4..""#);
+                share(&or_zero(&clients, &requests(route, "")), &requests(route, ""))
+            }),
+            column("p50", Unit::Seconds, vec![], latency(0.5, route, "")),
+            column("p99", Unit::Seconds, slow(objective), latency(0.99, route, "")),
+            column("Requests/s", Unit::RequestsPerSecond, vec![], called.clone()),
+        ],
+    )
+    .link_of(route, "Route detail", ROUTE, "&var-route=${__data.fields.http_route}")
+    .nothing("No traffic")
+}
+
+fn blame() -> Vec<Panel> {
+    let all = sum("", &rate("golden_requests_total", ""));
+    let fault = |name: &str| or_zero(&sum("", &rate("golden_errors_total", &format!("fault={name:?}"))), &all);
+    vec![
+        Panel::new(
+            Kind::Stacked,
+            8,
+            "Errors by whose fault",
+            "Failed requests per second by who made them: the backend (its 5xx, or no answer), the network, the sidecar (no room), policy \
+             (shed at a limit, drain), the client (malformed, too large). Probes included.",
+            "None, or the client's.",
+            "backend: its own log. proxy and policy: Saturation, limits.* in the configuration. network: DNS and routes.",
+        )
+        .unit(Unit::RequestsPerSecond)
+        .ask(fault("backend"), "backend")
+        .ask(fault("network"), "network")
+        .ask(fault("proxy"), "sidecar")
+        .ask(fault("policy"), "policy")
+        .ask(fault("client"), "client")
+        .paint("backend", "red")
+        .paint("network", "orange")
+        .paint("sidecar", "purple")
+        .paint("policy", "blue")
+        .paint("client", "#c9a227")
+        .nothing("No traffic"),
+        Panel::new(
+            Kind::Lines,
+            8,
+            "Errors by type",
+            "Failed requests per second by what happened: a status is the backend's own answer, a word is what the sidecar saw. The table \
+             of errors in the README says when each happens.",
+            "No lines.",
+            "connect_*: the backend does not listen. head_timeout, queue_timeout, no_capacity, shed: it is too slow or too full.",
+        )
+        .unit(Unit::RequestsPerSecond)
+        .ask(sum("error_type, fault", &rate("golden_errors_total", "")), "{{error_type}} ({{fault}})")
+        .nothing("No errors"),
+        Panel::new(
+            Kind::Stacked,
+            8,
+            "Clients that left",
+            "Requests per second whose client went away before the response was complete, by when. They are not errors, but people who \
+             waited in vain.",
+            "A few.",
+            "before_head that grows: the backend is slower than its clients' patience. Route detail shows how long they waited.",
+        )
+        .unit(Unit::RequestsPerSecond)
+        .reach(1.0)
+        .ask(sum("phase", &rate("golden_client_aborts_total", "")), "{{phase}}")
+        .nothing("No traffic"),
+    ]
 }
