@@ -540,10 +540,10 @@ fn config(panel: &Json, field: &Field) -> Json {
         let meant = match text(&o["matcher"]["id"]) {
             "byName" => text(options) == field.name,
             "byFrameRefID" => text(options) == field.query,
-            "byRegexp" => common::promql::is_match(
-                &format!("{}.*", text(options).trim_matches('/').trim_start_matches('^')),
-                &field.name,
-            ),
+            "byRegexp" => common::promql::pattern(&format!(
+                "{}.*",
+                text(options).trim_matches('/').trim_start_matches('^')
+            ))(&field.name),
             other => panic!("a matcher that this test does not know: {other}"),
         };
         if !meant {

@@ -1,6 +1,7 @@
 //! Queries as trees: what they select, what they call, and which labels their results can have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{
@@ -72,9 +73,11 @@ impl Substitution {
     }
 }
 
-/// The tree of a query whose variables are substituted.
+/// The tree of a query whose variables are substituted. Many rules read the same queries, so each is parsed once.
 pub fn parse(query: &str) -> Result<Expr, String> {
-    promql_parser::parser::parse(query)
+    static PARSED: LazyLock<Mutex<HashMap<String, Result<Expr, String>>>> = LazyLock::new(Mutex::default);
+    let mut parsed = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+    parsed.entry(query.to_owned()).or_insert_with(|| promql_parser::parser::parse(query)).clone()
 }
 
 /// What is directly below.
@@ -176,11 +179,12 @@ pub fn is_literal(pattern: &str) -> bool {
     !pattern.contains(['.', '*', '+', '?', '|', '(', ')', '[', ']', '{', '}', '^', '$', '\\'])
 }
 
-/// Whether a value is matched by a regular expression, which is anchored on both sides.
+/// What a regular expression, which is anchored on both sides, matches. One that is wrong matches nothing.
 #[must_use]
-pub fn is_match(pattern: &str, value: &str) -> bool {
-    let tokens = promql_parser::parser::token::T_EQL_REGEX;
-    Matcher::new_matcher(tokens, "x".into(), pattern.to_owned()).is_ok_and(|matcher| matcher.is_match(value))
+pub fn pattern(pattern: &str) -> impl Fn(&str) -> bool {
+    let regex = promql_parser::parser::token::T_EQL_REGEX;
+    let matcher = Matcher::new_matcher(regex, "x".into(), pattern.to_owned());
+    move |value| matcher.as_ref().is_ok_and(|matcher| matcher.is_match(value))
 }
 
 /// The name of the called function, of an aggregation or an operator.

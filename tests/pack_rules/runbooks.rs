@@ -99,7 +99,7 @@ fn every_alert_has_a_page_that_can_be_worked_with() {
     for name in &names {
         match pages.iter().find(|(path, _)| *path == format!("docs/runbooks/{name}.md")) {
             Some((path, text)) => {
-                all.extend(faults(&vocabulary, name, text).into_iter().map(|fault| format!("{path}: {fault}")));
+                all.extend(faults(vocabulary, name, text).into_iter().map(|fault| format!("{path}: {fault}")));
             }
             None => all.push(format!("docs/runbooks/{name}.md does not exist")),
         }
@@ -140,7 +140,7 @@ Roll the last deployment back if it began with that one.
 #[test]
 fn a_page_that_cannot_be_worked_with_is_found() {
     let vocabulary = Vocabulary::real();
-    assert_none(&faults(&vocabulary, "GoldenX", SOUND));
+    assert_none(&faults(vocabulary, "GoldenX", SOUND));
     assert_eq!(asked(SOUND), ["/metrics"]);
     let broken = [
         ("# GoldenX\n", "# GoldenY\n"),
@@ -155,7 +155,7 @@ fn a_page_that_cannot_be_worked_with_is_found() {
     ];
     for (from, to) in broken {
         let text = SOUND.replace(from, to);
-        assert!(!faults(&vocabulary, "GoldenX", &text).is_empty(), "{to}");
+        assert!(!faults(vocabulary, "GoldenX", &text).is_empty(), "{to}");
     }
 }
 

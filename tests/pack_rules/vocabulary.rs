@@ -2,6 +2,7 @@
 //! of a sidecar can have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use golden_sidecar::pack::reference::{self, Entry, Values};
 use promql_parser::label::MatchOp;
@@ -13,7 +14,7 @@ use crate::common::files::{
     self, RuleFile, boards, label_values, list, panels, rules, targets, text, variable_query, variables,
 };
 use crate::common::promql::{
-    Names, Substitution, Typing, alternatives, is_match, matchers, metric_names, parse, selectors,
+    Names, Substitution, Typing, alternatives, matchers, metric_names, parse, pattern, selectors,
 };
 use crate::common::{Backend, Page, Sidecar, ok, wait_until};
 use crate::linter::sample;
@@ -73,8 +74,9 @@ impl Vocabulary {
     }
 
     /// The vocabulary of the repository's rules.
-    pub fn real() -> Vocabulary {
-        Vocabulary::new(&rules())
+    pub fn real() -> &'static Vocabulary {
+        static REAL: LazyLock<Vocabulary> = LazyLock::new(|| Vocabulary::new(&rules()));
+        &REAL
     }
 
     /// The family of a series, and whether it is its buckets.
@@ -115,25 +117,25 @@ impl Vocabulary {
         Some(labels)
     }
 
-    /// Whether a label of a series can have a value that this pattern matches. Open sets can have any.
-    fn can_be(&self, series: &str, label: &str, pattern: &str) -> bool {
+    /// Whether a label of a series can have a value that is meant. Open sets can have any.
+    fn can_be(&self, series: &str, label: &str, meant: &dyn Fn(&str) -> bool) -> bool {
         if series.starts_with("ALERTS") {
             let known = self.alerts.get(label).filter(|values| !values.is_empty());
-            return known.is_none_or(|values| values.iter().any(|value| is_match(pattern, value)));
+            return known.is_none_or(|values| values.iter().any(|value| meant(value)));
         }
         if let Some((_, of)) = self.recorded.get(series) {
-            return of.iter().any(|name| self.can_be(name, label, pattern));
+            return of.iter().any(|name| self.can_be(name, label, meant));
         }
         let Some((entry, _)) = self.family(series) else { return true };
-        let any = |values: &[&str]| values.iter().any(|value| is_match(pattern, value));
+        let any = |values: &[&str]| values.iter().any(|value| meant(value));
         match reference::values(&entry.name, label) {
             None | Some(Values::Open(_)) => true,
             Some(Values::Closed(values)) => any(&values),
             // Names of pools are whatever the configuration says; a status is three digits.
             Some(Values::ClosedAnd(values, form)) => {
                 any(&values)
-                    || (form.starts_with("pool:") && is_match(pattern, "pool:name"))
-                    || (label == "error_type" && (500..600).any(|status| is_match(pattern, &status.to_string())))
+                    || (form.starts_with("pool:") && meant("pool:name"))
+                    || (label == "error_type" && (500..600).any(|status| meant(&status.to_string())))
             }
         }
     }
@@ -146,15 +148,19 @@ impl Vocabulary {
         for selector in selectors(expr) {
             let series = metric_names(selector);
             for matcher in matchers(selector).filter(|matcher| matcher.name != "__name__" && matcher.name != "le") {
-                let patterns = match matcher.op {
-                    MatchOp::Equal | MatchOp::NotEqual => vec![escaped(&matcher.value)],
+                let texts = match matcher.op {
+                    MatchOp::Equal | MatchOp::NotEqual => vec![matcher.value.clone()],
                     MatchOp::Re(_) | MatchOp::NotRe(_) => alternatives(&matcher.value),
                 };
-                for pattern in patterns {
-                    // Absent and empty are the same.
-                    let empty = pattern.is_empty();
-                    if !empty && !series.iter().any(|series| self.can_be(series, &matcher.name, &pattern)) {
-                        faults.push(format!("{}: {} is never {pattern}", series.join("|"), matcher.name));
+                // Absent and empty are the same; a variable that stands for all is anything.
+                for text in texts.iter().filter(|text| !text.is_empty() && *text != ".+") {
+                    let regex = pattern(text);
+                    let meant = |value: &str| match matcher.op {
+                        MatchOp::Equal | MatchOp::NotEqual => value == text,
+                        MatchOp::Re(_) | MatchOp::NotRe(_) => regex(value),
+                    };
+                    if !series.iter().any(|series| self.can_be(series, &matcher.name, &meant)) {
+                        faults.push(format!("{}: {} is never {text}", series.join("|"), matcher.name));
                     }
                 }
             }
@@ -169,11 +175,6 @@ impl Vocabulary {
             Err(error) => vec![format!("{query}: {error}")],
         }
     }
-}
-
-/// A text as a pattern that matches it and nothing else.
-fn escaped(text: &str) -> String {
-    text.chars().flat_map(|c| (!c.is_ascii_alphanumeric() && c != '_').then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// Names in a template such as `{{http_route}}`.
@@ -219,17 +220,17 @@ fn board_faults(vocabulary: &Vocabulary, board: &Json) -> Vec<String> {
 fn every_name_in_a_dashboard_is_on_the_page() {
     let vocabulary = Vocabulary::real();
     let faults = boards().into_iter().flat_map(|board| {
-        let faults = board_faults(&vocabulary, &board.json);
+        let faults = board_faults(vocabulary, &board.json);
         faults.into_iter().map(move |fault| format!("{}: {fault}", board.path))
     });
     assert_none(&faults.collect::<Vec<_>>());
 
     let sample = sample();
-    assert_none(&board_faults(&vocabulary, &sample));
+    assert_none(&board_faults(vocabulary, &sample));
     let finds = |what: &str, path: &str, value: &str| {
         let mut board = sample.clone();
         *board.pointer_mut(path).expect(path) = value.into();
-        assert!(!board_faults(&vocabulary, &board).is_empty(), "{what} is not found");
+        assert!(!board_faults(vocabulary, &board).is_empty(), "{what} is not found");
     };
     finds("another metric", "/panels/0/targets/0/expr", "golden_request_total");
     finds("another label", "/panels/0/targets/0/expr", "sum by (route) (golden_requests_total)");
@@ -342,7 +343,7 @@ fn the_reference_of_metrics_says_what_a_real_page_has() {
             }
             // Pools have the names that the configuration gives them.
             let form = if value.starts_with("pool:") { "pool:name" } else { value };
-            if !value.is_empty() && !vocabulary.can_be(&sample.name, label, &escaped(form)) {
+            if !value.is_empty() && !vocabulary.can_be(&sample.name, label, &|can| can == form) {
                 faults.insert(format!("{} {label}: {value} is not among its values", entry.name));
             }
         }
