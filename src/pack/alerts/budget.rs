@@ -74,7 +74,8 @@ pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
     }
     slow.push(Rule::Alert(blind()));
     slow.push(Rule::Alert(low_traffic()));
-    let mut month = vec![record(counts("30d"), format!("sum_over_time({}[30d:5m])", counts("5m")))];
+    // Before the first five minutes are recorded, what the raw counters of three days say.
+    let mut month = vec![record(counts("30d"), format!("sum_over_time({}[30d:5m]) or {}", counts("5m"), counts("3d")))];
     month.extend(BAD.iter().map(|bad| ratio(bad, "30d")));
     vec![
         Group { name: "golden-sidecar-budget-quick", interval: QUICK_INTERVAL, rules: quick },
