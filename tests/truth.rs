@@ -579,9 +579,9 @@ fn colour(config: &Json, value: f64) -> String {
             return colour.to_owned();
         }
     }
-    let steps = list(&config["thresholds"]["steps"]).iter();
-    let reached = steps.filter(|step| step["value"].as_f64().is_none_or(|from| from <= value));
-    reached.last().map_or("", |step| text(&step["color"])).to_owned()
+    let mut steps = list(&config["thresholds"]["steps"]).iter();
+    let reached = steps.rfind(|step| step["value"].as_f64().is_none_or(|from| from <= value));
+    reached.map_or("", |step| text(&step["color"])).to_owned()
 }
 
 /// What would make somebody worry who looks at this field.
