@@ -182,9 +182,11 @@ impl Values {
         Values { text, last: first }
     }
 
-    /// So many more samples, each higher than the one before by this much.
+    /// So many more samples, each higher than the one before by this much, to the nearest 4096th: promtool adds up, and a sum
+    /// of other fractions can end a little above what comes next. A counter would have been reset.
     #[must_use]
     pub fn grow(mut self, by: f64, samples: usize) -> Values {
+        let by = (by * 4096.0).round() / 4096.0;
         // `a+bxn` is a and n more.
         if samples > 0 {
             let sign = if by < 0.0 { '-' } else { '+' };
@@ -247,5 +249,30 @@ impl Suite {
             ("group_eval_order", Yaml::List(groups.iter().map(|group| text(group.name)).collect())),
             ("tests", Yaml::List(self.cases.iter().map(Case::yaml).collect())),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_as_many_samples_as_they_say() {
+        let values = Values::after(2, 0.0).grow(1.5, 3).stay(2).miss(1).hold(0.0, 1).grow(-0.5, 1).end();
+        // `axn` is a and n more, `_xn` is n.
+        assert_eq!(String::from(values), "_x2 0 1.5+1.5x2 4.5x1 _x1 0x0 -0.5-0.5x0 stale");
+        assert_eq!(String::from(Values::from(1.0).grow(1.0, 0).stay(0).miss(0)), "1");
+        assert_eq!(
+            String::from(Values::from(0.0).grow(0.1, 2).stay(1)),
+            "0 0.10009765625+0.10009765625x1 0.2001953125x0"
+        );
+    }
+
+    #[test]
+    fn a_case_shows_what_its_checks_say() {
+        let case = Case::new("A", "a story", "1m");
+        assert_eq!(case.clone().never_until("1h").shows(), Shows::Quiet);
+        assert_eq!(case.clone().quiet_at("1m").fires_at("2m", &[]).shows(), Shows::Firing);
+        assert_eq!(case.fires_at("2m", &[]).quiet_at("9m").shows(), Shows::Recovery);
     }
 }

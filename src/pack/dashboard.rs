@@ -600,6 +600,8 @@ impl Panel {
                 ("unit", json!(unit.grafana())),
                 ("custom.axisPlacement", json!("right")),
                 ("custom.axisSoftMax", json!(reach)),
+                // The lines of the thresholds are of the left axis.
+                ("custom.thresholdsStyle", json!({"mode": "off"})),
             ],
         )
     }

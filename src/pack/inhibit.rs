@@ -37,8 +37,13 @@ const SERVICE: [&str; 3] = ["cluster", "namespace", "job"];
 const OF_INSTANCES: [&str; 2] = ["GoldenMemoryNearLimit", "GoldenServerConnectionsNearLimit"];
 
 /// Alerts about what comes through.
-const TRAFFIC: [&str; 4] =
-    ["GoldenClientErrorsHigh", "GoldenLowTrafficErrors", "GoldenTrafficDrop", "GoldenTrafficSpike"];
+const TRAFFIC: [&str; 5] = [
+    "GoldenClientErrorsHigh",
+    "GoldenLowTrafficErrors",
+    "GoldenRateLimitedHigh",
+    "GoldenTrafficDrop",
+    "GoldenTrafficSpike",
+];
 
 /// Alerts about what is full, of one instance each.
 const SATURATION: [&str; 17] = [
@@ -203,7 +208,7 @@ mod tests {
     use super::*;
     use crate::pack::Objective;
     use crate::pack::alerts;
-    use crate::pack::rules::{self, Alert};
+    use crate::pack::rules::{self, Alert, Rule};
 
     /// Alerts of the model that a side matches.
     fn matched<'a>(side: &Side, model: &'a [Alert]) -> Vec<&'a Alert> {
@@ -238,8 +243,17 @@ mod tests {
         });
         let shown: Vec<bool> = firing.map(|firing| firing.iter().any(|(name, _)| *name == label)).collect();
         let unsure = shown.is_empty() || label == "cluster" || label == "namespace";
-        let kept = alert.expr.contains(&format!("{label},")) || alert.expr.contains(&format!("{label})"));
-        shown.iter().all(|shown| *shown) && !shown.is_empty() || unsure && kept
+        shown.iter().all(|shown| *shown) && !shown.is_empty() || unsure && keeps(&alert.expr, label)
+    }
+
+    /// Whether an expression names the label, or reads what was recorded with it.
+    fn keeps(expr: &str, label: &str) -> bool {
+        let groups = alerts::groups(&Objective::default());
+        let recorded = groups.iter().flat_map(|group| &group.rules).any(|rule| match rule {
+            Rule::Record(record) => expr.contains(&record.name) && keeps(&record.expr, label),
+            Rule::Alert(_) => false,
+        });
+        expr.contains(&format!("{label},")) || expr.contains(&format!("{label})")) || recorded
     }
 
     #[test]

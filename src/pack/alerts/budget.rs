@@ -132,8 +132,8 @@ fn burn(bad: &Bad, window: &BurnWindow) -> Alert {
         labels: vec![("long", long.to_owned()), ("short", short.to_owned())],
         summary: format!("{} the objective {{{{ $labels.slo }}}}.", bad.summary),
         description: format!(
-            "Of the requests under objective {{{{ $labels.slo }}}} of {WHERE}, {{{{ $value | humanizePercentage }}}} {} in the \
-             last {long}, and it goes on in the last {short}. The error budget is being spent more than {factor} times \
+            "Of the requests under objective {{{{ $labels.slo }}}} of {WHERE}, {{{{ $value | humanizePercentage }}}} {} \
+             in the last {long}, and it goes on in the last {short}. The error budget is being spent more than {factor} times \
              as fast as 30 days allow.",
             bad.what
         ),
@@ -152,8 +152,8 @@ fn blind() -> Alert {
         labels: Vec::new(),
         summary: "The objective {{ $labels.slo }} is so low that its fastest burn alerts can never fire.".to_owned(),
         description: format!(
-            "Objective {{{{ $labels.slo }}}} of {WHERE} is {{{{ $value | humanizePercentage }}}}: {fastest} times its budget is \
-             more than all requests, so even a full outage does not page within minutes."
+            "Objective {{{{ $labels.slo }}}} of {WHERE} is {{{{ $value | humanizePercentage }}}}: {fastest} times its \
+             budget is more than all requests, so its burn alerts cannot page within minutes, whatever happens."
         ),
     }
 }
@@ -166,8 +166,8 @@ fn low_traffic() -> Alert {
     Alert {
         name: "GoldenLowTrafficErrors",
         expr: format!(
-            "{failed} / ({all} > 0) > {}\nand on ({JOB})\n{failed} >= {}\nand on ({JOB})\n{goes_on} > 0\nand on ({JOB})\n(\n  \
-             avg_over_time({}[6h]) < {}\n  or on ({JOB})\n  ({all} unless on ({JOB}) {OBJECTIVE})\n)",
+            "{failed} / ({all} > 0) > {}\nand on ({JOB})\n{failed} >= {}\nand on ({JOB})\n{goes_on} > 0\nand on ({JOB})\n\
+             (\n  avg_over_time({}[6h]) < {}\n  or on ({JOB})\n  ({all} unless on ({JOB}) {OBJECTIVE})\n)",
             number(LOW_TRAFFIC_ERRORS),
             number(FAILED_MIN),
             traffic::REQUESTS,
@@ -181,8 +181,8 @@ fn low_traffic() -> Alert {
         labels: Vec::new(),
         summary: "Many requests fail where burn alerts see little: there are few requests, or no objective.".to_owned(),
         description: format!(
-            "Of the users' requests of {WHERE}, {{{{ $value | humanizePercentage }}}} failed in the last 6h, and some in the last \
-             1h. The job has less than one request a second, or no objective that burn alerts could read."
+            "Of the users' requests of {WHERE}, {{{{ $value | humanizePercentage }}}} failed in the last 6h, and some \
+             in the last 1h. The job has less than one request a second, or no objective that burn alerts could read."
         ),
     }
 }
@@ -298,11 +298,11 @@ fn outages() -> Vec<Case> {
                 Values::from(0.999).stay(300),
             )
             .series(
-                r#"golden_slo_requests_total{cluster="eu",namespace="prod",job="shop",slo="api",result="good",instance="a"}"#,
+                r#"golden_slo_requests_total{cluster="eu",namespace="prod",job="shop",slo="api",result="good"}"#,
                 Values::from(0.0).grow(150.0, 240).stay(60),
             )
             .series(
-                r#"golden_slo_requests_total{cluster="eu",namespace="prod",job="shop",slo="api",result="error",instance="a"}"#,
+                r#"golden_slo_requests_total{cluster="eu",namespace="prod",job="shop",slo="api",result="error"}"#,
                 Values::from(0.0).stay(240).grow(150.0, 60),
             )
             // Over the threshold since a minute, and it is to last for two.
@@ -341,12 +341,7 @@ fn whatever_else() -> Vec<Case> {
     // One request in five minutes, for eight hours; all but one are good.
     let good = (1..97).fold(Values::from(0.0), |v, n| v.stay(4).hold(f64::from(n - i32::from(n > 40)), 1));
     let stray = Values::from(0.0).stay(204).hold(1.0, 280);
-    let request = |code: &str, origin: &str| {
-        format!(
-            "golden_requests_total{{job=\"shop\",http_route=\"/a\",http_request_method=\"GET\",\
-             http_response_status_code=\"{code}\",origin=\"{origin}\",traffic=\"user\"}}"
-        )
-    };
+    let request = |code: &str, origin: &str| traffic::series_of("job=\"shop\"", "/a", code, origin, "user");
     vec![
         promised(Case::new(EVERY, "one stray error at 12 requests an hour never says anything", "1m"), 480)
             .series(r#"golden_slo_requests_total{job="shop",slo="api",result="good"}"#, good.clone())
@@ -355,7 +350,7 @@ fn whatever_else() -> Vec<Case> {
             .series(request("200", "backend"), good)
             .series(request("502", "proxy"), Values::after(205, 1.0).stay(275))
             .series(
-                r#"golden_errors_total{job="shop",http_route="/a",error_type="connect_refused",fault="backend",phase="connect"}"#,
+                r#"golden_errors_total{job="shop",error_type="connect_refused",fault="backend"}"#,
                 Values::after(205, 1.0).stay(275),
             )
             .series(r#"golden_truncated_responses_total{job="shop",http_route="/a"}"#, Values::from(0.0).stay(480))
@@ -365,7 +360,9 @@ fn whatever_else() -> Vec<Case> {
             .quiet_at("14m")
             .fires_at("20m", told)
             .quiet_at("35m"),
-        Case::new(blind, "an objective of 90 % is told", "1m").series(objective, Values::from(0.9).stay(60)).fires_at("30m", told),
+        Case::new(blind, "an objective of 90 % is told", "1m")
+            .series(objective, Values::from(0.9).stay(60))
+            .fires_at("30m", told),
         Case::new(blind, "94 % leaves a threshold below 100 %", "1m")
             .series(objective, Values::from(0.94).stay(60))
             .never_until("60m"),
@@ -408,12 +405,7 @@ fn few_requests() -> Vec<Case> {
     let name = "GoldenLowTrafficErrors";
     let told: &[(&str, &str)] = &[("job", "shop"), ("severity", "warning")];
     let with = |story, good: Values, failed: Values, samples| {
-        let series = |code: &str| {
-            format!(
-                "golden_requests_total{{job=\"shop\",http_route=\"/a\",http_request_method=\"GET\",\
-                 http_response_status_code=\"{code}\",origin=\"backend\",traffic=\"user\"}}"
-            )
-        };
+        let series = |code: &str| traffic::series_of("job=\"shop\"", "/a", code, "backend", "user");
         Case::new(name, story, "1m")
             .series(series("200"), good)
             .series(series("500"), failed)
@@ -434,8 +426,13 @@ fn few_requests() -> Vec<Case> {
         )
         .fires_at("110m", told),
         with("5 % is for objectives to judge", even(28.5, 720), even(1.5, 720), 720).never_until("12h"),
-        with("nineteen failures in six hours are few", even(0.0, 400), Values::from(0.0).stay(20).grow(0.05, 380), 400)
-            .never_until("6h"),
+        with(
+            "nineteen failures in six hours are few",
+            even(0.0, 400),
+            Values::from(0.0).stay(20).grow(0.19, 100).stay(280),
+            400,
+        )
+        .never_until("6h"),
         promised(
             with("much traffic under an objective is for burn alerts", even(60.0, 720), even(60.0, 720), 720),
             720,

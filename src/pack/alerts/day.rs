@@ -5,6 +5,7 @@
 
 use std::f64::consts::TAU;
 
+use super::traffic;
 use crate::pack::cases::{Case, EVERY, Suite, Values};
 
 /// Minutes; a sample each. A day and a half: the second morning and a deploy in it are compared with the first.
@@ -41,6 +42,8 @@ const INSTANCES: [Instance; 8] = [
 /// Errors around a deploy: while connections to the old instance are cut, and before the new one listens.
 const ERRORS_AT_THE_END: f64 = 6.0;
 const ERRORS_AT_THE_START: f64 = 4.0;
+/// One in five seconds, for a minute.
+const REFUSED_PROBES: f64 = 12.0;
 
 pub(super) fn suite() -> Suite {
     let case = Case::new(EVERY, "a day and a half with rhythm and deploys", "1m");
@@ -61,19 +64,20 @@ fn requests(minute: usize) -> f64 {
 fn series(mut case: Case) -> Case {
     for instance in &INSTANCES {
         let target = format!("namespace=\"prod\",job=\"shop\",instance={:?}", instance.name);
-        let mut counter = |name: &str, labels: &str, share: f64, start: f64, end: f64| {
+        let mut counter = |series: String, share: f64, start: f64, end: f64| {
             let values = instance.counter(|minute| share * requests(minute), start, end);
-            case.series.push((format!("{name}{{{target}{labels}}}"), values.into()));
+            case.series.push((series, values.into()));
         };
         let (start, end) = (ERRORS_AT_THE_START, ERRORS_AT_THE_END);
-        // Name, labels, share of the requests, and how many come with a start and an end.
+        // What it is, its share of the requests, and how many come with a start and an end.
         for (result, share, start, end) in [
             ("good", 0.9995, 0.0, 0.0),
             ("slow", 0.0003, 3.0, 3.0),
             ("error", 0.0002, start, end),
             ("excluded", 0.1, 1.0, 1.0),
         ] {
-            counter("golden_slo_requests_total", &format!(",slo=\"api\",result={result:?}"), share, start, end);
+            let series = format!("golden_slo_requests_total{{{target},slo=\"api\",result={result:?}}}");
+            counter(series, share, start, end);
         }
         for (code, origin, share, start, end) in [
             ("200", "backend", 0.96, 0.0, 0.0),
@@ -83,25 +87,18 @@ fn series(mut case: Case) -> Case {
             ("502", "proxy", 0.0, start, 0.0),
             ("", "client", 0.005, 1.0, 1.0),
         ] {
-            let labels = format!(
-                ",http_route=\"/a\",http_request_method=\"GET\",http_response_status_code={code:?},origin={origin:?},traffic=\"user\""
-            );
-            counter("golden_requests_total", &labels, share, start, end);
+            counter(traffic::series_of(&target, "/a", code, origin, "user"), share, start, end);
         }
-        // A probe every ten seconds or so, refused until the backend listens.
-        for (code, origin, share, start) in [("200", "backend", 0.02, 0.0), ("502", "proxy", 0.0, 12.0)] {
-            let labels = format!(
-                ",http_route=\"/readyz\",http_request_method=\"GET\",http_response_status_code={code:?},origin={origin:?},traffic=\"probe\""
-            );
-            counter("golden_requests_total", &labels, share, start, 0.0);
-        }
+        // Probes, refused until the backend listens.
+        counter(traffic::series_of(&target, "/readyz", "200", "backend", "probe"), 0.02, 0.0, 0.0);
+        counter(traffic::series_of(&target, "/readyz", "502", "proxy", "probe"), 0.0, REFUSED_PROBES, 0.0);
         for (error, phase, share, start, end) in
-            [("500", "wait", 0.0002, 0.0, end), ("connect_refused", "connect", 0.0, start + 12.0, 0.0)]
+            [("500", "wait", 0.0002, 0.0, end), ("connect_refused", "connect", 0.0, start + REFUSED_PROBES, 0.0)]
         {
-            let labels = format!(",http_route=\"/a\",error_type={error:?},fault=\"backend\",phase={phase:?}");
-            counter("golden_errors_total", &labels, share, start, end);
+            let labels = format!("http_route=\"/a\",error_type={error:?},fault=\"backend\",phase={phase:?}");
+            counter(format!("golden_errors_total{{{target},{labels}}}"), share, start, end);
         }
-        counter("golden_truncated_responses_total", ",http_route=\"/a\"", 0.0, 0.0, 1.0);
+        counter(format!("golden_truncated_responses_total{{{target},http_route=\"/a\"}}"), 0.0, 0.0, 1.0);
 
         let mut gauge = |name: &str, labels: &str, level: &dyn Fn(usize) -> f64| {
             case.series.push((format!("{name}{{{target}{labels}}}"), instance.gauge(level).into()));
@@ -128,8 +125,8 @@ impl Instance {
         let grow = |minute: usize| {
             let more = if minute == self.from + 1 && self.from > 0 { start } else { 0.0 };
             let last = if minute == self.to && self.to < MINUTES { end } else { 0.0 };
-            // A tenth of a request is fine enough, and short to write.
-            (10.0 * rate(minute / STEP * STEP)).round() / 10.0 + more + last
+            // A 64th of a request is fine enough, and short to write.
+            (64.0 * rate(minute / STEP * STEP)).round() / 64.0 + more + last
         };
         self.runs(
             Values::after(self.from, 0.0),

@@ -457,13 +457,13 @@ struct Level {
 impl Level {
     /// It rises and stays; it is just below, then high for three minutes; it falls again.
     fn cases(&self) -> Vec<Case> {
-        let Level { alert, series, more, over, below, pending } = self;
+        let &Level { alert, ref series, more, over, below, pending } = self;
         let labels = here("warning", more);
         vec![
             Case::new(alert, "what rises and stays high fires", "1m")
                 .series(series, format!("0.5x6 {over}x30"))
                 .quiet_at("6m")
-                .quiet_at(*pending)
+                .quiet_at(pending.clone())
                 .fires_at("36m", &labels),
             Case::new(alert, "just below the threshold, and above it for three minutes, is quiet", "1m")
                 .series(series, format!("{below}x30 0.5x5 {over}x2 0.5x6"))
@@ -670,6 +670,11 @@ fn queue_cases() -> Vec<Case> {
             .quiet_at("4m")
             .fires_at("25m", &here("warning", &[]))
             .quiet_at("45m"),
+        Case::new(delay, "as long as all wait, it fires", "1m")
+            .series(bucket("queue", "0.1"), "0x20")
+            .series(bucket("queue", "0.25"), "0+100x20")
+            .series(bucket("queue", "+Inf"), "0+100x20")
+            .fires_at("20m", &here("warning", &[])),
         Case::new(delay, "one of two hundred does: quiet, and so is a slow backend", "1m")
             .series(bucket("queue", "0.1"), "0+199x30")
             .series(bucket("queue", "+Inf"), "0+200x30")

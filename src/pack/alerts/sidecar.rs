@@ -202,10 +202,10 @@ fn targets() -> Vec<Alert> {
             "GoldenWatchdog",
             Severity::Info,
             "",
-            "count(last_over_time(golden_build_info[1h])) > 0".to_owned(),
+            format!("count by ({JOB}) (last_over_time(golden_build_info[1h])) > 0"),
             "The alerts of golden-sidecar work; this one always fires.",
-            "Prometheus evaluates the rules and has seen {{ $value }} sidecars within the last hour. Send this alert to something that \
-             tells when it stops coming.",
+            "Prometheus evaluates the rules and has seen {{ $value }} sidecars of job {{ $labels.job }} within the last hour. Send this \
+             alert to something that tells when it stops coming.",
         ),
     ]
 }
@@ -283,6 +283,9 @@ fn overhead_cases() -> Vec<Case> {
             .quiet_at("8m")
             .fires_at("30m", &of_job("warning", &[]))
             .quiet_at("55m"),
+        case("as long as all take longer than 5 ms, it fires", "0x60", all)
+            .fires_at("30m", &of_job("warning", &[]))
+            .fires_at("60m", &of_job("warning", &[])),
         case("more than 5 ms, where requests take most of a second: quiet", many, "0+50x60")
             .quiet_at("30m")
             .quiet_at("39m"),
@@ -310,6 +313,11 @@ fn process_cases() -> Vec<Case> {
             .quiet_at("5m")
             .fires_at("20m", &of_a("warning", &[]))
             .quiet_at("50m"),
+        Case::new(sidecar, "as long as it starts every five minutes, it fires", "1m")
+            .series(build("a"), "1x40")
+            .series(&start, "0x4 300x4 600x4 900x4 1200x4 1500x4 1800x4 2100x4")
+            .quiet_at("10m")
+            .fires_at("39m", &of_a("warning", &[])),
         Case::new(sidecar, "three restarts are quiet", "1m")
             .series(build("a"), "1x60")
             .series(&start, "100x5 500x5 900x5 1300x40")
@@ -323,6 +331,13 @@ fn process_cases() -> Vec<Case> {
             .quiet_at("10m")
             .fires_at("25m", &of_a("warning", &[]))
             .quiet_at("60m"),
+        Case::new(backend, "as long as the backend is replaced every three minutes, it fires", "1m")
+            .series(
+                of("golden_backend_restarts_total", "a", r#"reason="replaced""#),
+                "0x10 0 1x2 2x2 3x2 4x2 5x2 6x2 7x2 8x2",
+            )
+            .quiet_at("10m")
+            .fires_at("34m", &of_a("warning", &[])),
         Case::new(backend, "three restarts, and many long ago, are quiet", "1m")
             .series(&restarts, "0x5 1x5 2x5 3x50")
             .series(of("golden_backend_restarts_total", "a", r#"reason="oom""#), "17x65")
@@ -335,6 +350,11 @@ fn process_cases() -> Vec<Case> {
             .quiet_at("10m")
             .fires_at("20m", &of_a("warning", &[]))
             .quiet_at("35m"),
+        Case::new(reload, "as long as none is taken, it fires", "1m")
+            .series(&success, "1x10 0x40")
+            .series(&since, "0x50")
+            .quiet_at("14m")
+            .fires_at("50m", &of_a("warning", &[])),
         Case::new(reload, "one that is mended within five minutes is quiet, however old it is", "1m")
             .series(&success, "1x10 0x2 1x30")
             .series(&since, "0x50")
@@ -357,6 +377,10 @@ fn honesty_cases() -> Vec<Case> {
             .quiet_at("10m")
             .fires_at("35m", &of_job("info", &[]))
             .quiet_at("80m"),
+        Case::new(limit, "as long as they go on, it fires", "1m")
+            .series(overflow("golden_requests_total"), "0x10 1+3x40")
+            .quiet_at("20m")
+            .fires_at("50m", &of_job("info", &[])),
         Case::new(limit, "a burst of ten minutes, and old ones, are quiet", "1m")
             .series(overflow("golden_requests_total"), "70x50")
             .series(overflow("golden_errors_total"), "0x10 9x50")
@@ -370,6 +394,10 @@ fn honesty_cases() -> Vec<Case> {
             .quiet_at("18m")
             .fires_at("28m", &of_a("warning", &[("sign", "stopped")]))
             .quiet_at("40m"),
+        Case::new(stale, "as long as it stands still, it fires", "1m")
+            .series(&ticks, "0+60x10 600x40")
+            .series(&missed, "0x50")
+            .fires_at("50m", &of_a("warning", &[("sign", "stopped")])),
         Case::new(stale, "a fifth of the rounds missed fires, and ends", "1m")
             .series(&ticks, "0+48x40 1920+60x30")
             .series(&missed, "0+12x40 480x30")
@@ -490,7 +518,7 @@ fn target_cases() -> Vec<Case> {
 
 fn watchdog_cases() -> Vec<Case> {
     let name = "GoldenWatchdog";
-    let labels = [("severity", "info")];
+    let labels = of_job("info", &[]);
     vec![
         Case::new(name, "it fires as long as there are sidecars, over restarts of Prometheus too", "1m")
             .series(build("a"), "1x10 _x30 1x20")

@@ -27,34 +27,44 @@ fn requests(matchers: &str) -> String {
     format!("golden_requests_total{{traffic=\"user\"{matchers}}}")
 }
 
-/// Those that the client did not end: all that came to be good or bad.
+/// Those that their client did not end: all that came to be good or bad.
 const ENDED: &str = r#",origin!="client""#;
 
 fn increase(selector: &str, window: &str) -> String {
     format!("sum by ({JOB}) (increase({selector}[{window}]))")
 }
 
-/// Answers 5xx, whoever made them, and answers that were cut without the client having left.
-fn failed(window: &str) -> String {
+fn record(name: impl Into<String>, expr: String) -> Rule {
+    Rule::Record(Record { name: name.into(), expr })
+}
+
+/// Answers 5xx, whoever made them, and answers that were cut without the client having left. Neither need be there for the
+/// other to count.
+fn failed(window: &str) -> Rule {
     let answers = increase(&requests(r#",origin!="client",http_response_status_code=~"5..""#), window);
     let cut = increase("golden_truncated_responses_total", window);
-    // Neither need be there for the other to count.
-    format!("({answers} + {cut} or {answers} or {cut})")
+    record(
+        format!("job:golden_requests_failed:increase{window}"),
+        format!("{answers} + {cut}\nor\n{answers}\nor\n{cut}"),
+    )
+}
+
+fn ended(window: &str) -> Rule {
+    record(format!("job:golden_requests_ended:increase{window}"), increase(&requests(ENDED), window))
 }
 
 pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
-    let record = |name: &str, expr| Rule::Record(Record { name: name.to_owned(), expr });
-    let alerts = [all_failing(), unreachable(), client_errors(), rate_limited(), traffic_drop(), traffic_spike()];
     let mut rules = vec![
         record(REQUESTS, increase(&requests(""), "10m")),
-        record(FAILED, failed("10m")),
         record(
             CLIENT,
             increase(&requests(r#",http_response_status_code=~"4..",http_response_status_code!="429""#), "10m"),
         ),
         record(LIMITED, increase(&requests(r#",http_response_status_code="429""#), "10m")),
     ];
-    rules.extend(alerts.into_iter().map(Rule::Alert));
+    rules.extend(ALL_FAILING.iter().flat_map(|(window, _)| [ended(window), failed(window)]));
+    let alerts = [all_failing(), unreachable(), client_errors(), rate_limited(), traffic_drop(), traffic_spike()];
+    rules.extend(alerts.map(Rule::Alert));
     vec![Group { name: "golden-sidecar-traffic", interval: INTERVAL, rules }]
 }
 
@@ -62,27 +72,30 @@ pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
 /// are many, two minutes tell as much.
 const ALL_FAILING: [(&str, u32); 2] = [("10m", 5), ("2m", 20)];
 
-/// A series that has just begun has no increase yet, so a good answer is also one that no series knew before.
+/// A series that has just begun has no increase yet, so a good answer is also one of a series that was not there before.
 fn all_failing() -> Alert {
+    let good = requests(r#",origin!="client",http_response_status_code!~"5..""#);
     let windows = ALL_FAILING.map(|(window, least)| {
-        let good = requests(r#",origin!="client",http_response_status_code!~"5..""#);
-        let (failed, ended) = (failed(window), increase(&requests(ENDED), window));
+        let (failed, ended) = (
+            format!("job:golden_requests_failed:increase{window}"),
+            format!("job:golden_requests_ended:increase{window}"),
+        );
         format!(
-            "(\n  {failed} >= {least}\n  unless on ({JOB})\n  ({ended} - {failed} >= 1)\n  unless on ({JOB})\n  \
-             sum by ({JOB}) ({good} > 0 unless {good} offset {window})\n)"
+            "(\n  {failed} >= {least}\n  unless on ({JOB})\n  {ended} - {failed} >= 1\n  unless on ({JOB})\n  \
+             ({good} > 0 unless {good} offset {window})\n)"
         )
     });
     Alert {
         name: "GoldenAllRequestsFailing",
-        expr: windows.join("\nor on (cluster, namespace, job)\n"),
+        expr: windows.join(&format!("\nor on ({JOB})\n")),
         hold: "1m",
         keep: "",
         severity: Severity::Critical,
         labels: Vec::new(),
         summary: "All requests fail.".to_owned(),
         description: format!(
-            "None of the users' requests of {WHERE} succeeded lately: {{{{ $value | humanize }}}} failed within minutes, and no other came \
-             to an end."
+            "None of the users' requests of {WHERE} succeeded lately: {{{{ $value | humanize }}}} failed within minutes, \
+             and no other came to an end."
         ),
     }
 }
@@ -100,7 +113,8 @@ fn unreachable() -> Alert {
     Alert {
         name: "GoldenBackendUnreachable",
         expr: format!(
-            "{answers} / ({all} > 0) > {share}\nand on ({JOB})\n{answers} >= 5\nand on ({JOB})\n{connect} > {share} * {errors}",
+            "{answers} / ({all} > 0) > {share}\nand on ({JOB})\n{answers} >= 5\nand on ({JOB})\n\
+             {connect} > {share} * {errors}",
             all = increase(&requests(""), WINDOW),
             connect = increase(CONNECT, WINDOW),
             errors = increase(r#"golden_errors_total{fault!="client"}"#, WINDOW),
@@ -111,8 +125,8 @@ fn unreachable() -> Alert {
         labels: Vec::new(),
         summary: "The backend cannot be reached.".to_owned(),
         description: format!(
-            "{{{{ $value | humanizePercentage }}}} of the users' requests of {WHERE} got a 502 or 504 from the sidecar in the last \
-             {WINDOW}, most of them because no connection to the backend came about."
+            "{{{{ $value | humanizePercentage }}}} of the users' requests of {WHERE} got a 502 or 504 from the \
+             sidecar in the last {WINDOW}, most of them because no connection to the backend came about."
         ),
     }
 }
@@ -138,8 +152,8 @@ fn client_errors() -> Alert {
         labels: Vec::new(),
         summary: "Many more requests than usual are answered with a client error.".to_owned(),
         description: format!(
-            "{{{{ $value | humanizePercentage }}}} of the users' requests of {WHERE} were answered 4xx (429 aside) in the last 10m, more \
-             than {} times the share of yesterday at this time.",
+            "{{{{ $value | humanizePercentage }}}} of the users' requests of {WHERE} were answered 4xx (429 \
+             aside) in the last 10m, more than {} times the share of yesterday at about this time.",
             number(CLIENT_ERRORS_GROWTH)
         ),
     }
@@ -177,10 +191,12 @@ fn traffic_drop() -> Alert {
         keep: "",
         severity: Severity::Warning,
         labels: Vec::new(),
-        summary: "Far fewer requests come than an hour ago, and than yesterday at this time.".to_owned(),
+        summary: "Far fewer requests come than an hour ago, and it is not the hour of the day.".to_owned(),
         description: format!(
-            "Only {{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m: less than a fifth of an hour ago, and \
-             less than usual at this time of day."
+            "Only {{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m: less than {} % of an \
+             hour ago, and nothing of yesterday at about this time explains it. This alert ends by itself within an hour or \
+             so: it does not mean that they are back.",
+            number(100.0 * DROP_HOUR)
         ),
     }
 }
@@ -201,8 +217,8 @@ fn traffic_spike() -> Alert {
         labels: Vec::new(),
         summary: "Many more requests come than yesterday at this time, and a resource is filling up.".to_owned(),
         description: format!(
-            "{{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m, more than {} times yesterday's most at \
-             about this time, while a resource is used to more than {} %.",
+            "{{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m, more than {} times \
+             yesterday's most at about this time, while a resource is used to more than {} %.",
             number(SPIKE),
             number(100.0 * SPIKE_SATURATION)
         ),
@@ -215,6 +231,14 @@ const CRITICAL: &[(&str, &str)] = &[("job", "shop"), ("severity", "critical")];
 const WARNING: &[(&str, &str)] = &[("job", "shop"), ("severity", "warning")];
 const INFO: &[(&str, &str)] = &[("job", "shop"), ("severity", "info")];
 
+/// A series of requests with this status. `target`: the labels of who is scraped.
+pub(super) fn series_of(target: &str, route: &str, code: &str, origin: &str, traffic: &str) -> String {
+    format!(
+        "golden_requests_total{{{target},http_route={route:?},http_request_method=\"GET\",\
+         http_response_status_code={code:?},origin={origin:?},traffic={traffic:?}}}"
+    )
+}
+
 /// With requests that were answered so.
 fn answered(case: Case, code: &str, origin: &str, values: Values) -> Case {
     answered_of("shop", case, code, origin, values)
@@ -222,11 +246,12 @@ fn answered(case: Case, code: &str, origin: &str, values: Values) -> Case {
 
 /// As above, by this job: what stays quiet in one case costs one run.
 fn answered_of(job: &str, case: Case, code: &str, origin: &str, values: Values) -> Case {
-    let series = format!(
-        "golden_requests_total{{job={job:?},http_route=\"/a\",http_request_method=\"GET\",\
-         http_response_status_code={code:?},origin={origin:?},traffic=\"user\"}}"
-    );
-    case.series(series, values)
+    case.series(series_of(&format!("job={job:?}"), "/a", code, origin, "user"), values)
+}
+
+/// With probes that were answered so.
+fn probed(case: Case, code: &str, origin: &str, values: Values) -> Case {
+    case.series(series_of("job=\"shop\"", "/h", code, origin, "probe"), values)
 }
 
 fn even(per_sample: f64, samples: usize) -> Values {
@@ -253,16 +278,24 @@ fn all_failing_cases() -> Vec<Case> {
     // One in 100 s.
     let slowly = |count| (1..=count).fold(Values::from(0.0), |values, n| values.stay(6).hold(f64::from(n), 1));
     vec![
-        answer("ten requests a second, and from one moment on all fail", even(150.0, 80).stay(80), Values::from(0.0).stay(80).grow(150.0, 80))
-            .never_until("20m")
-            .fires_at("24m", CRITICAL),
+        answer(
+            "ten requests a second, and from one moment on all fail",
+            even(150.0, 80).stay(80),
+            Values::from(0.0).stay(80).grow(150.0, 80),
+        )
+        .never_until("20m")
+        .fires_at("24m", CRITICAL),
         answer("six failures in ten minutes and nothing else", Values::from(0.0).stay(160), slowly(6).stay(118))
             .fires_at("12m", CRITICAL),
         answer("four failures in ten minutes and nothing else", Values::from(0.0).stay(160), slowly(4).stay(132))
             .never_until("40m"),
-        answer("it ends with the first request that succeeds", Values::from(0.0).stay(90).hold(1.0, 70), even(1.0, 160))
-            .fires_at("22m", CRITICAL)
-            .quiet_at("24m"),
+        answer(
+            "it ends with the first request that succeeds",
+            Values::from(0.0).stay(90).hold(1.0, 70),
+            even(1.0, 160),
+        )
+        .fires_at("22m", CRITICAL)
+        .quiet_at("24m"),
         answered(
             answer("a good answer of a series that begins counts", Values::from(0.0).stay(160), even(1.0, 160)),
             "201",
@@ -270,6 +303,12 @@ fn all_failing_cases() -> Vec<Case> {
             Values::after(60, 1.0).stay(100),
         )
         .quiet_at("16m"),
+        answer(
+            "ten failures in two minutes are few where more succeeded in ten",
+            even(10.0, 40).stay(120),
+            Values::from(0.0).stay(40).grow(1.25, 8).stay(112),
+        )
+        .never_until("15m"),
         answer("one of ten succeeds", even(1.0, 160), even(9.0, 160)).never_until("40m"),
         answered(
             answered(case("clients that leave are no success"), "200", "client", even(10.0, 160)),
@@ -280,24 +319,18 @@ fn all_failing_cases() -> Vec<Case> {
         .fires_at("10m", CRITICAL),
         answered(case("nor do clients that leave make a failure"), "", "client", even(10.0, 160)).never_until("40m"),
         answered(
-            Case::new(name, "every answer is cut in its body", "15s").series(
-                r#"golden_truncated_responses_total{job="shop",http_route="/a"}"#,
-                even(10.0, 160),
-            ),
+            Case::new(name, "every answer is cut in its body", "15s")
+                .series(r#"golden_truncated_responses_total{job="shop",http_route="/a"}"#, even(10.0, 160)),
             "200",
             "backend",
             even(10.0, 160),
         )
         .fires_at("20m", CRITICAL),
         answered(case("4xx are answers"), "404", "backend", even(10.0, 160)).never_until("40m"),
-        answered(
-            case("probes that fail are not users"),
-            "200",
+        probed(
+            answered(case("probes that fail are not users"), "200", "backend", Values::from(0.0).stay(160)),
+            "503",
             "backend",
-            Values::from(0.0).stay(160),
-        )
-        .series(
-            r#"golden_requests_total{job="shop",http_route="/h",http_request_method="GET",http_response_status_code="503",origin="backend",traffic="probe"}"#,
             even(15.0, 160),
         )
         .never_until("40m"),
@@ -309,7 +342,8 @@ fn unreachable_cases() -> Vec<Case> {
     let name = "GoldenBackendUnreachable";
     let error = |error_type: &str| {
         format!(
-            "golden_errors_total{{job=\"shop\",http_route=\"/a\",error_type={error_type:?},fault=\"backend\",phase=\"connect\"}}"
+            "golden_errors_total{{job=\"shop\",http_route=\"/a\",error_type={error_type:?},\
+             fault=\"backend\",phase=\"connect\"}}"
         )
     };
     let with = |story, good, bad: Values, error_type: &str| {
@@ -327,19 +361,36 @@ fn unreachable_cases() -> Vec<Case> {
         .quiet_at("11m")
         .fires_at("13m30s", CRITICAL)
         .quiet_at("22m"),
-        with("a restart of a minute", even(150.0, 40).stay(4).grow(150.0, 76), Values::from(0.0).stay(40).grow(150.0, 4).stay(76), "connect_refused")
+        with(
+            "a restart of a minute",
+            even(150.0, 40).stay(4).grow(150.0, 76),
+            Values::from(0.0).stay(40).grow(150.0, 4).stay(76),
+            "connect_refused",
+        )
+        .never_until("30m"),
+        with("a third of the requests find no backend", even(100.0, 120), even(50.0, 120), "connect_timeout")
             .never_until("30m"),
-        with("a third of the requests find no backend", even(100.0, 120), even(50.0, 120), "connect_timeout").never_until("30m"),
         with("it answers, and nonsense", even(0.0, 120), even(150.0, 120), "protocol_error").never_until("30m"),
-        with("four requests, and none finds a backend", Values::from(0.0).stay(120), Values::from(0.0).stay(40).grow(1.0, 4).stay(76), "dns_failure")
-            .never_until("30m"),
-        answered(Case::new(name, "an instance that starts fails its probes", "15s"), "200", "backend", even(1.0, 120))
-            .series(error("connect_refused"), even(15.0, 120))
-            .series(
-                r#"golden_requests_total{job="shop",http_route="/h",http_request_method="GET",http_response_status_code="502",origin="proxy",traffic="probe"}"#,
-                even(15.0, 120),
-            )
-            .never_until("30m"),
+        with(
+            "four requests, and none finds a backend",
+            Values::from(0.0).stay(120),
+            Values::from(0.0).stay(40).grow(1.0, 4).stay(76),
+            "dns_failure",
+        )
+        .never_until("30m"),
+        probed(
+            answered(
+                Case::new(name, "an instance that starts fails its probes", "15s"),
+                "200",
+                "backend",
+                even(1.0, 120),
+            ),
+            "502",
+            "proxy",
+            even(15.0, 120),
+        )
+        .series(error("connect_refused"), even(15.0, 120))
+        .never_until("30m"),
     ]
 }
 

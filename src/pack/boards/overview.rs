@@ -45,10 +45,11 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             Kind::Stat,
             6,
             "Requests/s, and against before",
-            "Requests of users per second now, and by how much that is more or less than one hour and one day ago. Probes are not \
-             counted.",
+            "Requests of users per second now, and by how much that is more or less than one hour and one day ago. \
+             Probes are not counted.",
             "Within a third of the same time yesterday.",
-            "Less: see whether clients still reach it (DNS, load balancer, the alert GoldenTrafficDrop). More: see Saturation.",
+            "Less: see whether clients still reach it (DNS, load balancer, the alert GoldenTrafficDrop). More: see \
+             Saturation.",
         )
         .unit(Unit::RequestsPerSecond)
         .with_names()
@@ -63,8 +64,8 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             4,
             format!("Failed (budget {} %)", number(100.0 * objective.budget())),
             format!(
-                "Share of requests that were answered with 5xx, by the backend or for it, or were cut. Amber from {} %, what the \
-                 objective allows; red from {} %, where the fast alert pages.",
+                "Share of requests that were answered with 5xx, by the backend or for it, or were cut. Amber from \
+                 {} %, what the objective allows; red from {} %, where the fast alert pages.",
                 number(100.0 * objective.budget()),
                 number(100.0 * objective.bad_ratio(BURN_WINDOWS[0].factor)),
             ),
@@ -95,8 +96,9 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             Kind::Stat,
             3,
             "Fullest",
-            "The resource of the backend or of the sidecar that is nearest to its limit now, in the fullest instance. Amber from 80 %, \
-             red from 90 %. Resources without a known limit, and those of the whole host, are not compared.",
+            "The resource of the backend or of the sidecar that is nearest to its limit now, in the fullest \
+             instance. Amber from 80 %, red from 90 %. Resources without a known limit, and those of the whole \
+             host, are not compared.",
             "Below 80 %.",
             "Open Saturation: it says since when, and when it will be full.",
         )
@@ -111,8 +113,9 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             Kind::Stat,
             4,
             "Error budget left (30 d)",
-            "What is left of the bad requests that an objective allows in 30 days, of the objective that has least; below 0 % the promise \
-             is broken. Amber below 25 %, red below 0 %. Needs the recording rules of the pack.",
+            "What is left of the bad requests that an objective allows in 30 days, of the objective that has least; \
+             below 0 % the promise is broken. Amber below 25 %, red below 0 %. Needs the recording rules of the \
+             pack.",
             "Above 25 %.",
             "Open SLO: it says how fast it goes and which routes spend it. Below 25 % put risky changes off.",
         )
@@ -148,11 +151,12 @@ fn verdict(objective: &Objective) -> Panel {
         Kind::Stat,
         3,
         "Verdict",
-        "One word for the chosen jobs and instances now. Red: worth waking up for; amber: worth a look. It is the first of these that \
-         holds: the backend is down; errors that page; p99 above twice what was promised; a resource full; errors above the budget; \
-         p99 above what was promised; a resource filling up; no traffic.",
+        "One word for the chosen jobs and instances now. Red: worth waking up for; amber: worth a look. It is the \
+         first of these that holds: the backend is down; errors that page; p99 above twice what was promised; a \
+         resource full; errors above the budget; p99 above what was promised; a resource filling up; no traffic.",
         "OK, or No traffic where nobody calls.",
-        "Errors and Slow: the worst routes below. Filling up: Saturation. Backend down: its own log. No data: is the sidecar scraped?",
+        "Errors and Slow: the worst routes below. Filling up: Saturation. Backend down: its own log. No data: is \
+         the sidecar scraped?",
     )
     .ask(words.join("\nor "), "verdict")
     .thresholds(vec![Threshold { from: None, colour: Colour::Fine }])
@@ -178,8 +182,9 @@ fn signals(objective: &Objective) -> Vec<Panel> {
             Kind::Lines,
             6,
             "Latency",
-            "How long requests took that did not fail, from the head read to the last byte handed over; clients that left count with the \
-             time they had waited. The dashed line is what an objective promises. Dots are single requests with a trace.",
+            "How long requests took that did not fail, from the head read to the last byte handed over; clients \
+             that left count with the time they had waited. The dashed line is what an objective promises. Dots are \
+             single requests with a trace.",
             "p50 steady, p99 below the promise.",
             "p99 alone: one route or a queue; click a dot for its trace. All three: see Saturation.",
         )
@@ -221,8 +226,9 @@ fn signals(objective: &Objective) -> Vec<Panel> {
             Kind::Lines,
             6,
             "Errors",
-            "Shares of the requests of users. Failed: 5xx, whoever made them, or cut. Made by the sidecar: those of them that the backend \
-             never answered (refused, reset, too late, no room). 4xx: the client's doing, and never part of the budget.",
+            "Shares of the requests of users. Failed: 5xx, whoever made them, or cut. Made by the sidecar: those of \
+             them that the backend never answered (refused, reset, too late, no room). 4xx: the client's doing, and \
+             never part of the budget.",
             "Failed near 0 %; 4xx steady.",
             "Failed: open the row below to see who made them. 4xx that jump: a client's or an interface's change.",
         )
@@ -243,8 +249,8 @@ fn signals(objective: &Objective) -> Vec<Panel> {
             Kind::Lines,
             6,
             "Saturation",
-            "How full each resource is that has a limit, in the fullest instance: the backend's, the sidecar's, and the host's. Lines at \
-             80, 90 and 100 %.",
+            "How full each resource is that has a limit, in the fullest instance: the backend's, the sidecar's, and \
+             the host's. Lines at 80, 90 and 100 %.",
             "Below 80 %, with short tops above.",
             "Open Saturation for the one that is high: since when, what waits for it, and when it will be full.",
         )
@@ -274,7 +280,8 @@ fn routes(objective: &Objective) -> Panel {
         Kind::Table,
         24,
         "Worst routes now",
-        "Every route that was called just now, most failed requests first. Colours as above: what the objective allows, and what pages.",
+        "Every route that was called just now, most failed requests first. Colours as above: what the objective \
+         allows, and what pages.",
         "No failed requests; p99 below the promise.",
         "Click the route: Route detail shows what it was like yesterday, its codes, and where its time goes.",
     )
@@ -283,7 +290,12 @@ fn routes(objective: &Objective) -> Panel {
         "Route",
         vec![
             column("Failed/s", Unit::RequestsPerSecond, vec![], format!("{} and ({called})", failed(route, "", ""))),
-            column("Failed share", Unit::Ratio, burning(objective), share(&failed(route, "", ""), &requests(route, ""))),
+            column(
+                "Failed share",
+                Unit::Ratio,
+                burning(objective),
+                share(&failed(route, "", ""), &requests(route, "")),
+            ),
             column("4xx share", Unit::Ratio, vec![], {
                 let clients = requests(route, r#"http_response_status_code=~"4..""#);
                 share(&or_zero(&clients, &requests(route, "")), &requests(route, ""))
@@ -305,10 +317,11 @@ fn blame() -> Vec<Panel> {
             Kind::Stacked,
             8,
             "Errors by whose fault",
-            "Failed requests per second by who made them: the backend (its 5xx, or no answer), the network, the sidecar (no room), policy \
-             (shed at a limit, drain), the client (malformed, too large). Probes included.",
+            "Failed requests per second by who made them: the backend (its 5xx, or no answer), the network, the \
+             sidecar (no room), policy (shed at a limit, drain), the client (malformed, too large). Probes included.",
             "None, or the client's.",
-            "backend: its own log. proxy and policy: Saturation, limits.* in the configuration. network: DNS and routes.",
+            "backend: its own log. proxy and policy: Saturation, limits.* in the configuration. network: DNS and \
+             routes.",
         )
         .unit(Unit::RequestsPerSecond)
         .ask(fault("backend"), "backend")
@@ -326,10 +339,11 @@ fn blame() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Errors by type",
-            "Failed requests per second by what happened: a status is the backend's own answer, a word is what the sidecar saw. The table \
-             of errors in the README says when each happens.",
+            "Failed requests per second by what happened: a status is the backend's own answer, a word is what the \
+             sidecar saw. The table of errors in the README says when each happens.",
             "No lines.",
-            "connect_*: the backend does not listen. head_timeout, queue_timeout, no_capacity, shed: it is too slow or too full.",
+            "connect_*: the backend does not listen. head_timeout, queue_timeout, no_capacity, shed: it is too slow \
+             or too full.",
         )
         .unit(Unit::RequestsPerSecond)
         .ask(sum("error_type, fault", &rate("golden_errors_total", "")), "{{error_type}} ({{fault}})")
@@ -338,10 +352,11 @@ fn blame() -> Vec<Panel> {
             Kind::Stacked,
             8,
             "Clients that left",
-            "Requests per second whose client went away before the response was complete, by when. They are not errors, but people who \
-             waited in vain.",
+            "Requests per second whose client went away before the response was complete, by when. They are not \
+             errors, but people who waited in vain.",
             "A few.",
-            "before_head that grows: the backend is slower than its clients' patience. Route detail shows how long they waited.",
+            "before_head that grows: the backend is slower than its clients' patience. Route detail shows how long \
+             they waited.",
         )
         .unit(Unit::RequestsPerSecond)
         .reach(1.0)

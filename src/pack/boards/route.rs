@@ -61,8 +61,8 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             Kind::Stat,
             5,
             format!("Failed (budget {} %)", number(100.0 * objective.budget())),
-            "Share of them that were answered with 5xx or cut. Cut responses are of all methods. Amber above the budget, red where the \
-             fast alert pages.",
+            "Share of them that were answered with 5xx or cut. Cut responses are of all methods. Amber above the \
+             budget, red where the fast alert pages.",
             "0 %.",
             "See its codes below, then the backend's log of this route.",
         )
@@ -75,7 +75,8 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             Kind::Stat,
             5,
             format!("p99 (promised {:?})", objective.latency()),
-            "99 of 100 requests of this route that did not fail took at most this long. Amber above the promise, red above twice that.",
+            "99 of 100 requests of this route that did not fail took at most this long. Amber above the promise, \
+             red above twice that.",
             "Below the promise.",
             "See below where the time goes.",
         )
@@ -124,9 +125,11 @@ fn against(objective: &Objective) -> Vec<Panel> {
                 Kind::Lines,
                 8,
                 "p99",
-                "99 of 100 requests that did not fail took at most this long; now, and at the same time of other days.",
+                "99 of 100 requests that did not fail took at most this long; now, and at the same time of other \
+                 days.",
                 "Near the grey lines.",
-                "Above them: what changed between? Marks on the time axis show starts and new versions. Dots are traces.",
+                "Above them: what changed between? Marks on the time axis show starts and new versions. Dots are \
+                 traces.",
             )
             .unit(Unit::Seconds),
             &|offset| {
@@ -159,7 +162,8 @@ fn against(objective: &Objective) -> Vec<Panel> {
                 "Failed",
                 "Share of requests answered with 5xx or cut; now, and at the same time of other days.",
                 "0 %.",
-                "Higher than on other days: it is new; see the codes. As on other days: an old fault that nobody repaired.",
+                "Higher than on other days: it is new; see the codes. As on other days: an old fault that nobody \
+                 repaired.",
             )
             .unit(Unit::Ratio)
             .reach(objective.budget()),
@@ -175,7 +179,8 @@ fn answers() -> Vec<Panel> {
             Kind::Stacked,
             8,
             "Status codes",
-            "Requests per second by exact status and who made it: the backend, the sidecar (proxy), or the client, that left.",
+            "Requests per second by exact status and who made it: the backend, the sidecar (proxy), or the client, \
+             that left.",
             "Mostly 2xx and 3xx of the backend.",
             "5xx of the backend: its log. 5xx of the proxy: errors beside this say why.",
         )
@@ -223,12 +228,19 @@ fn time() -> Vec<Panel> {
             "First byte and whole",
             "Median and p99 until the response head, and until the last byte. The gap is the time of the body.",
             "Near each other for short answers.",
-            "Late first byte: the backend thinks. Only the whole is late: large bodies, slow clients, or a slow stream.",
+            "Late first byte: the backend thinks. Only the whole is late: large bodies, slow clients, or a slow \
+             stream.",
         )
         .unit(Unit::Seconds)
         .short_legend()
-        .ask(percentile(0.5, "", "golden_time_to_first_byte_seconds", &and(r#"outcome="success""#, THIS)), "first byte p50")
-        .ask(percentile(0.99, "", "golden_time_to_first_byte_seconds", &and(r#"outcome="success""#, THIS)), "first byte p99")
+        .ask(
+            percentile(0.5, "", "golden_time_to_first_byte_seconds", &and(r#"outcome="success""#, THIS)),
+            "first byte p50",
+        )
+        .ask(
+            percentile(0.99, "", "golden_time_to_first_byte_seconds", &and(r#"outcome="success""#, THIS)),
+            "first byte p99",
+        )
         .ask(latency(0.5, "", THIS_METHOD), "whole p50")
         .ask(latency(0.99, "", THIS_METHOD), "whole p99")
         .nothing("No traffic"),
@@ -236,7 +248,8 @@ fn time() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Phases of all routes, p99",
-            "Where the time goes, for all routes together: queue (for a connection to the backend), connect, send, wait (for the head), body.",
+            "Where the time goes, for all routes together: queue (for a connection to the backend), connect, send, \
+             wait (for the head), body.",
             "wait and body only.",
             "queue: the pool is full, see Saturation. connect: the backend's accept queue. wait: the backend itself.",
         )

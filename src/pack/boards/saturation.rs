@@ -47,7 +47,8 @@ fn numbers() -> Vec<Panel> {
             Kind::Stat,
             6,
             "Fullest now",
-            "The resource of the backend or of the sidecar that is nearest to its limit. Amber from 80 %, red from 90 %.",
+            "The resource of the backend or of the sidecar that is nearest to its limit. Amber from 80 %, red from \
+             90 %.",
             "Below 80 %.",
             "Find its row below: what waits for it, and what was turned away.",
         )
@@ -69,17 +70,14 @@ fn numbers() -> Vec<Panel> {
         .decimals(0)
         .with_names()
         .thresholds(full())
-        .ask(
-            format!("topk(1, {})", highest("resource", "golden_saturation_peak_ratio", NOT_OF_HOST)),
-            "{{resource}}",
-        )
+        .ask(format!("topk(1, {})", highest("resource", "golden_saturation_peak_ratio", NOT_OF_HOST)), "{{resource}}")
         .nothing("No limit known"),
         Panel::new(
             Kind::Stat,
             6,
             "Full next",
-            "The resource that will be full first if it grows as it did lately, and in what time. Amber below four hours, red below half an \
-             hour.",
+            "The resource of the backend that will be full first if it grows as it did lately, and in what time. \
+             Amber below four hours, red below half an hour.",
             "Nothing grows towards its limit.",
             "Hours: find the leak, plan a restart. Minutes: shed load or raise the limit now.",
         )
@@ -88,7 +86,7 @@ fn numbers() -> Vec<Panel> {
         .with_names()
         .thresholds(super::falling(POOL_FORECAST_SECONDS, MEMORY_FORECAST_SECONDS))
         .ask(
-            format!("bottomk(1, {})", lowest("resource", "golden_saturation_time_to_limit_seconds", "")),
+            format!("bottomk(1, {})", lowest("resource", "golden_saturation_time_to_limit_seconds", NOT_OF_HOST)),
             "{{resource}}",
         )
         .nothing("Nothing is filling up"),
@@ -96,7 +94,8 @@ fn numbers() -> Vec<Panel> {
             Kind::Stat,
             6,
             "Backend processes",
-            "Processes of the backend, summed over the chosen instances, and how long ago the youngest backend started.",
+            "Processes of the backend, summed over the chosen instances, and how long ago the youngest backend \
+             started.",
             "Steady; since the last deploy.",
             "Young without a deploy: it ended; its own log says why, or Events at the memory limit below.",
         )
@@ -104,7 +103,10 @@ fn numbers() -> Vec<Panel> {
         .decimals(0)
         .ask(sum("", &select("golden_backend_processes", "")), "processes")
         .ask(format!("time() - {}", highest("", "golden_backend_start_time_seconds", "")), "youngest, age")
-        .differ(Match::Name("youngest, age".to_owned()), vec![("unit", Unit::Seconds.grafana().into()), ("decimals", 1.into())])
+        .differ(
+            Match::Name("youngest, age".to_owned()),
+            vec![("unit", Unit::Seconds.grafana().into()), ("decimals", 1.into())],
+        )
         .nothing("Backend not found"),
     ]
 }
@@ -115,7 +117,8 @@ fn everything() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Used share of each limit",
-            "How full each resource is, in the fullest instance; host_*: of the whole host, whoever uses it. Lines at 80, 90 and 100 %.",
+            "How full each resource is, in the fullest instance; host_*: of the whole host, whoever uses it. Lines \
+             at 80, 90 and 100 %.",
             "Below 80 %.",
             "The line that is high has a row below.",
         )
@@ -129,9 +132,11 @@ fn everything() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Bursts: p99 of all samples",
-            "Resources that change fast are sampled more often than they are scraped; 99 of 100 samples were at most so full.",
+            "Resources that change fast are sampled more often than they are scraped; 99 of 100 samples were at \
+             most so full.",
             "Near the lines on the left.",
-            "Much higher than on the left: bursts shorter than a scrape. Requests wait during them: compare with the waiting time below.",
+            "Much higher than on the left: bursts shorter than a scrape. Requests wait during them: compare with \
+             the waiting time below.",
         )
         .unit(Unit::Ratio)
         .reach(1.0)
@@ -143,7 +148,8 @@ fn everything() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Time until full",
-            "Of resources that grow towards their limit: when they reach it if they go on so. No line: it does not grow, or nobody can tell.",
+            "Of resources that grow towards their limit: when they reach it if they go on so. No line: it does not \
+             grow, or nobody can tell.",
             "No lines, or many hours.",
             "A line that falls by an hour each hour is a leak.",
         )
@@ -160,9 +166,11 @@ fn cpu() -> Vec<Panel> {
             Kind::Lines,
             8,
             "CPUs used against the limit",
-            "CPUs that the backend used, in the instance that used most; the dashed line is how many it may use, and who says so.",
+            "CPUs that the backend used, in the instance that used most; the dashed line is how many it may use, \
+             and who says so.",
             "Below 80 % of the line.",
-            "At the line: it is throttled or waits, beside this. Raise the limit, add instances, or find what computes.",
+            "At the line: it is throttled or waits, beside this. Raise the limit, add instances, or find what \
+             computes.",
         )
         .ask(highest_rate("", "golden_backend_cpu_seconds_total", ""), "used")
         .ask(lowest("source", "golden_backend_cpu_limit_cores", ""), "limit ({{source}})")
@@ -172,7 +180,8 @@ fn cpu() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Throttled periods",
-            "Of the periods of the CPU quota in which the backend ran, the share in which it used the quota up and was stopped. Line at 25 %.",
+            "Of the periods of the CPU quota in which the backend ran, the share in which it used the quota up and \
+             was stopped. Line at 25 %.",
             "0 %.",
             "Above 25 %: latency has steps of 100 ms. Raise the quota, or use fewer threads.",
         )
@@ -194,10 +203,11 @@ fn cpu() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Waiting for a CPU",
-            "Share of the time in which some task waited for a CPU (pressure), of the backend's cgroup or of the host; and CPUs that the \
-             backend's threads were ready to use and did not get. Line at 40 %.",
+            "Share of the time in which some task waited for a CPU (pressure), of the backend's cgroup or of the \
+             host; and CPUs that the backend's threads were ready to use and did not get. Line at 40 %.",
             "Below 10 %.",
-            "Backend: its quota, or too many threads. Host: a neighbour. High with the CPU below its limit: the host is full.",
+            "Backend: its quota, or too many threads. Host: a neighbour. High with the CPU below its limit: the \
+             host is full.",
         )
         .unit(Unit::Ratio)
         .reach(CPU_PRESSURE)
@@ -217,17 +227,15 @@ fn memory() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Memory against the limit",
-            "Memory of the backend in the instance that uses most: resident (of its processes), working set (of its cgroup); the dashed line \
-             is what it may use, and who says so.",
+            "Memory of the backend in the instance that uses most: resident (of its processes), working set (of its \
+             cgroup); the dashed line is what it may use, and who says so.",
             "Flat, below 80 % of the line.",
-            "A slope that no traffic explains is a leak; the time until full is above. At the line the kernel ends it.",
+            "A slope that no traffic explains is a leak; the time until full is above. At the line the kernel ends \
+             it.",
         )
         .unit(Unit::Bytes)
         .short_legend()
-        .ask(
-            highest("kind", "golden_backend_memory_bytes", r#"kind=~"resident|working_set""#),
-            "{{kind}}",
-        )
+        .ask(highest("kind", "golden_backend_memory_bytes", r#"kind=~"resident|working_set""#), "{{kind}}")
         .ask(lowest("source", "golden_backend_memory_limit_bytes", ""), "limit ({{source}})")
         .dashed("limit")
         .nothing("Backend not found"),
@@ -235,8 +243,8 @@ fn memory() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Events at the memory limit",
-            "Times per second that the backend's cgroup was at its limit (high, max), ran out of memory (oom) or lost a process to it \
-             (oom_kill).",
+            "Times per second that the backend's cgroup was at its limit (high, max), ran out of memory (oom) or \
+             lost a process to it (oom_kill).",
             "0.",
             "oom_kill: raise the limit or find the leak. high, max: it is held up while the kernel looks for memory.",
         )
@@ -248,7 +256,8 @@ fn memory() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Waiting for memory or disk",
-            "Share of the time in which some task waited for memory or for the disk (pressure), of the backend's cgroup or of the host.",
+            "Share of the time in which some task waited for memory or for the disk (pressure), of the backend's \
+             cgroup or of the host.",
             "Near 0 %.",
             "memory: it swaps or reclaims, give it more. io: its disk, or a neighbour's work on it.",
         )
@@ -271,16 +280,13 @@ fn pools() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Connections of each pool",
-            "Connections of the backend's pools in use and idle, in the fullest instance, and the dashed limit. Reported by the backend, or \
-             inferred from its sockets.",
+            "Connections of the backend's pools in use and idle, in the fullest instance, and the dashed limit. \
+             Reported by the backend, or inferred from its sockets.",
             "In use well below the limit.",
             "In use at the limit: slow queries, a leak of connections, or too small a pool.",
         )
         .short_legend()
-        .ask(
-            highest("pool, state", "golden_pool_connections", r#"state=~"in_use|idle""#),
-            "{{pool}} {{state}}",
-        )
+        .ask(highest("pool, state", "golden_pool_connections", r#"state=~"in_use|idle""#), "{{pool}} {{state}}")
         .ask(lowest("pool", "golden_pool_limit", ""), "limit {{pool}}")
         .dashed("limit")
         .nothing("No pool configured"),
@@ -316,7 +322,8 @@ fn way_in() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Accept queue",
-            "Connections that the backend has not taken from its listeners yet, in the fullest instance, by port; dashed: how many may wait.",
+            "Connections that the backend has not taken from its listeners yet, in the fullest instance, by port; \
+             dashed: how many may wait.",
             "0 or 1.",
             "Growing: the backend's accept loop is blocked or it is out of workers.",
         )
@@ -329,7 +336,8 @@ fn way_in() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Connections dropped at listeners",
-            "Connections per second that found an accept queue full, and that were dropped for any reason, in the whole network namespace.",
+            "Connections per second that found an accept queue full, and that were dropped for any reason, in the \
+             whole network namespace.",
             "0.",
             "Above 0: clients see timeouts of 1, 3, 7 s. A larger backlog helps against bursts only.",
         )
@@ -357,7 +365,8 @@ fn way_in() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Unread bytes",
-            "Bytes that have come from clients and that the backend has not read yet: of all its connections, and of the fullest.",
+            "Bytes that have come from clients and that the backend has not read yet: of all its connections, and \
+             of the fullest.",
             "Near 0 between requests.",
             "Standing high: its workers are busy with something else; see CPU and pools.",
         )
@@ -376,15 +385,13 @@ fn own() -> Vec<Panel> {
             Kind::Lines,
             6,
             "In flight against the limit",
-            "Requests in flight in the fullest instance, the highest of the last minute, and the dashed limit above which the sidecar sheds.",
+            "Requests in flight in the fullest instance, the highest of the last minute, and the dashed limit above \
+             which the sidecar sheds.",
             "Below 80 % of the limit.",
             "At the limit clients get 503 (shed). The backend is too slow for the traffic, or the limit too low.",
         )
         .short_legend()
-        .ask(
-            max("", &sum("job, instance", &select("golden_inflight_requests", ""))),
-            "in flight",
-        )
+        .ask(max("", &sum("job, instance", &select("golden_inflight_requests", ""))), "in flight")
         .ask(highest("", "golden_inflight_peak", ""), "peak of 1 m")
         .ask(lowest("", "golden_inflight_limit", ""), "limit")
         .dashed("limit")
@@ -394,15 +401,13 @@ fn own() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Connections to the backend",
-            "The sidecar's connections to the backend, active and idle, requests that wait for one, and the dashed limit.",
+            "The sidecar's connections to the backend, active and idle, requests that wait for one, and the dashed \
+             limit.",
             "Active below the limit, nobody waits.",
             "Waiting: the backend is slow or limits.upstream_connections too low.",
         )
         .short_legend()
-        .ask(
-            highest("http_connection_state", "http_client_open_connections", ""),
-            "{{http_connection_state}}",
-        )
+        .ask(highest("http_connection_state", "http_client_open_connections", ""), "{{http_connection_state}}")
         .ask(highest("", "golden_upstream_pool_waiting", ""), "waiting")
         .ask(lowest("", "golden_upstream_pool_limit", ""), "limit")
         .dashed("limit")
@@ -411,7 +416,8 @@ fn own() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Wait for a connection, p99",
-            "How long requests waited for a connection to the backend; and per second, how many gave up (right axis). Line at 100 ms.",
+            "How long requests waited for a connection to the backend; and per second, how many gave up (right \
+             axis). Line at 100 ms.",
             "0 s.",
             "Above 100 ms: requests queue in front of the backend; see the limit beside this.",
         )
@@ -427,7 +433,8 @@ fn own() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Connections of clients",
-            "Connections of clients to the sidecar, with and without a request, in the fullest instance, and the dashed limit.",
+            "Connections of clients to the sidecar, with and without a request, in the fullest instance, and the \
+             dashed limit.",
             "Far below the limit.",
             "Near it new clients get 503: many idle ones are a client without a pool, or an attack.",
         )

@@ -51,10 +51,12 @@ fn numbers() -> Vec<Panel> {
             Kind::Stat,
             4,
             "Is it the sidecar?",
-            "One word for the chosen instances: the first that holds of: an older configuration is in force; it adds more than 5 ms and 10 % \
-             of the p99; a worker is busy more than 90 %; one drains; one started less than five minutes ago; no.",
+            "One word for the chosen instances: the first that holds of: an older configuration is in force; it \
+             adds more than 5 ms and 10 % of the p99; a worker is busy more than 90 %; one drains; one started less \
+             than five minutes ago; no.",
             "No.",
-            "Config refused: its log says the line. Adds latency, Busy: give it more CPU or workers. No data: is it scraped?",
+            "Config refused: its log says the line. Adds latency, Busy: give it more CPU or workers. No data: is it \
+             scraped?",
         )
         .ask(words.join("\nor "), "verdict")
         .thresholds(vec![Threshold { from: None, colour: Colour::Fine }])
@@ -69,7 +71,8 @@ fn numbers() -> Vec<Panel> {
             Kind::Stat,
             4,
             "Added latency, p99",
-            "Time that requests spent inside the sidecar itself, both directions, without waiting for the backend. Amber above 5 ms.",
+            "Time that requests spent inside the sidecar itself, both directions, without waiting for the backend. \
+             Amber above 5 ms.",
             "Below 1 ms.",
             "High: see worker busy and the host's CPU below.",
         )
@@ -166,10 +169,11 @@ fn adds() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Replays and new connections",
-            "Requests per second that were sent again because a kept connection had gone, by result; connections to the backend that were \
-             opened and closed, by reason.",
+            "Requests per second that were sent again because a kept connection had gone, by result; connections to \
+             the backend that were opened and closed, by reason.",
             "Few; connections are kept.",
-            "Many opened: the backend closes after each answer; let it keep connections alive longer than timeouts.pool_idle.",
+            "Many opened: the backend closes after each answer; let it keep connections alive longer than \
+             timeouts.pool_idle.",
         )
         .unit(Unit::PerSecond)
         .ask(sum("result", &rate("golden_upstream_retries_total", "")), "replay {{result}}")
@@ -244,7 +248,8 @@ fn tells() -> Vec<Panel> {
             Kind::Lines,
             5,
             "Routes",
-            "Route labels by where they come from, in the instance that has most; pending: words of paths that wait for more evidence.",
+            "Route labels by where they come from, in the instance that has most; pending: words of paths that wait \
+             for more evidence.",
             "Flat after the first hour.",
             "Learned ones that grow: paths with values that do not look like values; declare a template.",
         )
@@ -268,10 +273,12 @@ fn tells() -> Vec<Panel> {
             Kind::Lines,
             5,
             "Memory and overflow",
-            "Memory that label sets and routes take, in the instance that takes most, and the dashed limit; observations per second that went \
-             to _other because a limit of routes, series or memory was reached are on the right axis.",
+            "Memory that label sets and routes take, in the instance that takes most, and the dashed limit; \
+             observations per second that went to _other because a limit of routes, series or memory was reached \
+             are on the right axis.",
             "Far below the limit; nothing overflows.",
-            "Overflow: raise limits.series or limits.metrics_memory, or declare routes. Numbers per route are not complete meanwhile.",
+            "Overflow: raise limits.series or limits.metrics_memory, or declare routes. Numbers per route are not \
+             complete meanwhile.",
         )
         .unit(Unit::Bytes)
         .short_legend()
@@ -286,8 +293,8 @@ fn tells() -> Vec<Panel> {
             5,
             "Scrapes",
             format!(
-                "Time that the slowest instance took for a page, and the size of its largest (right axis). A page of {SCRAPE_SAMPLES} lines \
-                 is large."
+                "Time that the slowest instance took for a page, and the size of its largest (right axis). A page \
+                 of {SCRAPE_SAMPLES} lines is large."
             ),
             "Some ms, some 100 KiB.",
             "Slow or large: too many series; see beside this.",
@@ -355,8 +362,8 @@ fn could_not() -> Vec<Panel> {
             Kind::Lines,
             5,
             "Turned away and lost",
-            "Clients per second that were turned away before a request was read, by reason; log lines per second that were dropped because \
-             standard error is too slow.",
+            "Clients per second that were turned away before a request was read, by reason; log lines per second \
+             that were dropped because standard error is too slow.",
             "0.",
             "limit: raise limits.connections. descriptors: ulimit -n. log: what reads standard error cannot keep up.",
         )

@@ -92,8 +92,8 @@ fn numbers() -> Vec<Panel> {
             Kind::Stat,
             6,
             "Budget left (30 d)",
-            "Of the bad requests that the objective allows in 30 days, the share that is left. Below 0 % the promise is broken. Amber \
-             below 25 %, red below 0 %.",
+            "Of the bad requests that the objective allows in 30 days, the share that is left. Below 0 % the \
+             promise is broken. Amber below 25 %, red below 0 %.",
             "Above 25 %, and falling no faster than the days pass.",
             "Below 25 %: put risky changes off. Below 0 %: repair before anything new; the routes below say what.",
         )
@@ -109,8 +109,8 @@ fn numbers() -> Vec<Panel> {
             6,
             "Burn rate, last hour",
             format!(
-                "How many times faster than allowed the budget was spent in the last hour, failed and slow requests together: at 1 it \
-                 lasts exactly 30 days. Amber above 1, red above {}, where the fast alert pages.",
+                "How many times faster than allowed the budget was spent in the last hour, failed and slow requests \
+                 together: at 1 it lasts exactly 30 days. Amber above 1, red above {}, where the fast alert pages.",
                 fast.factor
             ),
             "Below 1.",
@@ -159,7 +159,8 @@ fn table() -> Panel {
         Kind::Table,
         24,
         "Objectives",
-        "Each objective of the configuration, what it promises, and how it was kept in 30 days. No threshold: slow requests are good.",
+        "Each objective of the configuration, what it promises, and how it was kept in 30 days. No threshold: slow \
+         requests are good.",
         "Good at or above promised.",
         "Sort by budget left; choose one above to see its lines alone.",
     )
@@ -194,9 +195,11 @@ fn budgets() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Budget left over time",
-            "The share of the budget of the 30 days before each moment that was left then. It rises when bad days grow older than 30 days.",
+            "The share of the budget of the 30 days before each moment that was left then. It rises when bad days \
+             grow older than 30 days.",
             "Flat or slowly falling.",
-            "A step down is an incident: look at that hour on the Overview. A slope is a steady fault: see which routes.",
+            "A step down is an incident: look at that hour on the Overview. A slope is a steady fault: see which \
+             routes.",
         )
         .unit(Unit::Ratio)
         .decimals(0)
@@ -212,8 +215,8 @@ fn budgets() -> Vec<Panel> {
             Kind::Stacked,
             8,
             "Requests by result",
-            "Requests per second of the objectives: good, slow (above the threshold), error (not by the client's fault), excluded (clients \
-             that left, streams, tunnels, probes), which are in no share.",
+            "Requests per second of the objectives: good, slow (above the threshold), error (not by the client's \
+             fault), excluded (clients that left, streams, tunnels, probes), which are in no share.",
             "Good, nearly all.",
             "error: Overview, who made the errors. slow: Saturation, then the phases in Route detail.",
         )
@@ -229,8 +232,8 @@ fn budgets() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Latency against the threshold",
-            "p99 of all requests that did not fail, and the dashed thresholds of the objectives. How many were slower is counted exactly, by \
-             request, and shown beside this.",
+            "p99 of all requests that did not fail, and the dashed thresholds of the objectives. How many were \
+             slower is counted exactly, by request, and shown beside this.",
             "p99 below the line.",
             "Above it: the budget for slow requests is spent; Overview says which routes are slow.",
         )
@@ -254,21 +257,22 @@ fn burn_panel(window: &BurnWindow) -> Panel {
         6,
         format!("{long} and {short}: {what} above {}", number(factor)),
         format!(
-            "How many times faster than allowed failed and slow requests spent the budget, over {long} and over {short}. The alert {what} \
-             when both lines of one kind are above {}.",
+            "How many times faster than allowed failed and slow requests spent the budget, over {long} and over \
+             {short}. The alert {what} when both lines of one kind are above {}.",
             number(factor)
         ),
         "Below 1.",
-        "Above the line: the alert's runbook. Only the short line: it has just begun, or is a burst. Only the long one: it is over.",
+        "Above the line: the alert's runbook. Only the short line: it has just begun, or is a burst. Only the long \
+         one: it is over.",
     )
     .decimals(1)
     .reach(factor * 1.1)
     .short_legend()
     .thresholds(above(factor))
-    .ask(burn(Bad::Failed, long, CHOSEN), format!("failed {long} {{{{slo}}}}"))
-    .ask(burn(Bad::Failed, short, CHOSEN), format!("failed {short} {{{{slo}}}}"))
-    .ask(burn(Bad::Slow, long, CHOSEN), format!("slow {long} {{{{slo}}}}"))
-    .ask(burn(Bad::Slow, short, CHOSEN), format!("slow {short} {{{{slo}}}}"))
+    .ask(burn(Bad::Failed, long, CHOSEN), format!("failed {long} {{{{job}}}}: {{{{slo}}}}"))
+    .ask(burn(Bad::Failed, short, CHOSEN), format!("failed {short} {{{{job}}}}: {{{{slo}}}}"))
+    .ask(burn(Bad::Slow, long, CHOSEN), format!("slow {long} {{{{job}}}}: {{{{slo}}}}"))
+    .ask(burn(Bad::Slow, short, CHOSEN), format!("slow {short} {{{{job}}}}: {{{{slo}}}}"))
     .nothing("No traffic")
 }
 
@@ -282,7 +286,8 @@ fn spenders(objective: &Objective) -> Vec<Panel> {
             Kind::Lines,
             12,
             "Errors by route",
-            "Failed requests per second by route, those of the client's fault not. Every objective that covers the route pays for them.",
+            "Failed requests per second by route, those of the client's fault not. Every objective that covers the \
+             route pays for them.",
             "No lines.",
             "The highest line is where a repair gains most; click its route in the table.",
         )
@@ -293,7 +298,8 @@ fn spenders(objective: &Objective) -> Vec<Panel> {
             Kind::Table,
             12,
             "Routes that spend the budget now",
-            "Failed requests per second of each route, what share of all failures they are, and of the route's own requests.",
+            "Failed requests per second of each route, what share of all failures they are, and of the route's own \
+             requests.",
             "Empty.",
             "Click the route; its codes and phases say what fails.",
         )
@@ -306,10 +312,7 @@ fn spenders(objective: &Objective) -> Vec<Panel> {
                 }),
                 column("Of all errors", Unit::Ratio, vec![], {
                     let of_all = sum("", &rate("golden_errors_total", errors));
-                    format!(
-                        "({} > 0) / on () group_left () {of_all}",
-                        sum(route, &rate("golden_errors_total", errors))
-                    )
+                    format!("({} > 0) / on () group_left () {of_all}", sum(route, &rate("golden_errors_total", errors)))
                 }),
                 column("Of its requests", Unit::Ratio, burning(objective), {
                     share(&format!("({} > 0)", sum(route, &rate("golden_errors_total", errors))), &all)
