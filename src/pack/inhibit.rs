@@ -208,7 +208,8 @@ mod tests {
     use super::*;
     use crate::pack::Objective;
     use crate::pack::alerts;
-    use crate::pack::rules::{self, Alert, Rule};
+    use crate::pack::cases::Suite;
+    use crate::pack::rules::{self, Alert, Group, Rule};
 
     /// Alerts of the model that a side matches.
     fn matched<'a>(side: &Side, model: &'a [Alert]) -> Vec<&'a Alert> {
@@ -231,11 +232,10 @@ mod tests {
 
     /// Whether an alert has this label, as its cases show: they name all labels of what fires, and promtool holds them to it.
     /// Not every case is set in a cluster, and not every alert has a case yet: then the expression has to keep it.
-    fn has(alert: &Alert, label: &str) -> bool {
+    fn has(alert: &Alert, label: &str, groups: &[Group], suites: &[Suite]) -> bool {
         if label == "alertname" || alert.labels.iter().any(|(name, _)| *name == label) {
             return true;
         }
-        let suites = alerts::suites();
         let cases = suites.iter().flat_map(|suite| &suite.cases).filter(|case| case.alert == alert.name);
         let firing = cases.flat_map(|case| &case.checks).flat_map(|check| &check.firing).filter(|firing| {
             let has = |name: &str, value: &str| firing.iter().any(|(n, v)| *n == name && v == value);
@@ -243,14 +243,13 @@ mod tests {
         });
         let shown: Vec<bool> = firing.map(|firing| firing.iter().any(|(name, _)| *name == label)).collect();
         let unsure = shown.is_empty() || label == "cluster" || label == "namespace";
-        shown.iter().all(|shown| *shown) && !shown.is_empty() || unsure && keeps(&alert.expr, label)
+        shown.iter().all(|shown| *shown) && !shown.is_empty() || unsure && keeps(&alert.expr, label, groups)
     }
 
     /// Whether an expression names the label, or reads what was recorded with it.
-    fn keeps(expr: &str, label: &str) -> bool {
-        let groups = alerts::groups(&Objective::default());
+    fn keeps(expr: &str, label: &str, groups: &[Group]) -> bool {
         let recorded = groups.iter().flat_map(|group| &group.rules).any(|rule| match rule {
-            Rule::Record(record) => expr.contains(&record.name) && keeps(&record.expr, label),
+            Rule::Record(record) => expr.contains(&record.name) && keeps(&record.expr, label, groups),
             Rule::Alert(_) => false,
         });
         expr.contains(&format!("{label},")) || expr.contains(&format!("{label})")) || recorded
@@ -258,13 +257,18 @@ mod tests {
 
     #[test]
     fn every_label_that_is_to_be_equal_is_on_both_sides() {
-        let model = model();
+        let (model, groups, suites) = (model(), alerts::groups(&Objective::default()), alerts::suites());
         for Inhibition { why, source, target, equal } in all() {
             assert!(equal.contains(&"job"), "{why}: two alerts without any of {equal:?} would be equal");
             for side in [&source, &target] {
                 for alert in matched(side, &model) {
                     for label in &equal {
-                        assert!(has(alert, label), "{why}: {} {:?} has no label {label}", alert.name, alert.labels);
+                        assert!(
+                            has(alert, label, &groups, &suites),
+                            "{why}: {} {:?} has no label {label}",
+                            alert.name,
+                            alert.labels
+                        );
                     }
                 }
             }
