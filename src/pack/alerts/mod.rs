@@ -22,7 +22,7 @@ use super::rules::Group;
 /// All groups, in the order of the file: what is recorded comes before what reads it.
 #[must_use]
 pub fn groups(objective: &Objective) -> Vec<Group> {
-    [budget::groups, traffic::groups, saturation::groups, sidecar::groups].map(|part| part(objective)).concat()
+    [traffic::groups, budget::groups, saturation::groups, sidecar::groups].map(|part| part(objective)).concat()
 }
 
 /// All cases. They hold for the default objective.

@@ -463,7 +463,7 @@ impl Level {
             Case::new(alert, "what rises and stays high fires", "1m")
                 .series(series, format!("0.5x6 {over}x30"))
                 .quiet_at("6m")
-                .quiet_at(pending.clone())
+                .quiet_at(pending)
                 .fires_at("36m", &labels),
             Case::new(alert, "just below the threshold, and above it for three minutes, is quiet", "1m")
                 .series(series, format!("{below}x30 0.5x5 {over}x2 0.5x6"))
