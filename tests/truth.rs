@@ -21,10 +21,10 @@ use std::time::Duration;
 use common::files::{Board, boards, label_values, list, panels, rules_text, targets, text, variable_query, variables};
 use common::page::Labels;
 use common::prometheus::{Backfill, Histograms, Job, Options, Prometheus, Sample, Version, days, now_seconds};
-use common::promql::{Substitution, metric_names, parse, selectors};
+use common::promql::{Substitution, metric_names, nodes, parse, selector, selectors};
 use common::{Backend, PATIENCE, Page, Sidecar, StopOnDrop, ok, response, wait_for};
 use golden_sidecar::pack::reference::{self, Values};
-use promql_parser::parser::Offset;
+use promql_parser::parser::{Expr, Offset};
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
@@ -247,6 +247,10 @@ impl Scene {
             job("fresh", vec![sidecars[2].admin]),
         ];
         let history = history(&page, busy);
+        let instances = [("busy", busy, 10.0), ("resting", resting, 10.0), ("fresh", &sidecars[2], 0.0)];
+        let history = instances
+            .into_iter()
+            .fold(history, |history, (job, sidecar, good)| recorded(history, &page, job, sidecar, good));
         let start = |version, histograms| {
             let data = Some(history.write(version));
             let rules = vec![rules_text()];
@@ -415,7 +419,8 @@ fn history(page: &Page, busy: &Sidecar) -> Backfill {
             }
         }
     }
-    let longest = wanted.values().flatten().max().copied().unwrap_or_default();
+    // Ten minutes at least, for what rules had recorded.
+    let longest = wanted.values().flatten().max().copied().unwrap_or(600);
     let length = Duration::from_secs(longest) + Duration::from_secs_f64(AROUND_SECONDS);
     assert!(length < days(30), "a panel looks back {length:?}, longer than a server keeps");
     let mut history = Backfill::until_now(length, Duration::from_secs(5));
@@ -428,6 +433,35 @@ fn history(page: &Page, busy: &Sidecar) -> Backfill {
             let near = offsets.iter().any(|offset| (age - *offset as f64).abs() <= AROUND_SECONDS);
             near.then(|| (length.as_secs_f64() - age).floor())
         });
+    }
+    history
+}
+
+/// What the rules had recorded of the objectives in the minutes before. A sum over recorded values takes one of each five
+/// minutes, at full ones; without any history there may be none yet.
+fn recorded(history: Backfill, page: &Page, job: &str, sidecar: &Sidecar, good: f64) -> Backfill {
+    const MINUTES_SECONDS: f64 = 600.0;
+    let rules = common::files::rules();
+    let mut names = BTreeSet::new();
+    for rule in rules.groups.iter().flat_map(|group| &group.rules) {
+        let expr = parse(&rule.expr).expect("it parses");
+        for (above, node) in nodes(&expr) {
+            if let Some(selector) = selector(node)
+                && above.iter().any(|parent| matches!(parent, Expr::Subquery(_)))
+            {
+                names.extend(metric_names(selector).into_iter().filter(|name| name.contains(':')));
+            }
+        }
+    }
+    let instance = sidecar.admin.to_string();
+    let mut history = history;
+    for name in &names {
+        for sample in page.matching("golden_slo_requests_total", &[]).filter(|s| s.labels["result"] != "excluded") {
+            let (slo, result) = (&sample.labels["slo"], &sample.labels["result"]);
+            let labels = [("job", job), ("instance", &instance), ("slo", slo), ("result", result)];
+            let value = if result == "good" { good } else { 0.0 };
+            history = history.series(name, &labels, |age| (age <= MINUTES_SECONDS).then_some(value));
+        }
     }
     history
 }
@@ -579,9 +613,9 @@ fn colour(config: &Json, value: f64) -> String {
             return colour.to_owned();
         }
     }
-    let steps = list(&config["thresholds"]["steps"]).iter();
-    let reached = steps.filter(|step| step["value"].as_f64().is_none_or(|from| from <= value));
-    reached.last().map_or("", |step| text(&step["color"])).to_owned()
+    let mut steps = list(&config["thresholds"]["steps"]).iter();
+    let reached = steps.rfind(|step| step["value"].as_f64().is_none_or(|from| from <= value));
+    reached.map_or("", |step| text(&step["color"])).to_owned()
 }
 
 /// What would make somebody worry who looks at this field.

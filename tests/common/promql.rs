@@ -180,7 +180,6 @@ pub fn is_literal(pattern: &str) -> bool {
 }
 
 /// What a regular expression, which is anchored on both sides, matches. One that is wrong matches nothing.
-#[must_use]
 pub fn pattern(pattern: &str) -> impl Fn(&str) -> bool {
     let regex = promql_parser::parser::token::T_EQL_REGEX;
     let matcher = Matcher::new_matcher(regex, "x".into(), pattern.to_owned());

@@ -499,7 +499,7 @@ fn recorded_series_are_named_by_level_metric_and_operations() {
                 let plain = |part: &&str| {
                     !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
                 };
-                if parts.len() != 3 || !parts.iter().all(|part| plain(part)) {
+                if parts.len() != 3 || !parts.iter().all(plain) {
                     faults.push(format!("{}: not level:metric:operations", rule.record));
                     continue;
                 }
@@ -725,7 +725,7 @@ fn every_alert_is_shown_to_fire_to_stay_quiet_and_to_end() {
     assert_eq!(unproven(&names, &[firing.clone(), quiet.clone(), recovery.clone()]), Vec::<String>::new());
     assert_eq!(unproven(&names, &[firing.clone(), quiet.clone()]), ["A: no case of Recovery"]);
     assert_eq!(unproven(&names, &[quiet.clone(), recovery.clone()]), Vec::<String>::new());
-    assert_eq!(unproven(&names, &[quiet.clone()]), ["A: no case of Firing", "A: no case of Recovery"]);
+    assert_eq!(unproven(&names, std::slice::from_ref(&quiet)), ["A: no case of Firing", "A: no case of Recovery"]);
     assert_eq!(unproven(&names, &[firing, recovery.clone()]), ["A: no case of Quiet"]);
     assert_eq!(unproven(&BTreeSet::new(), &[quiet]), ["A: cases, and no alert"]);
 }
