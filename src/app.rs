@@ -326,6 +326,7 @@ pub fn pack(objective_percent: Option<f64>, latency: Option<Duration>, out: &Pat
     for file in &files {
         text.push_str(&format!("{}\n", out.join(&file.path).display()));
     }
+    text.push_str(&pack::next_steps(&objective, out));
     print(&text)
 }
 

@@ -14,6 +14,8 @@
 //!                     the kernel, the backend's own metrics (scrape)
 //! ```
 //!
+//! Aside of it all, [`pack`] writes the dashboards and alerts that read those numbers.
+//!
 //! # The life of a request
 //!
 //! 1. [`proxy::listener`] accepts on a worker's own socket; a guard counts the connection.
@@ -52,7 +54,8 @@
 //!    full; its families among those that are sampled in [`signals::families`]; a row in [`doctor`].
 //! 3. *An option*: one field in [`config`] with unit, default and reason; it does not compile until it is used; one
 //!    bad value with its exact message in `tests/configuration.rs`.
-//! 4. *A panel or alert*: the room `pack` comes with the dashboards.
+//! 4. *A panel or alert*: one entry in [`pack::boards`] or [`pack::alerts`], the alert with its cases and a runbook in
+//!    `docs/runbooks`; then `make pack`. The tests tell whether a metric, unit, description, case or runbook is missing.
 
 pub mod admin;
 pub mod app;

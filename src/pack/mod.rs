@@ -29,6 +29,10 @@ pub use objective::{Impossible, Objective};
 use std::path::Path;
 use std::{fs, io};
 
+use crate::config::units::format_duration;
+use objective::number;
+use yaml::{Yaml, text};
+
 /// One file of the pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
@@ -40,6 +44,9 @@ pub struct File {
 
 /// The rule file, and its name seen from beside it.
 const RULES: &str = "golden-sidecar.rules.yml";
+
+/// What the sidecar has to be told, beside the rule file.
+const SLOS: &str = "golden-sidecar.slos.yml";
 
 /// All files of the pack for this objective.
 #[must_use]
@@ -66,8 +73,40 @@ pub fn files(objective: &Objective) -> Vec<File> {
             suite.yaml(RULES, &groups).document(&["For `promtool test rules`; generated, do not edit."]),
         );
     }
+    file(format!("alerts/{SLOS}"), slos(objective));
     file("docs/metrics.md".to_owned(), reference::markdown());
     files
+}
+
+/// The objective as the sidecar's configuration has it: it counts by it, says it on its page, and the alerts follow the page.
+fn slos(objective: &Objective) -> String {
+    let slo = Yaml::Map(vec![
+        ("name", text("all")),
+        ("objective", Yaml::Plain(number(objective.ratio()))),
+        ("latency", text(format_duration(objective.latency()))),
+    ]);
+    Yaml::Map(vec![("slos", Yaml::List(vec![slo]))]).document(&[
+        "The objective of this pack, for the sidecar: `golden-sidecar --config golden-sidecar.slos.yml --upstream URL`, or",
+        "`slos` in the file that there is. Alerts read objectives from the metrics page, so they follow what is said here;",
+        "generated, do not edit.",
+    ])
+}
+
+/// What to do with the files below this folder, as commands and lines to paste.
+#[must_use]
+pub fn next_steps(objective: &Objective, folder: &Path) -> String {
+    let at = |path: &str| folder.join(path).display().to_string();
+    format!(
+        "\nPrometheus   rule_files: [{}]\nGrafana      import or provision {}\nAlertmanager inhibit_rules as in {}\n\
+         sidecar      golden-sidecar --config {} --upstream URL\n\nAlerts follow the objectives that the sidecar states: \
+         without the last line it is 99.9 %, and no latency; with it, {} % within {}.\n",
+        at(&format!("alerts/{RULES}")),
+        at("dashboards"),
+        at("alerts/alertmanager.inhibit.yml"),
+        at(&format!("alerts/{SLOS}")),
+        number(100.0 * objective.ratio()),
+        format_duration(objective.latency()),
+    )
 }
 
 /// Writes the pack below this folder, which need not exist. What is there under the same names is replaced.
