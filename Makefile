@@ -15,7 +15,7 @@ endif
 # More arguments for the bench, for example: make bench BENCH_ARGS="--rounds 3 --only sidecar,haproxy"
 BENCH_ARGS ?=
 
-.PHONY: help setup fmt lint deny doctest test bench-build bench pack demo
+.PHONY: help setup fmt lint deny doctest test bench-build bench pack pictures demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -74,3 +74,7 @@ demo: ## an embedded backend, traffic and a sidecar, to look at
 
 pack: ## write dashboards/, alerts/ and docs/metrics.md from the model in src/pack
 	cargo run --locked -- pack --out .
+
+pictures: setup ## take the pictures of the dashboards anew (docs/img; twenty minutes)
+	cargo build --release --locked
+	tools/pictures.sh

