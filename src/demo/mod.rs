@@ -4,17 +4,19 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `backend.rs` | the embedded backend: what each endpoint does |
+//! | `pool.rs` | the backend's few database connections, and the page that tells of them |
 //! | `traffic.rs` | the clients: who they are, how often they come, what they saw |
 //! | `random.rs` | chance |
 //!
-//! In order: [`Demo::start`] (backend up, its address known) → `app` starts the sidecar with [`routes`] and
-//! [`INFLIGHT_LIMIT`] in front of it → [`Demo::run`] (welcome, traffic, a line every 5 s) until told to stop →
+//! In order: [`Demo::start`] (backend up, its address known) → `app` starts the sidecar with [`routes`], [`slos`],
+//! the pool and [`INFLIGHT_LIMIT`] in front of it → [`Demo::run`] (welcome, traffic, a line every 5 s) until told to stop →
 //! `app` drains the sidecar → [`Demo::stop`]. So the sidecar never loses its backend while it has requests.
 //!
 //! Each end has a thread and a current-thread runtime of its own, so neither shares a core's queue with the workers.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -23,10 +25,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::config::{RouteTemplate, Slo};
+use crate::config::{Pool, RouteTemplate, Slo};
 use crate::labels::Method;
 
 pub mod backend;
+mod pool;
 mod random;
 pub mod traffic;
 
@@ -66,6 +69,10 @@ struct Background {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
+
+/// Counts one thing as under way until it is dropped, so that clients that leave are counted down too.
+#[derive(Debug)]
+struct UnderWay<'a>(&'a AtomicUsize);
 
 /// [`ROUTES`] as declared templates of a configuration.
 #[must_use]
@@ -145,6 +152,12 @@ impl Demo {
         Ok(Demo { backend_addr, backend })
     }
 
+    /// The pools that the backend reports, as declared in a configuration.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Pool> {
+        vec![pool::declared(self.backend_addr)]
+    }
+
     /// Writes the welcome to `out`, sends traffic to the proxy and writes a summary line every 5 s until `until` is
     /// done; then stops the traffic, with all its connections closed on return. The backend goes on. Dropping the
     /// future stops the traffic too. Fails when `out` does or when no thread is to be had.
@@ -221,6 +234,21 @@ impl Drop for Background {
             // A panic in there was printed by its thread; panicking again in a drop would hide it.
             let _ = thread.join();
         }
+    }
+}
+
+// === impl UnderWay ===
+
+impl<'a> UnderWay<'a> {
+    fn enter(count: &'a AtomicUsize) -> UnderWay<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        UnderWay(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
