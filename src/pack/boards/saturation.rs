@@ -15,7 +15,7 @@ pub(super) fn dashboard() -> Dashboard {
         variables: vec![],
         rows: vec![
             Row { title: None, collapsed: false, height: 4, panels: numbers() },
-            row(Some("Everything that has a limit"), everything()),
+            Row { height: 10, ..row(Some("Everything that has a limit"), everything()) },
             row(Some("CPU of the backend"), cpu()),
             row(Some("Memory of the backend"), memory()),
             row(Some("Connection pools of the backend"), pools()),
