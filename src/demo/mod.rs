@@ -83,8 +83,10 @@ pub fn routes() -> Vec<RouteTemplate> {
         .collect()
 }
 
-/// What the shop has promised: to all, and on its two troubled pages. The checkout's bursts spend its budget, the long tail
-/// of the search a part of its own.
+/// What the shop has promised: to all, and on its two troubled pages. With this traffic 2.5 to 2.9 % of all requests fail or
+/// are slow, so that a fifth of the shop's budget is left; a tenth of the checkouts fail, twice what is allowed; and of
+/// searches one in a hundred is slow, so that most of their budget is left. Each can burn 14.4 times too fast, where the
+/// fast alert pages: none promises less than 93.1 %.
 #[must_use]
 pub fn slos() -> Vec<Slo> {
     let slo = |name: &str, routes: &[&str], objective, latency| Slo {
@@ -95,9 +97,9 @@ pub fn slos() -> Vec<Slo> {
         too_slow_is_error: false,
     };
     vec![
-        slo("shop", &[], 0.99, 1000),
+        slo("shop", &[], 0.965, 1000),
         slo("checkout", &["/checkout/{id}"], 0.95, 500),
-        slo("search", &["/search"], 0.95, 250),
+        slo("search", &["/search"], 0.95, 500),
     ]
 }
 
@@ -343,6 +345,14 @@ mod tests {
         assert_eq!(text.lines().filter(|line| line.starts_with("  curl ")).count(), 5);
         assert!(text.lines().count() <= 25, "{} lines", text.lines().count());
         assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    }
+
+    #[test]
+    fn every_promise_can_be_broken_fast_enough_to_page() {
+        for slo in slos() {
+            assert!(1.0 / (1.0 - slo.objective) > 14.4, "{slo:?}: even if all fail, nobody is told");
+            assert!(slo.routes.iter().all(|route| ROUTES.iter().any(|(path, _)| path == route)), "{slo:?}");
+        }
     }
 
     #[test]

@@ -571,13 +571,19 @@ impl Panel {
     #[must_use]
     pub fn quantile(self, name: &str, quantile: Quantile) -> Panel {
         let (colour, width) = quantile.look();
-        self.paint(name, colour).differ(Match::Name(name.to_owned()), vec![("custom.lineWidth", json!(width))])
+        self.paint(name, colour).wide(Match::Name(name.to_owned()), width)
     }
 
-    /// These are drawn thin.
+    /// These lines are so wide, pixels; 2 without.
     #[must_use]
-    pub fn thin(self, of: Match) -> Panel {
-        self.differ(of, vec![("custom.lineWidth", json!(1))])
+    pub fn wide(self, of: Match, pixels: u32) -> Panel {
+        self.differ(of, vec![("custom.lineWidth", json!(pixels))])
+    }
+
+    /// Those whose names begin so have shades of this colour.
+    #[must_use]
+    pub fn shades(self, beginning: &'static str, colour: &'static str) -> Panel {
+        self.differ(Match::Beginning(beginning), vec![("color", json!({"mode": "shades", "fixedColor": colour}))])
     }
 
     /// A click leads there.

@@ -49,7 +49,7 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         Panel::new(
             Kind::Stat,
             3,
-            "More than before",
+            "Change",
             "By how much more, or less (below 0 %), requests of users come now than one hour and one day ago.",
             "Within a third of the same time yesterday.",
             "Less: see whether clients still reach it (DNS, load balancer, the alert GoldenTrafficDrop). More: see \

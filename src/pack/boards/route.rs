@@ -197,6 +197,10 @@ fn answers() -> Vec<Panel> {
             ),
             "{{http_response_status_code}} {{origin}}",
         )
+        .shades("[12]", "blue")
+        .shades("3", "light-blue")
+        .shades("4", "#c9a227")
+        .shades("5", "red")
         .nothing("No traffic"),
         Panel::new(
             Kind::Lines,
@@ -237,6 +241,8 @@ fn time() -> Vec<Panel> {
         )
         .unit(Unit::Seconds)
         .short_legend()
+        .ask(latency(0.5, "", THIS_METHOD), "whole p50")
+        .ask(latency(0.99, "", THIS_METHOD), "whole p99")
         .ask(
             percentile(0.5, "", "golden_time_to_first_byte_seconds", &and(r#"outcome="success""#, THIS)),
             "first byte p50",
@@ -245,14 +251,14 @@ fn time() -> Vec<Panel> {
             percentile(0.99, "", "golden_time_to_first_byte_seconds", &and(r#"outcome="success""#, THIS)),
             "first byte p99",
         )
-        .ask(latency(0.5, "", THIS_METHOD), "whole p50")
-        .ask(latency(0.99, "", THIS_METHOD), "whole p99")
         .paint("first byte p50", FIRST_BYTE)
         .paint("first byte p99", FIRST_BYTE)
         .paint("whole p50", WHOLE)
         .paint("whole p99", WHOLE)
-        .thin(Match::Query('A'))
-        .thin(Match::Query('C'))
+        // Where the two are the same, one lies on the other and both are seen.
+        .wide(Match::Query('A'), 3)
+        .wide(Match::Query('B'), 5)
+        .wide(Match::Query('C'), 1)
         .nothing("No traffic"),
         Panel::new(
             Kind::Lines,

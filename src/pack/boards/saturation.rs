@@ -322,15 +322,25 @@ fn way_in() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Accept queue",
-            "Connections that the backend has not taken from its listeners yet, in the fullest instance, by port; \
-             dashed: how many may wait.",
-            "0 or 1.",
+            "How full: the connections that the backend has not taken from its listeners yet, of those that may wait, in \
+             the fullest instance, by port. Lines at 80, 90 and 100 %.",
+            "Near 0 %.",
             "Growing: the backend's accept loop is blocked or it is out of workers.",
         )
+        .unit(Unit::Ratio)
+        .reach(1.0)
         .short_legend()
-        .ask(highest("port", "golden_backend_accept_queue_connections", ""), "port {{port}}")
-        .ask(lowest("port", "golden_backend_accept_queue_limit", ""), "limit {{port}}")
-        .dashed("limit")
+        .thresholds(lines())
+        .ask(
+            max(
+                "port",
+                &share(
+                    &select("golden_backend_accept_queue_connections", ""),
+                    &select("golden_backend_accept_queue_limit", ""),
+                ),
+            ),
+            "port {{port}}",
+        )
         .nothing("No listener found"),
         Panel::new(
             Kind::Lines,

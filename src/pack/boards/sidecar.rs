@@ -160,7 +160,7 @@ fn adds() -> Vec<Panel> {
         .paint("request p99", REQUEST)
         .paint("response p50", RESPONSE)
         .paint("response p99", RESPONSE)
-        .thin(Match::Query('A'))
+        .wide(Match::Query('A'), 1)
         .nothing("No traffic"),
         Panel::new(
             Kind::Lines,

@@ -26,7 +26,7 @@ fn exhausted() -> Vec<Threshold> {
 }
 
 /// Three objectives have twelve lines in a panel of burn rates, and the legend has a line for each.
-const BURN_HEIGHT: u32 = 11;
+const BURN_HEIGHT: u32 = 10;
 
 pub(super) fn dashboard(objective: &Objective) -> Dashboard {
     Dashboard {
@@ -280,8 +280,8 @@ fn burn_panel(window: &BurnWindow) -> Panel {
     .ask(burn(Bad::Slow, long, CHOSEN), format!("slow {long} {{{{job}}}}: {{{{slo}}}}"))
     .ask(burn(Bad::Slow, short, CHOSEN), format!("slow {short} {{{{job}}}}: {{{{slo}}}}"))
     // The short windows, which jump.
-    .thin(Match::Query('B'))
-    .thin(Match::Query('D'))
+    .wide(Match::Query('B'), 1)
+    .wide(Match::Query('D'), 1)
     .nothing("No traffic")
 }
 
