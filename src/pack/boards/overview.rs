@@ -2,7 +2,7 @@
 
 use super::{
     OVERVIEW, ROUTE, SATURATION, SIDECAR, SLO, USERS, burning, failed, falling, full, latency, max, or_zero, rate,
-    rate_then, requests, select, share, slow, sum,
+    rate_then, requests, select, share, slow, spoken, sum,
 };
 use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Panel, Quantile, Row, Threshold, Unit};
 use crate::pack::objective::{BURN_WINDOWS, Objective, number};
@@ -83,10 +83,10 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         Panel::new(
             Kind::Stat,
             4,
-            format!("p99 (promised {:?})", objective.latency()),
+            format!("p99 (promised {})", spoken(objective.latency())),
             format!(
-                "99 of 100 requests that did not fail took at most this long. Amber above {:?}, red above twice that.",
-                objective.latency()
+                "99 of 100 requests that did not fail took at most this long. Amber above {}, red above twice that.",
+                spoken(objective.latency())
             ),
             "Below what was promised.",
             "Sort the worst routes by p99. If all are slow, see Saturation; then whether the sidecar adds it.",

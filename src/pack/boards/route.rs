@@ -1,7 +1,7 @@
 //! Route detail: what is it with this one route?
 
 use super::{OVERVIEW, ROUTE, SLO, USERS, and, burning, failed, latency, max, percentile, percentile_then};
-use super::{rate, rate_then, requests, select, share, slow, sum};
+use super::{rate, rate_then, requests, select, share, slow, spoken, sum};
 use crate::pack::dashboard::{Dashboard, Kind, Match, Panel, Quantile, Row, Unit, Variable};
 use crate::pack::objective::{Objective, number};
 
@@ -78,7 +78,7 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         Panel::new(
             Kind::Stat,
             5,
-            format!("p99 (promised {:?})", objective.latency()),
+            format!("p99 (promised {})", spoken(objective.latency())),
             "99 of 100 requests of this route that did not fail took at most this long. Amber above the promise, \
              red above twice that.",
             "Below the promise.",

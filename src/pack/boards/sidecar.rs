@@ -2,7 +2,7 @@
 
 use super::{OVERVIEW, SIDECAR, above, full, latency, max, percentile, rate, select, share, sum};
 use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Match, Panel, Row, Threshold, Unit};
-use crate::pack::thresholds::{FILLING, FULL, OVERHEAD_SECONDS, OVERHEAD_SHARE, SCRAPE_SAMPLES};
+use crate::pack::thresholds::{FILLING, FULL, MISSED_ROUNDS, OVERHEAD_SECONDS, OVERHEAD_SHARE, SCRAPE_SAMPLES};
 
 /// A start within this time is worth a word.
 const YOUNG_SECONDS: u32 = 300;
@@ -318,20 +318,23 @@ fn tells() -> Vec<Panel> {
 }
 
 fn could_not() -> Vec<Panel> {
-    let missed = sum("", &rate("golden_sampler_missed_ticks_total", ""));
+    let rounds = |counter: &str| sum("job, instance", &rate(counter, ""));
+    let (ran, missed) = (rounds("golden_sampler_ticks_total"), rounds("golden_sampler_missed_ticks_total"));
     vec![
         Panel::new(
             Kind::Lines,
             5,
             "Sampling rounds missed",
-            "Of the rounds in which the sampler should have looked at resources, the share that did not take place.",
+            "Of the rounds in which the sampler should have looked at resources, the share that did not take place. Line \
+             at 10 %.",
             "0 %.",
             "Missed: the host is full, or a source is slow; see its time beside this.",
         )
         .unit(Unit::Ratio)
+        .reach(MISSED_ROUNDS)
         .short_legend()
-        .reach(0.1)
-        .ask(share(&missed, &format!("({} + {missed})", sum("", &rate("golden_sampler_ticks_total", "")))), "missed")
+        .thresholds(above(MISSED_ROUNDS))
+        .ask(share(&missed, &format!("({ran} + {missed})")), "{{instance}}")
         .nothing("No data"),
         Panel::new(
             Kind::Lines,
