@@ -3,7 +3,7 @@
 //! | endpoint | behaviour when quiet |
 //! |---|---|
 //! | `GET /users`, `GET /users/{id}` | 2–8 ms; 404 for each 25th id and for what is not a number |
-//! | `POST /orders` | 10–40 ms; 201, or 422 when the body is not JSON or its `quantity` is not at least 1 |
+//! | `POST /orders` | 20–50 ms; 201, or 422 when the body is not JSON or its `quantity` is not at least 1 |
 //! | `GET /orders/{id}` | 2–8 ms; 404 for each 50th id and for what is not a number |
 //! | `GET /search?q=` | 20–250 ms with a long tail |
 //! | `GET /reports/{id}` | 0.6–2.5 s, the last quarter second of it while the body flows |
@@ -219,7 +219,7 @@ impl Backend {
         let Ok(body) = Limited::new(request.into_body(), ORDER_LIMIT_BYTES).collect().await else {
             return refuse(StatusCode::PAYLOAD_TOO_LARGE, "an order has at most 64 KiB");
         };
-        if !self.work_with_connection(10.0, 40.0).await {
+        if !self.work_with_connection(20.0, 50.0).await {
             return no_connection();
         }
         let order: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();

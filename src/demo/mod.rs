@@ -99,7 +99,7 @@ pub fn slos() -> Vec<Slo> {
     vec![
         slo("shop", &[], 0.965, 1000),
         slo("checkout", &["/checkout/{id}"], 0.95, 500),
-        slo("search", &["/search"], 0.95, 500),
+        slo("search", &["/search"], 0.95, 400),
     ]
 }
 

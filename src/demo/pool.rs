@@ -14,8 +14,8 @@ use crate::config::{Expression, Pool, PoolKind, PoolSelectors, Term};
 
 /// Connections. On the wave of the traffic one or two are taken; at its bursts all are, and some wait.
 const CONNECTIONS: usize = 3;
-/// How long one waits for a connection: many times what a connection is held, so that hardly ever somebody gives up.
-const WAIT_LIMIT: Duration = Duration::from_millis(200);
+/// How long one waits for a connection: three times what one is usually held, so that hardly ever somebody gives up.
+const WAIT_LIMIT: Duration = Duration::from_millis(100);
 /// The page of the backend that tells of the pool.
 pub(super) const PAGE: &str = "db-pool";
 

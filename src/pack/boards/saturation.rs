@@ -286,7 +286,10 @@ fn pools() -> Vec<Panel> {
             "In use at the limit: slow queries, a leak of connections, or too small a pool.",
         )
         .short_legend()
-        .ask(highest("pool, state", "golden_pool_connections", r#"state=~"in_use|idle""#), "{{pool}} {{state}}")
+        .ask(highest("pool", "golden_pool_connections", r#"state="in_use""#), "{{pool}} in use")
+        .ask(highest("pool", "golden_pool_connections", r#"state="idle""#), "{{pool}} idle")
+        .wide(Match::Query('A'), 3)
+        .wide(Match::Query('B'), 1)
         .ask(lowest("pool", "golden_pool_limit", ""), "limit {{pool}}")
         .dashed("limit")
         .nothing("No pool configured"),
