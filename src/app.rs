@@ -250,6 +250,7 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     let mut config = Config::for_demo(demo.backend_addr, listen, admin);
     config.routes = demo::routes();
     config.slos = demo::slos();
+    config.saturation.pools = demo.pools();
     config.limits.inflight = Some(demo::INFLIGHT_LIMIT);
     let runtime = control_runtime()?;
     let result = runtime.block_on(async {

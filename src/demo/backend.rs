@@ -3,7 +3,7 @@
 //! | endpoint | behaviour when quiet |
 //! |---|---|
 //! | `GET /users`, `GET /users/{id}` | 2–8 ms; 404 for each 25th id and for what is not a number |
-//! | `POST /orders` | 10–40 ms; 201, or 422 when the body is not JSON or its `quantity` is not at least 1 |
+//! | `POST /orders` | 20–50 ms; 201, or 422 when the body is not JSON or its `quantity` is not at least 1 |
 //! | `GET /orders/{id}` | 2–8 ms; 404 for each 50th id and for what is not a number |
 //! | `GET /search?q=` | 20–250 ms with a long tail |
 //! | `GET /reports/{id}` | 0.6–2.5 s, the last quarter second of it while the body flows |
@@ -11,6 +11,10 @@
 //! | `GET /events` | event stream, one event a second, closed after 30 (clients of such streams come again) |
 //! | `GET /checkout/{id}` | 5–25 ms; every 20 s for 4 s 30–60 % answers 500 or 503, else 0.5 % |
 //! | `GET /healthz` | 200 at once |
+//! | `GET /db-pool` | how many database connections are taken, for the sidecar: no page of the shop |
+//!
+//! Orders and checkouts take one of a few database connections while they work. When all are taken they wait, and are
+//! answered 503 when none becomes free in time: at the traffic's bursts some wait, and hardly ever one in vain.
 //!
 //! All waits are behaviour: they are what the demo has to show.
 
@@ -35,6 +39,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 
+use super::UnderWay;
+use super::pool::{self, Connections};
 use super::random::Random;
 
 /// Requests in flight at which a wait is twice as long as when quiet. The demo's users keep 1 to 12 in flight, so
@@ -67,6 +73,8 @@ pub(super) struct Backend {
     random: Random,
     /// Requests being answered, event streams and flowing bodies not included.
     busy: AtomicUsize,
+    /// To the database, which orders and checkouts need.
+    connections: Connections,
     uploads: Mutex<VecDeque<String>>,
 }
 
@@ -79,9 +87,6 @@ pub(super) struct Paced {
     /// The piece with this number, from 0.
     piece: fn(usize) -> String,
 }
-
-/// Counts one request as in flight until it is dropped, so that clients that leave are counted down too.
-struct Busy<'a>(&'a AtomicUsize);
 
 /// Serves the shop on this listener until the future is dropped; all connections end with it.
 pub async fn serve(listener: TcpListener) {
@@ -137,6 +142,7 @@ impl Backend {
             started: Instant::now(),
             random: Random::seeded_by_time(),
             busy: AtomicUsize::new(0),
+            connections: Connections::new(),
             uploads: Mutex::new(VecDeque::with_capacity(UPLOADS_REMEMBERED)),
         }
     }
@@ -146,7 +152,7 @@ impl Backend {
         let path = request.uri().path().to_owned();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         let allowed = match segments[..] {
-            ["users" | "search" | "events" | "healthz"] => "GET, HEAD",
+            ["users" | "search" | "events" | "healthz" | pool::PAGE] => "GET, HEAD",
             ["users" | "orders" | "reports" | "checkout", _] => "GET, HEAD",
             ["orders"] => "POST",
             ["uploads", _] => "PUT",
@@ -159,12 +165,13 @@ impl Backend {
         }
         match segments[..] {
             ["healthz"] => return reply(StatusCode::OK, &json!({ "status": "ok" })),
+            [pool::PAGE] => return reply(StatusCode::OK, &self.connections.report()),
             // A viewer is not work: it must not slow the others down.
             ["events"] => return events(),
             _ => {}
         }
 
-        let _busy = Busy::enter(&self.busy);
+        let _busy = UnderWay::enter(&self.busy);
         match segments[..] {
             ["users"] => self.users().await,
             ["users", id] => self.user(id).await,
@@ -183,6 +190,13 @@ impl Backend {
         let others = self.busy.load(Ordering::Relaxed).saturating_sub(1) as f64;
         let wait_ms = self.random.between(low, high) * (1.0 + others / BUSY_DOUBLING);
         sleep(Duration::from_secs_f64(wait_ms / 1000.0)).await;
+    }
+
+    /// The same with a database connection; whether there was one in time.
+    async fn work_with_connection(&self, low: f64, high: f64) -> bool {
+        let Some(_connection) = self.connections.take().await else { return false };
+        self.work(low, high).await;
+        true
     }
 
     async fn users(&self) -> Answer {
@@ -205,7 +219,9 @@ impl Backend {
         let Ok(body) = Limited::new(request.into_body(), ORDER_LIMIT_BYTES).collect().await else {
             return refuse(StatusCode::PAYLOAD_TOO_LARGE, "an order has at most 64 KiB");
         };
-        self.work(10.0, 40.0).await;
+        if !self.work_with_connection(20.0, 50.0).await {
+            return no_connection();
+        }
         let order: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
         let Some(quantity) = order["quantity"].as_u64().filter(|quantity| *quantity >= 1) else {
             return refuse(StatusCode::UNPROCESSABLE_ENTITY, "quantity: expected a whole number of at least 1");
@@ -219,7 +235,9 @@ impl Backend {
     }
 
     async fn order(&self, id: &str) -> Answer {
-        self.work(2.0, 8.0).await;
+        if !self.work_with_connection(2.0, 8.0).await {
+            return no_connection();
+        }
         match id.parse::<u64>() {
             Ok(id) if !id.is_multiple_of(50) => reply(StatusCode::OK, &json!({ "id": id, "quantity": 1 + id % 5 })),
             _ => refuse(StatusCode::NOT_FOUND, "no such order"),
@@ -263,7 +281,9 @@ impl Backend {
     }
 
     async fn checkout(&self, id: &str) -> Answer {
-        self.work(5.0, 25.0).await;
+        if !self.work_with_connection(5.0, 25.0).await {
+            return no_connection();
+        }
         if !self.random.chance(error_share(self.started.elapsed())) {
             return reply(StatusCode::OK, &json!({ "order": id, "paid": true }));
         }
@@ -326,6 +346,10 @@ fn reply(status: StatusCode, body: &Value) -> Answer {
     answer
 }
 
+fn no_connection() -> Answer {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "no database connection became free in time")
+}
+
 fn refuse(status: StatusCode, why: &str) -> Answer {
     reply(status, &json!({ "error": why }))
 }
@@ -357,21 +381,6 @@ impl Body for Paced {
 
     fn is_end_stream(&self) -> bool {
         self.next == self.count
-    }
-}
-
-// === impl Busy ===
-
-impl<'a> Busy<'a> {
-    fn enter(busy: &'a AtomicUsize) -> Busy<'a> {
-        busy.fetch_add(1, Ordering::Relaxed);
-        Busy(busy)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -435,6 +444,24 @@ mod tests {
             assert_eq!(ask(&mut client, Method::POST, "/orders", bad).await.0, 422, "{bad}");
         }
         assert_eq!(ask(&mut client, Method::POST, "/orders", vec![b' '; ORDER_LIMIT_BYTES + 1]).await.0, 413);
+    }
+
+    #[tokio::test]
+    async fn orders_and_checkouts_are_refused_while_no_connection_becomes_free() {
+        let (backend, mut client) = shop(Duration::ZERO).await;
+        let mut taken = Vec::new();
+        while backend.connections.report()["idle"] != 0 {
+            taken.push(backend.connections.take().await.unwrap());
+        }
+        assert_eq!(ask(&mut client, Method::POST, "/orders", r#"{"quantity":3}"#).await.0, 503);
+        for path in ["/orders/7", "/checkout/7"] {
+            let (status, body) = get(&mut client, path).await;
+            assert!(status == 503 && body.contains("no database connection"), "{path}: {status} {body}");
+        }
+        assert_eq!(get(&mut client, "/users/42").await.0, 200);
+        assert_eq!(backend.connections.report()["timeouts"], 3);
+        drop(taken);
+        assert_eq!(get(&mut client, "/orders/7").await.0, 200);
     }
 
     #[tokio::test]
@@ -528,9 +555,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn health_is_ok_and_strange_paths_and_methods_are_refused() {
-        let (_, mut client) = shop(Duration::ZERO).await;
+    async fn health_is_ok_the_pool_is_told_and_strange_paths_and_methods_are_refused() {
+        let (backend, mut client) = shop(Duration::ZERO).await;
         assert_eq!(get(&mut client, "/healthz").await, (200, r#"{"status":"ok"}"#.to_owned()));
+        let pool = get(&mut client, &format!("/{}", pool::PAGE)).await;
+        assert_eq!(pool, (200, backend.connections.report().to_string()));
         for path in ["/", "/nothing", "/users/1/2", "/uploads", "//users"] {
             assert_eq!(get(&mut client, path).await.0, 404, "{path}");
         }

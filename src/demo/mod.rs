@@ -4,17 +4,19 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `backend.rs` | the embedded backend: what each endpoint does |
+//! | `pool.rs` | the backend's few database connections, and the page that tells of them |
 //! | `traffic.rs` | the clients: who they are, how often they come, what they saw |
 //! | `random.rs` | chance |
 //!
-//! In order: [`Demo::start`] (backend up, its address known) → `app` starts the sidecar with [`routes`] and
-//! [`INFLIGHT_LIMIT`] in front of it → [`Demo::run`] (welcome, traffic, a line every 5 s) until told to stop →
+//! In order: [`Demo::start`] (backend up, its address known) → `app` starts the sidecar with [`routes`], [`slos`],
+//! the pool and [`INFLIGHT_LIMIT`] in front of it → [`Demo::run`] (welcome, traffic, a line every 5 s) until told to stop →
 //! `app` drains the sidecar → [`Demo::stop`]. So the sidecar never loses its backend while it has requests.
 //!
 //! Each end has a thread and a current-thread runtime of its own, so neither shares a core's queue with the workers.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -23,10 +25,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::config::{RouteTemplate, Slo};
+use crate::config::{Pool, RouteTemplate, Slo};
 use crate::labels::Method;
 
 pub mod backend;
+mod pool;
 mod random;
 pub mod traffic;
 
@@ -67,6 +70,10 @@ struct Background {
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// Counts one thing as under way until it is dropped, so that clients that leave are counted down too.
+#[derive(Debug)]
+struct UnderWay<'a>(&'a AtomicUsize);
+
 /// [`ROUTES`] as declared templates of a configuration.
 #[must_use]
 pub fn routes() -> Vec<RouteTemplate> {
@@ -76,8 +83,10 @@ pub fn routes() -> Vec<RouteTemplate> {
         .collect()
 }
 
-/// What the shop has promised: to all, and on its two troubled pages. The checkout's bursts spend its budget, the long tail
-/// of the search a part of its own.
+/// What the shop has promised: to all, and on its two troubled pages. With this traffic 2.5 to 2.9 % of all requests fail or
+/// are slow, so that a fifth of the shop's budget is left; a tenth of the checkouts fail, twice what is allowed; and of
+/// searches one in a hundred is slow, so that most of their budget is left. Each can burn 14.4 times too fast, where the
+/// fast alert pages: none promises less than 93.1 %.
 #[must_use]
 pub fn slos() -> Vec<Slo> {
     let slo = |name: &str, routes: &[&str], objective, latency| Slo {
@@ -88,9 +97,9 @@ pub fn slos() -> Vec<Slo> {
         too_slow_is_error: false,
     };
     vec![
-        slo("shop", &[], 0.99, 1000),
+        slo("shop", &[], 0.965, 1000),
         slo("checkout", &["/checkout/{id}"], 0.95, 500),
-        slo("search", &["/search"], 0.95, 250),
+        slo("search", &["/search"], 0.95, 400),
     ]
 }
 
@@ -143,6 +152,12 @@ impl Demo {
             }
         })?;
         Ok(Demo { backend_addr, backend })
+    }
+
+    /// The pools that the backend reports, as declared in a configuration.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Pool> {
+        vec![pool::declared(self.backend_addr)]
     }
 
     /// Writes the welcome to `out`, sends traffic to the proxy and writes a summary line every 5 s until `until` is
@@ -221,6 +236,21 @@ impl Drop for Background {
             // A panic in there was printed by its thread; panicking again in a drop would hide it.
             let _ = thread.join();
         }
+    }
+}
+
+// === impl UnderWay ===
+
+impl<'a> UnderWay<'a> {
+    fn enter(count: &'a AtomicUsize) -> UnderWay<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        UnderWay(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -315,6 +345,14 @@ mod tests {
         assert_eq!(text.lines().filter(|line| line.starts_with("  curl ")).count(), 5);
         assert!(text.lines().count() <= 25, "{} lines", text.lines().count());
         assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    }
+
+    #[test]
+    fn every_promise_can_be_broken_fast_enough_to_page() {
+        for slo in slos() {
+            assert!(1.0 / (1.0 - slo.objective) > 14.4, "{slo:?}: even if all fail, nobody is told");
+            assert!(slo.routes.iter().all(|route| ROUTES.iter().any(|(path, _)| path == route)), "{slo:?}");
+        }
     }
 
     #[test]

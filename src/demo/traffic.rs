@@ -28,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::UnderWay;
 use super::random::Random;
 
 /// Users, hence the most requests they have in flight. 120 requests/s of 50 ms need 6, a burst 10; the rest is room
@@ -133,9 +134,6 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     _driver: JoinSet<()>,
 }
-
-/// Counts one thing as under way until it is dropped.
-struct UnderWay<'a>(&'a AtomicUsize);
 
 /// Why an exchange failed. Only that it failed is counted; the cause is for whoever debugs.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -455,21 +453,6 @@ impl Connection {
             let _ = connection.await;
         });
         Ok(Connection { sender, _driver: driver })
-    }
-}
-
-// === impl UnderWay ===
-
-impl<'a> UnderWay<'a> {
-    fn enter(count: &'a AtomicUsize) -> UnderWay<'a> {
-        count.fetch_add(1, Ordering::Relaxed);
-        UnderWay(count)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -96,7 +96,9 @@ pub struct Panel {
 pub enum Legend {
     /// A line for each series, with its last and its highest value.
     Table,
-    /// Names in a row: for many series, and for narrow panels.
+    /// The same beside the lines: for many series in a wide panel.
+    Beside,
+    /// Names in a row: for narrow panels.
     Names,
 }
 
@@ -154,6 +156,17 @@ pub enum Colour {
     Red,
     /// No statement: no traffic, no data.
     Grey,
+}
+
+/// Quantiles that are drawn beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantile {
+    /// Half of all.
+    Median,
+    /// 95 of 100.
+    P95,
+    /// 99 of 100: what is promised.
+    P99,
 }
 
 /// A word for a value.
@@ -521,6 +534,12 @@ impl Panel {
         Panel { legend: Legend::Names, ..self }
     }
 
+    /// A legend beside the lines.
+    #[must_use]
+    pub fn legend_beside(self) -> Panel {
+        Panel { legend: Legend::Beside, ..self }
+    }
+
     /// Something is different for some.
     #[must_use]
     pub fn differ(mut self, of: Match, properties: Vec<(&'static str, Json)>) -> Panel {
@@ -546,6 +565,25 @@ impl Panel {
     #[must_use]
     pub fn paint(self, name: &str, colour: &'static str) -> Panel {
         self.differ(Match::Name(name.to_owned()), vec![("color", json!({"mode": "fixed", "fixedColor": colour}))])
+    }
+
+    /// The series of this name is a quantile, with the colour and the width that it has everywhere.
+    #[must_use]
+    pub fn quantile(self, name: &str, quantile: Quantile) -> Panel {
+        let (colour, width) = quantile.look();
+        self.paint(name, colour).wide(Match::Name(name.to_owned()), width)
+    }
+
+    /// These lines are so wide, pixels; 2 without.
+    #[must_use]
+    pub fn wide(self, of: Match, pixels: u32) -> Panel {
+        self.differ(of, vec![("custom.lineWidth", json!(pixels))])
+    }
+
+    /// Those whose names begin so have shades of this colour.
+    #[must_use]
+    pub fn shades(self, beginning: &'static str, colour: &'static str) -> Panel {
+        self.differ(Match::Beginning(beginning), vec![("color", json!({"mode": "shades", "fixedColor": colour}))])
     }
 
     /// A click leads there.
@@ -714,6 +752,9 @@ impl Panel {
                     Legend::Table => json!({
                         "showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"],
                     }),
+                    Legend::Beside => json!({
+                        "showLegend": true, "displayMode": "table", "placement": "right", "calcs": ["lastNotNull", "max"],
+                    }),
                     Legend::Names => json!({
                         "showLegend": true, "displayMode": "list", "placement": "bottom", "calcs": [],
                     }),
@@ -723,8 +764,10 @@ impl Panel {
             Kind::Stat => json!({
                 "reduceOptions": last, "orientation": "auto", "wideLayout": true,
                 "textMode": if self.names { "value_and_name" } else { "value" },
-                // A word fills its field; a number has the colour itself.
-                "colorMode": if self.mappings.iter().any(|mapping| matches!(mapping, Mapping::Value(..))) {
+                // A word alone fills its field; a number has the colour itself.
+                "colorMode": if !self.names
+                    && self.mappings.iter().any(|mapping| matches!(mapping, Mapping::Value(..)))
+                {
                     "background_solid"
                 } else if self.thresholds.is_empty() {
                     "none"
@@ -781,7 +824,7 @@ impl Unit {
             Unit::Bytes => "bytes",
             Unit::BytesPerSecond => "binBps",
             Unit::RequestsPerSecond => "reqps",
-            Unit::PerSecond => "cps",
+            Unit::PerSecond => "eps",
             Unit::Ratio => "percentunit",
             Unit::Count => "short",
         }
@@ -799,6 +842,20 @@ impl Colour {
             Colour::Amber => "orange",
             Colour::Red => "red",
             Colour::Grey => "#808080",
+        }
+    }
+}
+
+// === impl Quantile ===
+
+impl Quantile {
+    /// Colour and width, pixels. Colours of Okabe and Ito's set: they differ for every eye, on white and on black; and the
+    /// further out, the wider.
+    fn look(self) -> (&'static str, u32) {
+        match self {
+            Quantile::Median => ("#56B4E9", 1),
+            Quantile::P95 => ("#009E73", 2),
+            Quantile::P99 => ("#0072B2", 3),
         }
     }
 }

@@ -127,7 +127,7 @@ fn units_agree_with_the_suffixes_of_metrics() {
                         Measure::BytesPerSecond => &["binBps"],
                         // CPU seconds per second are cores as well.
                         Measure::Ratio => &["percentunit", "short", "none"],
-                        Measure::PerSecond => &["reqps", "cps", "ops"],
+                        Measure::PerSecond => &["reqps", "eps", "ops"],
                         Measure::Count => &["short", "none"],
                         Measure::Unknown => continue,
                     };

@@ -255,7 +255,7 @@ const UNITS: [&str; 12] = [
     "bytes",
     "binBps",
     "reqps",
-    "cps",
+    "eps",
     "ops",
     "dateTimeFromNow",
     "dtdurations",

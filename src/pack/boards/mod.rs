@@ -18,8 +18,10 @@ mod saturation;
 mod sidecar;
 mod slo;
 
+use std::time::Duration;
+
 use super::dashboard::{Colour, Dashboard, Threshold};
-use super::objective::{BURN_WINDOWS, Objective};
+use super::objective::{BURN_WINDOWS, Objective, number};
 use super::thresholds::{FILLING, FULL};
 
 /// Where links lead.
@@ -127,6 +129,12 @@ fn and(one: &str, other: &str) -> String {
     }
 }
 
+/// A time as panels write times.
+fn spoken(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 1.0 { format!("{} ms", number(1000.0 * seconds)) } else { format!("{} s", number(seconds)) }
+}
+
 /// Plain, then to be looked at, then to be acted upon.
 fn rising(amber: f64, red: f64) -> Vec<Threshold> {
     vec![
@@ -163,4 +171,15 @@ fn burning(objective: &Objective) -> Vec<Threshold> {
 /// Of a latency at the 99th percentile.
 fn slow(objective: &Objective) -> Vec<Threshold> {
     rising(objective.latency_seconds(), 2.0 * objective.latency_seconds())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_on_the_axes() {
+        let written = [300, 999, 1000, 2500].map(|ms| spoken(Duration::from_millis(ms)));
+        assert_eq!(written, ["300 ms", "999 ms", "1 s", "2.5 s"]);
+    }
 }

@@ -2,9 +2,9 @@
 
 use super::{
     OVERVIEW, ROUTE, SATURATION, SIDECAR, SLO, USERS, burning, failed, falling, full, latency, max, or_zero, rate,
-    rate_then, requests, select, share, slow, sum,
+    rate_then, requests, select, share, slow, spoken, sum,
 };
-use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Match, Panel, Row, Threshold, Unit};
+use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Panel, Quantile, Row, Threshold, Unit};
 use crate::pack::objective::{BURN_WINDOWS, Objective, number};
 use crate::pack::thresholds::{BUDGET_LOW, FILLING, FULL};
 
@@ -20,7 +20,8 @@ pub(super) fn dashboard(objective: &Objective) -> Dashboard {
         rows: vec![
             Row { title: None, collapsed: false, height: 4, panels: numbers(objective) },
             Row { title: None, collapsed: false, height: 10, panels: signals(objective) },
-            Row { title: Some("Worst routes now"), collapsed: false, height: 9, panels: vec![routes(objective)] },
+            // Its only panel has a title.
+            Row { title: None, collapsed: false, height: 9, panels: vec![routes(objective)] },
             Row { title: Some("Who made the errors"), collapsed: true, height: 9, panels: blame() },
         ],
     }
@@ -32,33 +33,35 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         let then = sum("", &rate_then("golden_requests_total", USERS, offset));
         format!("{now} / ({then} > 0) - 1")
     };
-    let change = |query: char| {
-        (
-            Match::Query(query),
-            vec![("unit", "percentunit".into()), ("min", serde_json::Value::Null), ("decimals", 0.into())],
-        )
-    };
-    let (hour, day) = (change('B'), change('C'));
     vec![
         verdict(objective),
         Panel::new(
             Kind::Stat,
-            6,
-            "Requests/s, and against before",
-            "Requests of users per second now, and by how much that is more or less than one hour and one day ago. \
-             Probes are not counted.",
+            3,
+            "Requests/s",
+            "Requests of users per second now. Probes are not counted.",
+            "Within a third of the same time yesterday, which is beside this.",
+            "None: do clients still reach it (DNS, load balancer)? Very many: see Saturation.",
+        )
+        .unit(Unit::RequestsPerSecond)
+        .ask(now.clone(), "now")
+        .nothing("No data"),
+        Panel::new(
+            Kind::Stat,
+            3,
+            "Change",
+            "By how much more, or less (below 0 %), requests of users come now than one hour and one day ago.",
             "Within a third of the same time yesterday.",
             "Less: see whether clients still reach it (DNS, load balancer, the alert GoldenTrafficDrop). More: see \
              Saturation.",
         )
-        .unit(Unit::RequestsPerSecond)
+        .unit(Unit::Ratio)
+        .decimals(0)
+        .signed()
         .with_names()
-        .ask(now.clone(), "now")
-        .ask(then(" offset 1h"), "vs 1 h ago")
-        .ask(then(" offset 1d"), "vs 1 d ago")
-        .differ(hour.0, hour.1)
-        .differ(day.0, day.1)
-        .nothing("No data"),
+        .ask(then(" offset 1h"), "in 1 h")
+        .ask(then(" offset 1d"), "in 1 d")
+        .nothing("No history"),
         Panel::new(
             Kind::Stat,
             4,
@@ -80,10 +83,10 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         Panel::new(
             Kind::Stat,
             4,
-            format!("p99 (promised {:?})", objective.latency()),
+            format!("p99 (promised {})", spoken(objective.latency())),
             format!(
-                "99 of 100 requests that did not fail took at most this long. Amber above {:?}, red above twice that.",
-                objective.latency()
+                "99 of 100 requests that did not fail took at most this long. Amber above {}, red above twice that.",
+                spoken(objective.latency())
             ),
             "Below what was promised.",
             "Sort the worst routes by p99. If all are slow, see Saturation; then whether the sidecar adds it.",
@@ -195,9 +198,9 @@ fn signals(objective: &Objective) -> Vec<Panel> {
         .ask(latency(0.99, "", ""), "p99")
         .exemplars("p99")
         .ask(max("slo", &select("golden_slo_latency_threshold_seconds", "")), "promised: {{slo}}")
-        .paint("p50", "light-blue")
-        .paint("p95", "blue")
-        .paint("p99", "dark-blue")
+        .quantile("p50", Quantile::Median)
+        .quantile("p95", Quantile::P95)
+        .quantile("p99", Quantile::P99)
         .dashed("promised")
         .nothing("No traffic")
         .link("SLO", SLO),
@@ -249,8 +252,8 @@ fn signals(objective: &Objective) -> Vec<Panel> {
             Kind::Lines,
             6,
             "Saturation",
-            "How full each resource is that has a limit, in the fullest instance: the backend's, the sidecar's, and \
-             the host's. Lines at 80, 90 and 100 %.",
+            "How full each resource of the backend and of the sidecar is that has a limit, in the fullest instance. \
+             Lines at 80, 90 and 100 %. The whole host's are on Saturation.",
             "Below 80 %, with short tops above.",
             "Open Saturation for the one that is high: since when, what waits for it, and when it will be full.",
         )
@@ -258,7 +261,7 @@ fn signals(objective: &Objective) -> Vec<Panel> {
         .reach(1.0)
         .short_legend()
         .thresholds(lines())
-        .ask(max("resource", &select("golden_saturation_ratio", "")), "{{resource}}")
+        .ask(max("resource", &select("golden_saturation_ratio", NOT_OF_HOST)), "{{resource}}")
         .nothing("No limit known")
         .link("Saturation", SATURATION),
     ]

@@ -1,14 +1,18 @@
 //! Route detail: what is it with this one route?
 
 use super::{OVERVIEW, ROUTE, SLO, USERS, and, burning, failed, latency, max, percentile, percentile_then};
-use super::{rate, rate_then, requests, select, share, slow, sum};
-use crate::pack::dashboard::{Dashboard, Kind, Panel, Row, Unit, Variable};
+use super::{rate, rate_then, requests, select, share, slow, spoken, sum};
+use crate::pack::dashboard::{Dashboard, Kind, Match, Panel, Quantile, Row, Unit, Variable};
 use crate::pack::objective::{Objective, number};
 
 /// The chosen route, of families without a method.
 const THIS: &str = r#"http_route="$route""#;
 /// As above, with the chosen methods.
 const THIS_METHOD: &str = r#"http_route="$route",http_request_method=~"$method""#;
+
+/// The same colours wherever the two are beside each other: told apart by every eye.
+const FIRST_BYTE: &str = "#E69F00";
+const WHOLE: &str = "#0072B2";
 
 pub(super) fn dashboard(objective: &Objective) -> Dashboard {
     Dashboard {
@@ -74,7 +78,7 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         Panel::new(
             Kind::Stat,
             5,
-            format!("p99 (promised {:?})", objective.latency()),
+            format!("p99 (promised {})", spoken(objective.latency())),
             "99 of 100 requests of this route that did not fail took at most this long. Amber above the promise, \
              red above twice that.",
             "Below the promise.",
@@ -193,6 +197,10 @@ fn answers() -> Vec<Panel> {
             ),
             "{{http_response_status_code}} {{origin}}",
         )
+        .shades("[12]", "blue")
+        .shades("3", "light-blue")
+        .shades("4", "#c9a227")
+        .shades("5", "red")
         .nothing("No traffic"),
         Panel::new(
             Kind::Lines,
@@ -226,13 +234,15 @@ fn time() -> Vec<Panel> {
             Kind::Lines,
             6,
             "First byte and whole",
-            "Median and p99 until the response head, and until the last byte. The gap is the time of the body.",
+            "Median (thin) and p99 until the response head, and until the last byte. The gap is the time of the body.",
             "Near each other for short answers.",
             "Late first byte: the backend thinks. Only the whole is late: large bodies, slow clients, or a slow \
              stream.",
         )
         .unit(Unit::Seconds)
         .short_legend()
+        .ask(latency(0.5, "", THIS_METHOD), "whole p50")
+        .ask(latency(0.99, "", THIS_METHOD), "whole p99")
         .ask(
             percentile(0.5, "", "golden_time_to_first_byte_seconds", &and(r#"outcome="success""#, THIS)),
             "first byte p50",
@@ -241,8 +251,14 @@ fn time() -> Vec<Panel> {
             percentile(0.99, "", "golden_time_to_first_byte_seconds", &and(r#"outcome="success""#, THIS)),
             "first byte p99",
         )
-        .ask(latency(0.5, "", THIS_METHOD), "whole p50")
-        .ask(latency(0.99, "", THIS_METHOD), "whole p99")
+        .paint("first byte p50", FIRST_BYTE)
+        .paint("first byte p99", FIRST_BYTE)
+        .paint("whole p50", WHOLE)
+        .paint("whole p99", WHOLE)
+        // Where the two are the same, one lies on the other and both are seen.
+        .wide(Match::Query('A'), 3)
+        .wide(Match::Query('B'), 5)
+        .wide(Match::Query('C'), 1)
         .nothing("No traffic"),
         Panel::new(
             Kind::Lines,
@@ -282,6 +298,7 @@ fn time() -> Vec<Panel> {
         .short_legend()
         .ask(percentile(0.5, "", "golden_abort_wait_seconds", THIS), "p50")
         .ask(percentile(0.9, "", "golden_abort_wait_seconds", THIS), "p90")
+        .quantile("p50", Quantile::Median)
         .nothing("Nobody left"),
     ]
 }

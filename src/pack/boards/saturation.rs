@@ -15,7 +15,7 @@ pub(super) fn dashboard() -> Dashboard {
         variables: vec![],
         rows: vec![
             Row { title: None, collapsed: false, height: 4, panels: numbers() },
-            row(Some("Everything that has a limit"), everything()),
+            Row { height: 10, ..row(Some("Everything that has a limit"), everything()) },
             row(Some("CPU of the backend"), cpu()),
             row(Some("Memory of the backend"), memory()),
             row(Some("Connection pools of the backend"), pools()),
@@ -286,7 +286,10 @@ fn pools() -> Vec<Panel> {
             "In use at the limit: slow queries, a leak of connections, or too small a pool.",
         )
         .short_legend()
-        .ask(highest("pool, state", "golden_pool_connections", r#"state=~"in_use|idle""#), "{{pool}} {{state}}")
+        .ask(highest("pool", "golden_pool_connections", r#"state="in_use""#), "{{pool}} in use")
+        .ask(highest("pool", "golden_pool_connections", r#"state="idle""#), "{{pool}} idle")
+        .wide(Match::Query('A'), 3)
+        .wide(Match::Query('B'), 1)
         .ask(lowest("pool", "golden_pool_limit", ""), "limit {{pool}}")
         .dashed("limit")
         .nothing("No pool configured"),
@@ -322,15 +325,25 @@ fn way_in() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Accept queue",
-            "Connections that the backend has not taken from its listeners yet, in the fullest instance, by port; \
-             dashed: how many may wait.",
-            "0 or 1.",
+            "How full: the connections that the backend has not taken from its listeners yet, of those that may wait, in \
+             the fullest instance, by port. Lines at 80, 90 and 100 %.",
+            "Near 0 %.",
             "Growing: the backend's accept loop is blocked or it is out of workers.",
         )
+        .unit(Unit::Ratio)
+        .reach(1.0)
         .short_legend()
-        .ask(highest("port", "golden_backend_accept_queue_connections", ""), "port {{port}}")
-        .ask(lowest("port", "golden_backend_accept_queue_limit", ""), "limit {{port}}")
-        .dashed("limit")
+        .thresholds(lines())
+        .ask(
+            max(
+                "port",
+                &share(
+                    &select("golden_backend_accept_queue_connections", ""),
+                    &select("golden_backend_accept_queue_limit", ""),
+                ),
+            ),
+            "port {{port}}",
+        )
         .nothing("No listener found"),
         Panel::new(
             Kind::Lines,

@@ -1,11 +1,15 @@
 //! Sidecar health: is it the sidecar's fault?
 
 use super::{OVERVIEW, SIDECAR, above, full, latency, max, percentile, rate, select, share, sum};
-use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Panel, Row, Threshold, Unit};
-use crate::pack::thresholds::{FILLING, FULL, OVERHEAD_SECONDS, OVERHEAD_SHARE, SCRAPE_SAMPLES};
+use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Match, Panel, Row, Threshold, Unit};
+use crate::pack::thresholds::{FILLING, FULL, MISSED_ROUNDS, OVERHEAD_SECONDS, OVERHEAD_SHARE, SCRAPE_SAMPLES};
 
 /// A start within this time is worth a word.
 const YOUNG_SECONDS: u32 = 300;
+
+/// Of the two directions: told apart by every eye.
+const REQUEST: &str = "#0072B2";
+const RESPONSE: &str = "#E69F00";
 
 pub(super) fn dashboard() -> Dashboard {
     let row = |title, panels| Row { title, collapsed: false, height: 8, panels };
@@ -152,6 +156,11 @@ fn adds() -> Vec<Panel> {
         .short_legend()
         .ask(overhead(0.5), "{{direction}} p50")
         .ask(overhead(0.99), "{{direction}} p99")
+        .paint("request p50", REQUEST)
+        .paint("request p99", REQUEST)
+        .paint("response p50", RESPONSE)
+        .paint("response p99", RESPONSE)
+        .wide(Match::Query('A'), 1)
         .nothing("No traffic"),
         Panel::new(
             Kind::Lines,
@@ -309,20 +318,23 @@ fn tells() -> Vec<Panel> {
 }
 
 fn could_not() -> Vec<Panel> {
+    let rounds = |counter: &str| sum("job, instance", &rate(counter, ""));
+    let (ran, missed) = (rounds("golden_sampler_ticks_total"), rounds("golden_sampler_missed_ticks_total"));
     vec![
         Panel::new(
             Kind::Lines,
             5,
             "Sampling rounds missed",
-            "Rounds per second in which the sampler looked at resources, and that were due and did not run.",
-            "None missed.",
+            "Of the rounds in which the sampler should have looked at resources, the share that did not take place. Line \
+             at 10 %.",
+            "0 %.",
             "Missed: the host is full, or a source is slow; see its time beside this.",
         )
-        .unit(Unit::PerSecond)
+        .unit(Unit::Ratio)
+        .reach(MISSED_ROUNDS)
         .short_legend()
-        .ask(sum("", &rate("golden_sampler_ticks_total", "")), "ran")
-        .ask(sum("", &rate("golden_sampler_missed_ticks_total", "")), "missed")
-        .paint("missed", "red")
+        .thresholds(above(MISSED_ROUNDS))
+        .ask(share(&missed, &format!("({ran} + {missed})")), "{{instance}}")
         .nothing("No data"),
         Panel::new(
             Kind::Lines,

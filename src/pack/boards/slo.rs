@@ -7,7 +7,7 @@ use super::{
     OVERVIEW, ROUTE, SLO, above, burning, falling, max, or_zero, percentile, rate, rising, select, share, sum,
 };
 use crate::pack::alerts::budget;
-use crate::pack::dashboard::{Column, Dashboard, Kind, Panel, Row, Threshold, Unit, Variable};
+use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Match, Panel, Row, Threshold, Unit, Variable};
 use crate::pack::objective::{BURN_WINDOWS, BurnWindow, Objective, Severity, number};
 use crate::pack::thresholds::BUDGET_LOW;
 
@@ -25,6 +25,9 @@ fn exhausted() -> Vec<Threshold> {
     falling(f64::from(PERIOD_SECONDS) / BURN_WINDOWS[0].factor, f64::from(PERIOD_SECONDS))
 }
 
+/// Three objectives have twelve lines in a panel of burn rates, and the legend has a line for each.
+const BURN_HEIGHT: u32 = 10;
+
 pub(super) fn dashboard(objective: &Objective) -> Dashboard {
     Dashboard {
         uid: SLO,
@@ -38,12 +41,13 @@ pub(super) fn dashboard(objective: &Objective) -> Dashboard {
         }],
         rows: vec![
             Row { title: None, collapsed: false, height: 4, panels: numbers() },
-            Row { title: Some("Objectives"), collapsed: false, height: 6, panels: vec![table()] },
+            // Its only panel has a title.
+            Row { title: None, collapsed: false, height: 6, panels: vec![table()] },
             Row { title: Some("Budget"), collapsed: false, height: 9, panels: budgets() },
             Row {
                 title: Some("Burn rate, in the windows of the alerts"),
                 collapsed: false,
-                height: 9,
+                height: BURN_HEIGHT,
                 panels: BURN_WINDOWS.iter().map(burn_panel).collect(),
             },
             Row { title: Some("What spends it"), collapsed: false, height: 9, panels: spenders(objective) },
@@ -125,7 +129,7 @@ fn numbers() -> Vec<Panel> {
             Kind::Stat,
             6,
             "Budget lasts, at this rate",
-            "Time until the budget is spent if the last hour goes on; 0 s: it is spent. Amber below 30 days, red \
+            "Time until the budget is spent if the last hour goes on. Amber below 30 days, red \
              below 50 hours, where the fast alert pages.",
             "Not being spent, or more than 30 days.",
             "Hours: act now. Days: plan the repair before then.",
@@ -134,6 +138,7 @@ fn numbers() -> Vec<Panel> {
         .decimals(1)
         .with_names()
         .thresholds(exhausted())
+        .word(0.0, "Spent", Colour::Red)
         .ask(exhaustion(), "{{job}}: {{slo}}")
         .nothing("Not being spent"),
         Panel::new(
@@ -145,7 +150,7 @@ fn numbers() -> Vec<Panel> {
             "Below it: the burn rates below say since when.",
         )
         .unit(Unit::Ratio)
-        .decimals(3)
+        .decimals(2)
         .with_names()
         .ask(format!("1 - {}", bad_share(Bad::Any, "1h", CHOSEN)), "{{job}}: {{slo}}")
         .nothing("No traffic"),
@@ -205,8 +210,8 @@ fn budgets() -> Vec<Panel> {
         .decimals(0)
         .signed()
         .thresholds(vec![
-            Threshold { from: None, colour: crate::pack::dashboard::Colour::Red },
-            Threshold { from: Some(0.0), colour: crate::pack::dashboard::Colour::Neutral },
+            Threshold { from: None, colour: Colour::Red },
+            Threshold { from: Some(0.0), colour: Colour::Neutral },
         ])
         .reach(1.0)
         .ask(left(CHOSEN), "{{job}}: {{slo}}")
@@ -238,6 +243,7 @@ fn budgets() -> Vec<Panel> {
             "Above it: the budget for slow requests is spent; Overview says which routes are slow.",
         )
         .unit(Unit::Seconds)
+        .short_legend()
         .ask(super::latency(0.99, "", ""), "p99")
         .ask(max(BY, &select("golden_slo_latency_threshold_seconds", CHOSEN)), "promised: {{job}}: {{slo}}")
         .dashed("promised")
@@ -254,11 +260,11 @@ fn burn_panel(window: &BurnWindow) -> Panel {
     };
     Panel::new(
         Kind::Lines,
-        6,
+        12,
         format!("{long} and {short}: {what} above {}", number(factor)),
         format!(
             "How many times faster than allowed failed and slow requests spent the budget, over {long} and over \
-             {short}. The alert {what} when both lines of one kind are above {}.",
+             {short} (thin). The alert {what} when both lines of one kind are above {}.",
             number(factor)
         ),
         "Below 1.",
@@ -267,12 +273,15 @@ fn burn_panel(window: &BurnWindow) -> Panel {
     )
     .decimals(1)
     .reach(factor * 1.1)
-    .short_legend()
+    .legend_beside()
     .thresholds(above(factor))
     .ask(burn(Bad::Failed, long, CHOSEN), format!("failed {long} {{{{job}}}}: {{{{slo}}}}"))
     .ask(burn(Bad::Failed, short, CHOSEN), format!("failed {short} {{{{job}}}}: {{{{slo}}}}"))
     .ask(burn(Bad::Slow, long, CHOSEN), format!("slow {long} {{{{job}}}}: {{{{slo}}}}"))
     .ask(burn(Bad::Slow, short, CHOSEN), format!("slow {short} {{{{job}}}}: {{{{slo}}}}"))
+    // The short windows, which jump.
+    .wide(Match::Query('B'), 1)
+    .wide(Match::Query('D'), 1)
     .nothing("No traffic")
 }
 
