@@ -97,7 +97,7 @@ fn a_backend_that_stops_is_told_as_one_cause_with_its_symptoms_suppressed_and_en
         };
         let prometheus = Prometheus::start(Version::Oldest, options);
         prometheus.alert_when(WATCHDOG, "firing", PATIENCE * 2);
-        let treated = told_when(&alertmanager, "the watchdog is there", |treated| !treated.is_empty());
+        let treated = alertmanager.alerts_until("the watchdog is there", MINUTE, |treated| !treated.is_empty());
         assert!(treated.iter().all(|alert| alert.labels["alertname"] == WATCHDOG), "all is well: {treated:#?}");
 
         backend.stop();
@@ -105,7 +105,7 @@ fn a_backend_that_stops_is_told_as_one_cause_with_its_symptoms_suppressed_and_en
             prometheus.alert_when(name, "firing", MINUTE);
         }
         let has = |treated: &[Treated], name: &str| treated.iter().any(|alert| alert.labels["alertname"] == name);
-        let treated = told_when(&alertmanager, "only the cause is active", |treated| {
+        let treated = alertmanager.alerts_until("only the cause is active", MINUTE, |treated| {
             let (active, rest): (Vec<_>, Vec<_>) = treated.iter().partition(|alert| alert.state == "active");
             let active: BTreeSet<_> = active.iter().map(|alert| &*alert.labels["alertname"]).collect();
             active == BTreeSet::from([UNREACHABLE, WATCHDOG])
@@ -119,7 +119,7 @@ fn a_backend_that_stops_is_told_as_one_cause_with_its_symptoms_suppressed_and_en
 
         let _backend =
             Backend::start_at(address, |peer| while peer.read_request().is_some() && peer.send(ok("hello")) {});
-        let treated = told_when(&alertmanager, "cause and symptom have ended", |treated| {
+        let treated = alertmanager.alerts_until("cause and symptom have ended", MINUTE, |treated| {
             !has(treated, UNREACHABLE) && !has(treated, ALL_FAILING)
         });
         // What looks back for longer than anybody can wait here, such as the budget over five minutes, may go on.
@@ -128,18 +128,6 @@ fn a_backend_that_stops_is_told_as_one_cause_with_its_symptoms_suppressed_and_en
         let firing = prometheus.firing();
         assert!(!firing.contains(UNREACHABLE) && !firing.contains(ALL_FAILING), "{firing:?}");
     });
-}
-
-/// Waits until what Alertmanager knows is so.
-#[track_caller]
-fn told_when(alertmanager: &Alertmanager, what: &str, so: impl Fn(&[Treated]) -> bool) -> Vec<Treated> {
-    let mut treated = Vec::new();
-    let is_so = wait_for(MINUTE, || {
-        treated = alertmanager.alerts();
-        so(&treated)
-    });
-    assert!(is_so, "not within {MINUTE:?}: {what}: {treated:#?}");
-    treated
 }
 
 /// What an unreachable backend silences.
