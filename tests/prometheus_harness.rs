@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use common::prometheus::{
-    Alertmanager, Backfill, Histograms, Options, Prometheus, Promtool, VERSIONS, Version, days, now_seconds,
+    Alertmanager, Backfill, Histograms, Options, Prometheus, Promtool, Treated, VERSIONS, Version, days, now_seconds,
 };
 use common::{Backend, PATIENCE, Sidecar, ok, wait_until};
 
@@ -216,7 +216,9 @@ fn alertmanager_suppresses_what_its_rules_of_inhibition_say_and_nothing_else() {
         &[("alertname", "Slow"), ("severity", "warning"), ("job", "shop")],
         &[("alertname", "Slow"), ("severity", "warning"), ("job", "mail")],
     ]);
-    let alerts = alertmanager.alerts_when(3);
+    alertmanager.alerts_when(3);
+    let suppressed = |alerts: &[Treated]| alerts.iter().any(|alert| alert.state == "suppressed");
+    let alerts = alertmanager.alerts_until("one is suppressed", PATIENCE, suppressed);
     let states: BTreeSet<_> = alerts.iter().map(|a| (&*a.labels["alertname"], &*a.labels["job"], &*a.state)).collect();
     let expected = [("Down", "shop", "active"), ("Slow", "shop", "suppressed"), ("Slow", "mail", "active")];
     assert_eq!(states, BTreeSet::from(expected));

@@ -40,9 +40,8 @@ fn each_rule_silences_all_that_it_is_meant_for_in_the_same_service_and_nothing_o
                 // A job of its own for each pair: one pair says nothing to another.
                 let job = format!("{number}-{s}-{t}");
                 let of_job = |labels: &Labels, job: &str| {
-                    let of_place = equal.iter().filter(|label| **label != "alertname");
                     let mut labels = labels.clone();
-                    for label in of_place {
+                    for label in equal.iter().filter(|label| **label != "alertname") {
                         assert!(labels.contains_key(*label), "{why}: no {label} in {labels:?}");
                         labels.insert((*label).to_owned(), "same".to_owned());
                     }
@@ -96,9 +95,9 @@ fn nothing_silences_the_watchdog_or_the_alerts_of_others() {
             all.iter().map(|labels| if bare { without_place(labels) } else { labels.clone() }).collect();
         let alertmanager = started();
         post(&alertmanager, &all);
-        let treated = alertmanager.alerts_when(all.len());
-        // All sources are known once each target is silenced.
-        let (mut treated, mut rules) = (treated, inhibit::all());
+        let mut treated = alertmanager.alerts_when(all.len());
+        // All sources are known once each rule has silenced all that it can.
+        let mut rules = inhibit::all();
         let known = wait_for(PATIENCE, || {
             treated = alertmanager.alerts();
             rules.retain(|rule| {

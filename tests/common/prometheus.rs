@@ -319,7 +319,11 @@ impl Prometheus {
         // It takes up to five seconds to begin.
         let up = wait_for(PATIENCE * 3, || {
             targets = self.targets();
-            targets.len() == expected && targets.iter().all(|target| target.health == "up")
+            // It tells that a target is up a moment before what was scraped can be asked for.
+            targets.len() == expected
+                && targets.iter().all(|target| target.health == "up")
+                && (expected == 0
+                    || self.number("count(up == 1)", now_seconds()).is_some_and(|stored| stored >= expected as f64))
         });
         assert!(up, "{:?} cannot scrape: {targets:#?}; {:#?}", self.version, self.complaints());
     }
@@ -958,15 +962,24 @@ impl Alertmanager {
         alerts.iter().map(of).collect()
     }
 
-    /// Waits until it has dealt with so many alerts: none of them is unprocessed.
+    /// Waits until it has dealt with so many alerts: none of them is unprocessed. It may not yet know of all that suppress
+    /// others.
     #[track_caller]
     pub fn alerts_when(&self, count: usize) -> Vec<Treated> {
+        let dealt =
+            |alerts: &[Treated]| alerts.len() == count && alerts.iter().all(|alert| alert.state != "unprocessed");
+        self.alerts_until(&format!("it has dealt with {count} alerts"), PATIENCE * 3, dealt)
+    }
+
+    /// Waits until its alerts are so.
+    #[track_caller]
+    pub fn alerts_until(&self, what: &str, deadline: Duration, so: impl Fn(&[Treated]) -> bool) -> Vec<Treated> {
         let mut alerts = Vec::new();
-        let dealt = wait_for(PATIENCE * 3, || {
+        let are_so = wait_for(deadline, || {
             alerts = self.alerts();
-            alerts.len() == count && alerts.iter().all(|alert| alert.state != "unprocessed")
+            so(&alerts)
         });
-        assert!(dealt, "not {count} alerts, or one is not dealt with: {alerts:#?}");
+        assert!(are_so, "not within {deadline:?}: {what}: {alerts:#?}");
         alerts
     }
 }
