@@ -59,7 +59,7 @@ pub fn files(objective: &Objective) -> Vec<File> {
         let text = serde_json::to_string_pretty(&board.json()).expect("a dashboard is JSON");
         file(format!("dashboards/{name}.json"), text + "\n");
     }
-    let groups = alerts::groups(objective);
+    let groups = alerts::groups();
     file(
         format!("alerts/{RULES}"),
         rules::groups_yaml(&groups)

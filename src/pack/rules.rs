@@ -147,12 +147,12 @@ pub fn alerts(groups: &[Group]) -> impl Iterator<Item = &Alert> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pack::{Objective, alerts};
+    use crate::pack::alerts;
     use serde_json::Value;
 
     #[test]
     fn the_operator_gets_the_groups_of_the_rule_file() {
-        let groups = alerts::groups(&Objective::default());
+        let groups = alerts::groups();
         let file: Value = serde_saphyr::from_str(&groups_yaml(&groups).document(&["x"])).unwrap();
         let resource: Value = serde_saphyr::from_str(&prometheus_rule(&groups)).unwrap();
         assert_eq!(resource["spec"]["groups"], file["groups"]);

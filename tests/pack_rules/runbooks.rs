@@ -56,6 +56,12 @@ fn asked(text: &str) -> Vec<String> {
     paths.collect()
 }
 
+/// Families that the commands of a text choose from the page of metrics.
+fn families(text: &str) -> impl Iterator<Item = &str> {
+    let end = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':';
+    text.split("name[]=").skip(1).map(move |rest| rest.split(end).next().unwrap_or_default())
+}
+
 /// What is wrong with a page, besides what its commands are answered.
 fn faults(vocabulary: &Vocabulary, name: &str, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
@@ -72,6 +78,9 @@ fn faults(vocabulary: &Vocabulary, name: &str, text: &str) -> Vec<String> {
         }
     }
     let diagnosis = section(text, "## Diagnosis");
+    for name in families(text).filter(|name| vocabulary.family(name).is_none()) {
+        faults.push(format!("{name} is no family of the page"));
+    }
     if !diagnosis.contains("curl ") {
         faults.push("no command asks the sidecar itself".to_owned());
     }
@@ -127,7 +136,7 @@ sum by (http_route) (rate(golden_errors_total{job=\"shop\"}[5m]))
 ```
 
 ```sh
-curl -s http://sidecar:9900/metrics
+curl -gs 'http://sidecar:9900/metrics?name[]=golden_errors_total&name[]=golden_backend_up'
 ```
 
 Then look at what changed in the last hour, as ever.
@@ -141,14 +150,15 @@ Roll the last deployment back if it began with that one.
 fn a_page_that_cannot_be_worked_with_is_found() {
     let vocabulary = Vocabulary::real();
     assert_none(&faults(vocabulary, "GoldenX", SOUND));
-    assert_eq!(asked(SOUND), ["/metrics"]);
+    assert_eq!(asked(SOUND), ["/metrics?name[]=golden_errors_total&name[]=golden_backend_up"]);
     let broken = [
         ("# GoldenX\n", "# GoldenY\n"),
         ("## Impact\n", "## Effects\n"),
         ("golden_errors_total", "golden_error_total"),
         ("http_route", "route"),
         ("[5m]))", "[5m])"),
-        ("curl -s", "see"),
+        ("curl -gs", "see"),
+        ("name[]=golden_backend_up", "name[]=golden_backend_upp"),
         ("```promql", "```text"),
         ("```sh", "```"),
         ("Roll the last deployment back if it began with that one.", "Roll back."),

@@ -9,7 +9,7 @@
 
 use super::traffic;
 use crate::pack::cases::{Case, EVERY, Suite, Values};
-use crate::pack::objective::{BURN_WINDOWS, BurnWindow, Objective, Severity, number};
+use crate::pack::objective::{BURN_WINDOWS, BurnWindow, Severity, number};
 use crate::pack::rules::{Alert, Group, JOB, Record, Rule, WHERE};
 use crate::pack::thresholds::LOW_TRAFFIC_ERRORS;
 
@@ -60,8 +60,11 @@ const FAILED_MIN: f64 = 20.0;
 /// Requests in ten minutes, six hours' mean, above which burn alerts see everything: 1 a second. Their ten bad requests are
 /// then a quarter of a percent of the shortest long window.
 const LOW_TRAFFIC_BELOW: f64 = 600.0;
+/// The share of a job's failures that its objectives have to count so that their burn alerts speak for it. The two are not
+/// counted in the same way (what a limit turned away is no error of an objective), so it is far from all.
+const COUNTED_MIN: f64 = 0.5;
 
-pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
+pub(super) fn groups() -> Vec<Group> {
     let mut quick: Vec<Rule> =
         vec![record(OBJECTIVE.to_owned(), format!("max by ({JOB}, slo) (golden_slo_objective_ratio)"))];
     quick.extend(QUICK.iter().flat_map(|window| windows(window)));
@@ -121,6 +124,10 @@ fn record(name: String, expr: String) -> Rule {
 /// Its value is the share of the long window: what a filter keeps is its left side.
 fn burn(bad: &Bad, window: &BurnWindow) -> Alert {
     let &BurnWindow { long, short, factor, hold, severity, bad_min } = window;
+    let pace = match factor {
+        1.0 => "faster than".to_owned(),
+        times => format!("more than {} times as fast as", number(times)),
+    };
     let factor = number(factor);
     let over = |window: &str| format!("{} > on ({JOB}, slo) {factor} * (1 - {OBJECTIVE})", share(bad.word, window));
     let enough = format!("sum by ({JOB}, slo) ({}{{result=\"{}\"}}) >= {bad_min}", counts(long), bad.result);
@@ -134,8 +141,8 @@ fn burn(bad: &Bad, window: &BurnWindow) -> Alert {
         summary: format!("{} the objective {{{{ $labels.slo }}}}.", bad.summary),
         description: format!(
             "Of the requests under objective {{{{ $labels.slo }}}} of {WHERE}, {{{{ $value | humanizePercentage }}}} {} \
-             in the last {long}, and it goes on in the last {short}. The error budget is being spent more than {factor} times \
-             as fast as 30 days allow.",
+             in the last {long}, and it goes on in the last {short}. The error budget is being spent {pace} 30 \
+             days allow.",
             bad.what
         ),
     }
@@ -159,20 +166,25 @@ fn blind() -> Alert {
     }
 }
 
-/// Needs no objective and no short window: requests that come in bursts, hours apart, are seen too.
+/// Needs no objective and no short window: requests that come in bursts, hours apart, are seen too. An objective excuses a job
+/// only as far as it counts what fails: it may be of other routes. Where objectives overlap they count twice, and then it is
+/// their burn alerts that tell.
 fn low_traffic() -> Alert {
     // The windows of ten minutes end to end.
     let in_6h = |name: &str| format!("sum_over_time({name}[6h:10m])");
     let (all, failed) = (in_6h(traffic::REQUESTS), in_6h(traffic::FAILED));
+    let counted = format!("sum by ({JOB}) ({}{{result=\"error\"}})", counts("6h"));
     Alert {
         name: "GoldenLowTrafficErrors",
         expr: format!(
             "{failed} / ({all} > 0) > {}\nand on ({JOB})\n{failed} >= {}\nand on ({JOB})\n{goes_on} > 0\nand on ({JOB})\n\
-             (\n  avg_over_time({}[6h]) < {}\n  or on ({JOB})\n  ({all} unless on ({JOB}) {OBJECTIVE})\n)",
+             (\n  avg_over_time({}[6h]) < {}\n  or on ({JOB})\n  \
+             ({failed} unless on ({JOB}) {counted} >= {} * {failed})\n)",
             number(LOW_TRAFFIC_ERRORS),
             number(FAILED_MIN),
             traffic::REQUESTS,
             number(LOW_TRAFFIC_BELOW),
+            number(COUNTED_MIN),
             // Six hours remember long what is over.
             goes_on = format_args!("max_over_time({}[1h])", traffic::FAILED),
         ),
@@ -180,10 +192,12 @@ fn low_traffic() -> Alert {
         keep: "15m",
         severity: Severity::Warning,
         labels: Vec::new(),
-        summary: "Many requests fail where burn alerts see little: there are few requests, or no objective.".to_owned(),
+        summary: "Many requests fail where burn alerts see little: there are few, or no objective counts them."
+            .to_owned(),
         description: format!(
             "Of the users' requests of {WHERE}, {{{{ $value | humanizePercentage }}}} failed in the last 6h, and some \
-             in the last 1h. The job has less than one request a second, or no objective that burn alerts could read."
+             in the last 1h. The job has less than one request a second, or its objectives count less than half of these \
+             failures, so burn alerts say little."
         ),
     }
 }
@@ -435,10 +449,29 @@ fn few_requests() -> Vec<Case> {
         )
         .never_until("6h"),
         promised(
-            with("much traffic under an objective is for burn alerts", even(60.0, 720), even(60.0, 720), 720),
+            counted(
+                with("much traffic under an objective is for burn alerts", even(60.0, 720), even(60.0, 720), 720),
+                "error",
+                even(60.0, 720),
+            ),
             720,
         )
         .never_until("12h"),
+        // /b fails altogether, and the objective is of /a.
+        promised(
+            counted(
+                counted(
+                    with("all fails that no objective counts", even(600.0, 720), even(600.0, 720), 720),
+                    "good",
+                    even(600.0, 720),
+                ),
+                "error",
+                even(0.0, 720),
+            ),
+            720,
+        )
+        .fires_at("2h", told)
+        .fires_at("12h", told),
         with("much traffic under no objective is not", even(60.0, 720), even(60.0, 720), 720).fires_at("2h", told),
     ]
 }

@@ -16,13 +16,13 @@ mod sidecar;
 mod traffic;
 
 use super::cases::Suite;
-use super::objective::Objective;
 use super::rules::Group;
 
-/// All groups, in the order of the file: what is recorded comes before what reads it.
+/// All groups, in the order of the file: what is recorded comes before what reads it. They are the same for every objective,
+/// which they read from the page.
 #[must_use]
-pub fn groups(objective: &Objective) -> Vec<Group> {
-    [traffic::groups, budget::groups, saturation::groups, sidecar::groups].map(|part| part(objective)).concat()
+pub fn groups() -> Vec<Group> {
+    [traffic::groups, budget::groups, saturation::groups, sidecar::groups].map(|part| part()).concat()
 }
 
 /// All cases. They hold for the default objective.

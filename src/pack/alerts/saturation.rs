@@ -13,7 +13,7 @@
 //! opinion.
 
 use crate::pack::cases::{Case, Suite};
-use crate::pack::objective::{Objective, Severity, number};
+use crate::pack::objective::{Severity, number};
 use crate::pack::promql::quantile;
 use crate::pack::rules::{Alert, Group, INSTANCE, Record, Rule};
 use crate::pack::thresholds::{
@@ -60,7 +60,7 @@ const POOL: Forecast = Forecast {
 /// A step lies in one third, a line has a third of its growth in each: half of that leaves room for noise.
 const PART_OF_A_THIRD: &str = "6";
 
-pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
+pub(super) fn groups() -> Vec<Group> {
     let levels = [cpu(), memory(), pools(), queues(), counts(), host()].concat();
     let troughs = [
         (MEMORY.trough, r#"resource="memory""#.to_owned(), "10m"),
@@ -809,7 +809,7 @@ mod tests {
 
     #[test]
     fn every_resource_that_can_be_full_has_an_alert() {
-        let groups = groups(&Objective::default());
+        let groups = groups();
         let asked: String = alerts(&groups).map(|alert| alert.expr.as_str()).collect();
         let selectors = |resource: &str| [format!("resource=\"{resource}\""), format!("|{resource}\"")];
         for resource in Resource::ALL {

@@ -1,13 +1,15 @@
 //! Is it the watcher's fault? The sidecar's own health, whether it is seen at all, and the watchdog. The backend's restarts are
 //! here too: they are told by the same sign.
 //!
-//! `up` and `scrape_…` are Prometheus' own series and every target has them; ours are those that showed a
-//! `golden_build_info` within the last day.
+//! `up` and `scrape_…` are Prometheus' own series and every target has them; ours are those of a job that showed a
+//! `golden_build_info` within the last day. Not only those that showed one themselves: what a rollout brings may never come up.
+//! A target of such a job that once answered, and with something else, is none of ours and is left out. One that never answered
+//! at all cannot be told from ours.
 
 use crate::pack::cases::{Case, Suite};
-use crate::pack::objective::{Objective, Severity, number};
+use crate::pack::objective::{Severity, number};
 use crate::pack::promql::quantile;
-use crate::pack::rules::{Alert, Group, INSTANCE, JOB, Rule};
+use crate::pack::rules::{Alert, Group, INSTANCE, JOB, Record, Rule};
 use crate::pack::thresholds::{
     MISSED_ROUNDS, OVERHEAD_SECONDS, OVERHEAD_SHARE, RESTARTS, SCRAPE_SAMPLES, SCRAPE_SECONDS, TARGETS_DOWN,
 };
@@ -22,13 +24,35 @@ const REMEMBERED: &str = "1d";
 /// How long a job is missed. It has to end: nobody tells a rule that a service was taken away on purpose.
 const MISSED_FOR: &str = "6h";
 
-pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
+pub(super) fn groups() -> Vec<Group> {
     let alerts = [overhead(), process(), honesty(), targets()].concat();
-    vec![Group {
-        name: "golden-sidecar-sidecar",
-        interval: INTERVAL,
-        rules: alerts.into_iter().map(Rule::Alert).collect(),
-    }]
+    let rules = std::iter::once(foreign()).chain(alerts.into_iter().map(Rule::Alert)).collect();
+    vec![Group { name: "golden-sidecar-sidecar", interval: INTERVAL, rules }]
+}
+
+/// Targets of a job of ours that answer with something else, see [`foreign`].
+const FOREIGN: &str = "instance:golden_foreign_targets:up";
+
+/// Recorded, because a day of `up` of everything that Prometheus has would be much to read at each evaluation.
+fn foreign() -> Rule {
+    let seen = seen();
+    let expr =
+        format!("max by ({INSTANCE}) (up) == 1\nand on ({JOB})\n{seen}\nunless on ({INSTANCE})\ngolden_build_info");
+    Rule::Record(Record { name: FOREIGN.to_owned(), expr })
+}
+
+/// Sidecars that were seen while they are remembered.
+fn seen() -> String {
+    format!("last_over_time(golden_build_info[{REMEMBERED}])")
+}
+
+/// Of these targets, those that are ours.
+fn ours(targets: &str) -> String {
+    let seen = seen();
+    format!(
+        "{targets}\nand on ({JOB})\n{seen}\nunless on ({INSTANCE})\n(\n  last_over_time({FOREIGN}[{REMEMBERED}])\n  \
+         unless on ({INSTANCE})\n  {seen}\n)"
+    )
 }
 
 // === The alerts ===
@@ -65,6 +89,16 @@ fn process() -> Vec<Alert> {
             "The sidecar starts again and again.",
             "The sidecar {{ $labels.instance }} of job {{ $labels.job }} was seen to start {{ $value }} times in the last half hour. \
              Every start cuts what was in flight.",
+        ),
+        // The probes say it, so it is told where no request comes as well.
+        alert(
+            "GoldenBackendDown",
+            Severity::Warning,
+            "5m",
+            format!("max by ({INSTANCE}) (golden_backend_up) == 0"),
+            "The backend of an instance is down.",
+            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} has failed every readiness probe of the last five \
+             minutes (golden_backend_up is {{ $value }}), whether or not there is traffic.",
         ),
         alert(
             "GoldenBackendRestarting",
@@ -139,9 +173,8 @@ fn honesty() -> Vec<Alert> {
 }
 
 fn targets() -> Vec<Alert> {
-    let seen = format!("last_over_time(golden_build_info[{REMEMBERED}])");
     let up = format!("max by ({INSTANCE}) (up)");
-    let down = format!("{up} == 0\nand on ({INSTANCE})\n{seen}");
+    let down = ours(&format!("{up} == 0"));
     let scrape = |sign: &'static str, expr: String, summary: &str, description: &str| Alert {
         labels: vec![("sign", sign.to_owned())],
         ..alert("GoldenScrapeTooSlowOrLarge", Severity::Info, "15m", expr, summary, description)
@@ -155,7 +188,8 @@ fn targets() -> Vec<Alert> {
             Severity::Critical,
             "2m",
             format!(
-                "count by ({JOB}) (\n{down}\n)\n/\n(count by ({JOB}) (\n{up}\nand on ({INSTANCE})\n{seen}\n) > 0)\n> {}",
+                "count by ({JOB}) (\n{down}\n)\n/\n(count by ({JOB}) (\n{}\n) > 0)\n> {}",
+                ours(&up),
                 number(TARGETS_DOWN)
             ),
             "Most sidecars of a job cannot be scraped.",
@@ -255,6 +289,11 @@ fn of_a<'a>(severity: &'a str, more: &[(&'static str, &'a str)]) -> Vec<(&'stati
     labels
 }
 
+/// Of this target.
+fn of_target<'a>(instance: &'a str, severity: &'a str) -> Vec<(&'static str, &'a str)> {
+    of_job(severity, &[("instance", instance)])
+}
+
 pub(super) fn suite() -> Suite {
     let cases = [overhead_cases(), process_cases(), honesty_cases(), target_cases(), watchdog_cases()].concat();
     Suite { name: "sidecar", evaluate: "1m", cases }
@@ -301,6 +340,7 @@ fn overhead_cases() -> Vec<Case> {
 fn process_cases() -> Vec<Case> {
     let sidecar = "GoldenSidecarRestarting";
     let backend = "GoldenBackendRestarting";
+    let down = "GoldenBackendDown";
     let reload = "GoldenConfigReloadFailed";
     let start = of("process_start_time_seconds", "a", "");
     let restarts = of("golden_backend_restarts_total", "a", r#"reason="exit""#);
@@ -344,6 +384,25 @@ fn process_cases() -> Vec<Case> {
             .quiet_at("16m")
             .quiet_at("30m")
             .quiet_at("60m"),
+        Case::new(down, "a backend that is down without any traffic fires, until it is back", "1m")
+            .series(of("golden_backend_up", "a", ""), "1x10 0x20 1x20")
+            .series(of("golden_backend_up", "b", ""), "1x50")
+            .quiet_at("10m")
+            .quiet_at("14m")
+            .fires_at("20m", &of_a("warning", &[]))
+            .quiet_at("35m"),
+        Case::new(down, "as long as the backend is down, it fires", "1m")
+            .series(of("golden_backend_up", "a", ""), "0x60")
+            .quiet_at("4m")
+            .fires_at("10m", &of_a("warning", &[]))
+            .fires_at("60m", &of_a("warning", &[])),
+        Case::new(down, "a start of four minutes, and a sidecar that is taken away, are quiet", "1m")
+            .series(of("golden_backend_up", "a", ""), "0x4 1x40")
+            .series(of("golden_backend_up", "b", ""), "1x10 0x3 stale")
+            .quiet_at("5m")
+            .quiet_at("12m")
+            .quiet_at("20m")
+            .quiet_at("40m"),
         Case::new(reload, "a refused configuration fires until one is taken", "1m")
             .series(&success, "1x10 0x20 1x20")
             .series(&since, "0x30 1860x20")
@@ -456,9 +515,35 @@ fn target_cases() -> Vec<Case> {
             .series(up("a"), "1x10 0x50")
             .series(up("b"), "1x60")
             .fires_at("40m", &of_a("warning", &[])),
+        Case::new(down, "most of them wake somebody, and a ticket is left when most are back", "1m")
+            .series(build("a"), "1x10 stale _x20 1x40")
+            .series(build("b"), "1x10 stale _x50 1x10")
+            .series(build("c"), "1x71")
+            .series(up("a"), "1x10 0x20 1x40")
+            .series(up("b"), "1x10 0x50 1x10")
+            .series(up("c"), "1x71")
+            .quiet_at("12m")
+            .fires_at("14m", &of_job("critical", &[]))
+            .all_fire_at("25m", &[&of_job("critical", &[]), &of_a("warning", &[]), &of_target("b:9900", "warning")])
+            .fires_at("40m", &of_target("b:9900", "warning"))
+            .quiet_at("68m"),
+        Case::new(down, "new instances that never come up wake somebody", "1m")
+            .series(build("a"), "1x60")
+            .series(up("a"), "1x60")
+            .series(up("n1"), "_x20 0x40")
+            .series(up("n2"), "_x20 0x40")
+            .series(up("n3"), "_x20 0x40")
+            .quiet_at("20m")
+            .fires_at("24m", &of_job("critical", &[]))
+            .fires_at("60m", &of_job("critical", &[]))
+            .and_fires(&of_target("n1:9900", "warning"))
+            .and_fires(&of_target("n2:9900", "warning"))
+            .and_fires(&of_target("n3:9900", "warning")),
         Case::new(down, "targets that are no sidecars, restarts, and one that was taken away are quiet", "1m")
             .series(r#"up{job="other",instance="x:1"}"#, "0x60")
-            .series(up("x"), "0x60")
+            // In our job, and something else answered there.
+            .series(up("x"), "1x5 0x60")
+            .series(up("y"), "1x5 0x60")
             .series(build("a"), "1x10 stale 1x50")
             .series(up("a"), "1x10 0 1x50")
             .series(build("b"), "1x10 stale")
@@ -503,7 +588,14 @@ fn target_cases() -> Vec<Case> {
             .series(of("scrape_samples_scraped", "a", ""), "1300x10 5001x50")
             .quiet_at("10m")
             .quiet_at("20m")
-            .fires_at("35m", &of_a("info", &[("sign", "large")])),
+            .fires_at("35m", &of_a("info", &[("sign", "large")]))
+            .fires_at("60m", &of_a("info", &[("sign", "large")])),
+        Case::new(scrape, "very many samples end with the routes that made them", "1m")
+            .series(build("a"), "1x60")
+            .series(of("scrape_samples_scraped", "a", ""), "9000x30 1300x30")
+            .quiet_at("14m")
+            .fires_at("25m", &of_a("info", &[("sign", "large")]))
+            .quiet_at("35m"),
         Case::new(scrape, "one slow scrape, 5000 samples and other targets are quiet", "1m")
             .series(build("a"), "1x60")
             .series(of("scrape_duration_seconds", "a", ""), "2x30 9 0.02x30")

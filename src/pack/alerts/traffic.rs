@@ -4,7 +4,7 @@
 //! What is compared with other times is recorded: the counts of a service have many series, and are read at three times.
 
 use crate::pack::cases::{Case, Suite, Values};
-use crate::pack::objective::{Objective, Severity, number};
+use crate::pack::objective::{Severity, number};
 use crate::pack::rules::{Alert, Group, JOB, Record, Rule, WHERE};
 use crate::pack::thresholds::{
     CLIENT_ERRORS, CLIENT_ERRORS_GROWTH, DROP_DAY, DROP_HOUR, RATE_LIMITED, SPIKE, SPIKE_SATURATION, UNREACHABLE,
@@ -38,22 +38,25 @@ fn record(name: impl Into<String>, expr: String) -> Rule {
     Rule::Record(Record { name: name.into(), expr })
 }
 
-/// Answers 5xx, whoever made them, and answers that were cut without the client having left. Neither need be there for the
-/// other to count.
+/// Answers 5xx, whoever made them, answers that were cut without the client having left, and answers 2xx that a rule says are
+/// errors. None need be there for the others to count: no two have the same labels, so `or` takes all of them.
+///
+/// Cut answers and implicit errors do not say whose they are, so those of probes are among them.
 fn failed(window: &str) -> Rule {
-    let answers = increase(&requests(r#",origin!="client",http_response_status_code=~"5..""#), window);
-    let cut = increase("golden_truncated_responses_total", window);
-    record(
-        format!("job:golden_requests_failed:increase{window}"),
-        format!("{answers} + {cut}\nor\n{answers}\nor\n{cut}"),
-    )
+    let kinds = [
+        requests(r#",origin!="client",http_response_status_code=~"5..""#),
+        "golden_truncated_responses_total".to_owned(),
+        r#"golden_errors_total{error_type="implicit"}"#.to_owned(),
+    ];
+    let kinds = kinds.map(|kind| format!("increase({kind}[{window}])")).join("\n  or\n  ");
+    record(format!("job:golden_requests_failed:increase{window}"), format!("sum by ({JOB}) (\n  {kinds}\n)"))
 }
 
 fn ended(window: &str) -> Rule {
     record(format!("job:golden_requests_ended:increase{window}"), increase(&requests(ENDED), window))
 }
 
-pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
+pub(super) fn groups() -> Vec<Group> {
     let mut rules = vec![
         record(REQUESTS, increase(&requests(""), "10m")),
         record(
@@ -201,12 +204,13 @@ fn traffic_drop() -> Alert {
     }
 }
 
+/// The host's resources are used by others too, and its memory by caches: they say nothing of these requests.
 fn traffic_spike() -> Alert {
     Alert {
         name: "GoldenTrafficSpike",
         expr: format!(
             "{REQUESTS} > {} * {}\nand on ({JOB})\n{REQUESTS} > {BASELINE}\nand on ({JOB})\nmax by ({JOB}) \
-             (avg_over_time(golden_saturation_ratio[10m])) > {}",
+             (avg_over_time(golden_saturation_ratio{{resource!~\"host_.+\"}}[10m])) > {}",
             number(SPIKE),
             yesterday("max_over_time", REQUESTS),
             number(SPIKE_SATURATION)
@@ -326,6 +330,19 @@ fn all_failing_cases() -> Vec<Case> {
             even(10.0, 160),
         )
         .fires_at("20m", CRITICAL),
+        // Rules say that they are errors; the service says 200.
+        answered(
+            Case::new(name, "every answer is 200, and from one moment on an implicit error", "15s").series(
+                r#"golden_errors_total{job="shop",http_route="/a",error_type="implicit",fault="backend",phase="body"}"#,
+                Values::from(0.0).stay(80).grow(10.0, 80),
+            ),
+            "200",
+            "backend",
+            even(10.0, 160),
+        )
+        .never_until("20m")
+        .fires_at("24m", CRITICAL)
+        .fires_at("40m", CRITICAL),
         answered(case("4xx are answers"), "404", "backend", even(10.0, 160)).never_until("40m"),
         probed(
             answered(case("probes that fail are not users"), "200", "backend", Values::from(0.0).stay(160)),
@@ -514,8 +531,13 @@ fn spike_cases() -> Vec<Case> {
                 format!("golden_saturation_ratio{{job={job:?},resource=\"fds\"}}"),
                 Values::from(0.1).stay(DAY + 240),
             )
+            .series(
+                format!("golden_saturation_ratio{{job={job:?},resource=\"host_memory\"}}"),
+                Values::from(0.89).stay(DAY + 240),
+            )
     };
-    let quiet = Case::new(name, "room is left, it is only twice as much, or next to nothing", "1m");
+    let quiet =
+        Case::new(name, "room is left but for the host's memory, it is only twice as much, or next to nothing", "1m");
     let quiet = with("room", quiet, 600.0, 2400.0, 0.6);
     let quiet = with("twice", quiet, 600.0, 1200.0, 0.85);
     let quiet = with("nothing", quiet, 1.0, 30.0, 0.85);
