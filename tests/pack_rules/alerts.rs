@@ -694,7 +694,7 @@ fn unproven(rules: &BTreeSet<Key>, cases: &[Case]) -> Vec<String> {
         if case.checks.iter().flat_map(|check| &check.firing).any(|firing| of(firing).is_none()) || own.is_empty() {
             faults.push(format!("{}: {}: no such alert", case.alert, case.story));
         }
-        for key in own {
+        for &key in &own {
             // As if nobody else could fire.
             let mut case = case.clone();
             for check in &mut case.checks {

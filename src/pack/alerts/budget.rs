@@ -61,7 +61,8 @@ const FAILED_MIN: f64 = 20.0;
 /// then a quarter of a percent of the shortest long window.
 const LOW_TRAFFIC_BELOW: f64 = 600.0;
 /// The share of a job's failures that its objectives have to count so that their burn alerts speak for it. The two are not
-/// counted in the same way (what a limit turned away is no error of an objective), so it is far from all.
+/// counted in the same way (event streams and tunnels are under no objective, and a cut answer 5xx fails twice), so it is far
+/// from all.
 const COUNTED_MIN: f64 = 0.5;
 
 pub(super) fn groups() -> Vec<Group> {

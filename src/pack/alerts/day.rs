@@ -130,7 +130,6 @@ fn series(mut case: Case) -> Case {
         steady("golden_sampler_missed_ticks_total", "", 0.5, 0.0);
         // As it leaves.
         steady("golden_backend_restarts_total", ",reason=\"exit\"", 0.0, 1.0);
-        steady("golden_server_connections_rejected_total", ",reason=\"limit\"", 0.0, 0.0);
 
         let build = ",version=\"0.1.0\",revision=\"x\",rustc=\"y\"";
         case.series.push((format!("golden_build_info{{{target}{build}}}"), instance.shown().into()));

@@ -333,7 +333,7 @@ fn all_failing_cases() -> Vec<Case> {
         // Rules say that they are errors; the service says 200.
         answered(
             Case::new(name, "every answer is 200, and from one moment on an implicit error", "15s").series(
-                r#"golden_errors_total{job="shop",http_route="/a",error_type="implicit",fault="backend",phase="body"}"#,
+                r#"golden_errors_total{job="shop",http_route="/a",error_type="implicit",fault="policy",phase="body"}"#,
                 Values::from(0.0).stay(80).grow(10.0, 80),
             ),
             "200",
