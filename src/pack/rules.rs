@@ -130,7 +130,8 @@ pub fn prometheus_rule(groups: &[Group]) -> String {
     .document(&[
         "The rules of golden-sidecar for the Prometheus Operator; generated, do not edit.",
         "",
-        "The operator loads only what the ruleSelector of its Prometheus selects. Look what that is, and add the label it asks for:",
+        "The operator loads only what the ruleSelector of its Prometheus selects. Look what that is, and add the label \
+         it asks for:",
         "  kubectl get prometheus -A -o jsonpath='{.items[*].spec.ruleSelector}'",
         "In kube-prometheus-stack it is usually the label release with the name of the Helm release.",
     ])

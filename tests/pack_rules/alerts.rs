@@ -679,8 +679,8 @@ fn every_alert_has_a_severity_a_summary_a_description_and_a_runbook() {
 /// An alert by its name and its rule's own labels: a page and a ticket of one name are two things to prove.
 type Key = (String, BTreeMap<String, String>);
 
-/// What the cases do not show of each rule. It has to be shown to fire and go on to the end of a case, to fire and end, and to
-/// stay quiet. The last is shown by any case of its name in which it does not fire.
+/// What the cases do not show of each rule. It has to be shown to fire and go on, to fire and end, and to stay quiet. The last
+/// is shown by any case of its name in which it does not fire.
 fn unproven(rules: &BTreeSet<Key>, cases: &[Case]) -> Vec<String> {
     let mut shown: BTreeSet<(Key, Shows)> = BTreeSet::new();
     let mut faults = Vec::new();
@@ -700,7 +700,7 @@ fn unproven(rules: &BTreeSet<Key>, cases: &[Case]) -> Vec<String> {
             for check in &mut case.checks {
                 check.firing.retain(|firing| of(firing) == Some(key));
             }
-            shown.insert((key.clone(), case.shows()));
+            shown.extend(case.shows().into_iter().map(|shows| (key.clone(), shows)));
         }
     }
     for key in rules {

@@ -1,5 +1,5 @@
-//! Healthy days, at which every alert is to be quiet: traffic that follows the hours, two instances that are replaced by
-//! deploys with a few errors each, one restart in place, probes, scanners, a load that breathes.
+//! Healthy days, at which every alert is to be quiet: traffic that follows the hours, two instances that are replaced
+//! by deploys with a few errors each, one restart in place, probes, scanners, a load that breathes.
 //!
 //! What another alert reads is added to [`series`]: a counter or a gauge of each instance, as a function of the time.
 
@@ -100,7 +100,8 @@ fn series(mut case: Case) -> Case {
         }
         counter(format!("golden_truncated_responses_total{{{target},http_route=\"/a\"}}"), 0.0, 0.0, 1.0);
 
-        // Cumulative: of those up to an edge, and how many more that an instance's start makes slow are only in the next.
+        // Cumulative: of those up to an edge, and how many more that an instance's start makes slow are only in the
+        // next.
         for (family, labels, edges) in [
             (
                 "http_server_request_duration_seconds",
@@ -161,8 +162,8 @@ fn series(mut case: Case) -> Case {
 // === impl Instance ===
 
 impl Instance {
-    /// A counter that grows by so much a minute, and by so much more in its first and its last minute. It is 0 at first:
-    /// what counts from the start is on the page from the start, or is lost as it is in life.
+    /// A counter that grows by so much a minute, and by so much more in its first and its last minute. It is 0 at
+    /// first: what counts from the start is on the page from the start, or is lost as it is in life.
     fn counter(&self, rate: impl Fn(usize) -> f64, start: f64, end: f64) -> Values {
         let grow = |minute: usize| {
             let more = if minute == self.from + 1 && self.from > 0 { start } else { 0.0 };
@@ -178,8 +179,8 @@ impl Instance {
         )
     }
 
-    /// Whether it is scraped: a new one does not answer yet at its first scrape, nor an old one at its last, and nobody does in
-    /// the minute of a restart.
+    /// Whether it is scraped: a new one does not answer yet at its first scrape, nor an old one at its last, and nobody
+    /// does in the minute of a restart.
     fn up(&self) -> Values {
         let first = Values::after(self.from, if self.from > 0 { 0.0 } else { 1.0 });
         let values = match self.restarted {

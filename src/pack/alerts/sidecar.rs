@@ -1,10 +1,10 @@
-//! Is it the watcher's fault? The sidecar's own health, whether it is seen at all, and the watchdog. The backend's restarts are
-//! here too: they are told by the same sign.
+//! Is it the watcher's fault? The sidecar's own health, whether it is seen at all, and the watchdog. The backend's
+//! restarts are here too: they are told by the same sign.
 //!
 //! `up` and `scrape_…` are Prometheus' own series and every target has them; ours are those of a job that showed a
-//! `golden_build_info` within the last day. Not only those that showed one themselves: what a rollout brings may never come up.
-//! A target of such a job that once answered, and with something else, is none of ours and is left out. One that never answered
-//! at all cannot be told from ours.
+//! `golden_build_info` within the last day. Not only those that showed one themselves: what a rollout brings may never
+//! come up. A target of such a job that once answered, and with something else, is none of ours and is left out. One
+//! that never answered at all cannot be told from ours.
 
 use crate::pack::cases::{Case, Suite};
 use crate::pack::objective::{Severity, number};
@@ -17,8 +17,8 @@ use crate::pack::thresholds::{
 /// Two scrapes at the usual 15 s: what wakes somebody is not to wait for a third.
 const INTERVAL: &str = "30s";
 
-/// How long a target that gives nothing is known as ours. A day of silence is looked at within it, and a day of one series per
-/// target costs an evaluation little.
+/// How long a target that gives nothing is known as ours. A day of silence is looked at within it, and a day of one
+/// series per target costs an evaluation little.
 const REMEMBERED: &str = "1d";
 
 /// How long a job is missed. It has to end: nobody tells a rule that a service was taken away on purpose.
@@ -70,8 +70,8 @@ fn overhead() -> Vec<Alert> {
             number(OVERHEAD_SHARE)
         ),
         "The sidecar itself makes requests noticeably slower.",
-        "One head in a hundred spends {{ $value | humanizeDuration }} or longer inside the sidecars of job {{ $labels.job }}, which is a \
-         noticeable part of what the slowest requests take.",
+        "One head in a hundred spends {{ $value | humanizeDuration }} or longer inside the sidecars of job {{ \
+         $labels.job }}, which is a noticeable part of what the slowest requests take.",
     )]
 }
 
@@ -87,8 +87,8 @@ fn process() -> Vec<Alert> {
                 number(RESTARTS)
             ),
             "The sidecar starts again and again.",
-            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} was seen to start {{ $value }} times in the last half hour. \
-             Every start cuts what was in flight.",
+            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} was seen to start {{ $value }} times in the \
+             last half hour. Every start cuts what was in flight.",
         ),
         // The probes say it, so it is told where no request comes as well.
         alert(
@@ -97,8 +97,8 @@ fn process() -> Vec<Alert> {
             "5m",
             format!("max by ({INSTANCE}) (golden_backend_up) == 0"),
             "The backend of an instance is down.",
-            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} has failed every readiness probe of the last five \
-             minutes (golden_backend_up is {{ $value }}), whether or not there is traffic.",
+            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} has failed every readiness probe of \
+             the last five minutes (golden_backend_up is {{ $value }}), whether or not there is traffic.",
         ),
         alert(
             "GoldenBackendRestarting",
@@ -114,12 +114,13 @@ fn process() -> Vec<Alert> {
             Severity::Warning,
             "5m",
             format!(
-                "time() - max by ({INSTANCE}) (golden_config_last_reload_success_timestamp_seconds)\nand on ({INSTANCE})\n\
+                "time() - max by ({INSTANCE}) (golden_config_last_reload_success_timestamp_seconds)\nand on \
+                 ({INSTANCE})\n\
                  golden_config_last_reload_successful < 1"
             ),
             "The sidecar refused its new configuration.",
-            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} could not take its latest configuration and goes on with the one \
-             of {{ $value | humanizeDuration }} ago. At its next start it will not come up.",
+            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} could not take its latest configuration and \
+             goes on with the one of {{ $value | humanizeDuration }} ago. At its next start it will not come up.",
         ),
     ]
 }
@@ -139,24 +140,24 @@ fn honesty() -> Vec<Alert> {
             "15m",
             format!("max by ({JOB}) (sum by ({JOB}, family) (increase(golden_metric_overflow_total[15m]))) > 0"),
             "Requests are counted without their route because a limit is reached.",
-            "About {{ $value | printf \"%.0f\" }} observations of job {{ $labels.job }} went to the route _other in the last quarter of \
-             an hour, because a limit of routes, of label sets or of their memory is reached.",
+            "About {{ $value | printf \"%.0f\" }} observations of job {{ $labels.job }} went to the route _other in \
+             the last quarter of an hour, because a limit of routes, of label sets or of their memory is reached.",
         ),
         stale(
             "stopped",
             "5m",
             format!("{ran} < 1"),
             "Saturation is no longer measured.",
-            "{{ $labels.instance }} of job {{ $labels.job }} ran {{ $value | printf \"%.0f\" }} sampling rounds in the last five minutes: what \
-             it says of saturation is old.",
+            "{{ $labels.instance }} of job {{ $labels.job }} ran {{ $value | printf \"%.0f\" }} sampling rounds in the \
+             last five minutes: what it says of saturation is old.",
         ),
         stale(
             "missed",
             "15m",
             format!("{missed} / ({ran} + {missed} > 0) > {}", number(MISSED_ROUNDS)),
             "Saturation is measured too rarely.",
-            "{{ $value | humanizePercentage }} of the sampling rounds of {{ $labels.instance }} of job {{ $labels.job }} did not run: short \
-             peaks are missing, most likely for want of CPU.",
+            "{{ $value | humanizePercentage }} of the sampling rounds of {{ $labels.instance }} of job {{ $labels.job \
+             }} did not run: short peaks are missing, most likely for want of CPU.",
         ),
         stale(
             "source",
@@ -166,8 +167,8 @@ fn honesty() -> Vec<Alert> {
                  max_over_time(golden_sampler_source_available[1h]) > 0"
             ),
             "Something of the backend that could be measured cannot be any more.",
-            "{{ $labels.instance }} of job {{ $labels.job }} can no longer read {{ $labels.source }} (available: {{ $value }}), so alerts \
-             that need it are silent.",
+            "{{ $labels.instance }} of job {{ $labels.job }} can no longer read {{ $labels.source }} (available: {{ \
+             $value }}), so alerts that need it are silent.",
         ),
     ]
 }
@@ -193,8 +194,8 @@ fn targets() -> Vec<Alert> {
                 number(TARGETS_DOWN)
             ),
             "Most sidecars of a job cannot be scraped.",
-            "{{ $value | humanizePercentage }} of the sidecars of job {{ $labels.job }} do not answer Prometheus. Most likely they do not \
-             answer clients either, and no other alert can tell.",
+            "{{ $value | humanizePercentage }} of the sidecars of job {{ $labels.job }} do not answer Prometheus. Most \
+             likely they do not answer clients either, and no other alert can tell.",
         ),
         alert(
             "GoldenTargetDown",
@@ -202,7 +203,8 @@ fn targets() -> Vec<Alert> {
             "5m",
             down.clone(),
             "A sidecar cannot be scraped.",
-            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} does not answer Prometheus (up is {{ $value }}).",
+            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} does not answer Prometheus (up is {{ $value \
+             }}).",
         ),
         alert(
             "GoldenTargetGone",
@@ -210,19 +212,20 @@ fn targets() -> Vec<Alert> {
             "5m",
             // Whoever is a target and does not answer is down, which has its own alert.
             format!(
-                "count by ({JOB}) (last_over_time(golden_build_info[{MISSED_FOR}]))\nunless on ({JOB})\ngolden_build_info\n\
+                "count by ({JOB}) (last_over_time(golden_build_info[{MISSED_FOR}]))\nunless on \
+                 ({JOB})\ngolden_build_info\n\
                  unless on ({JOB})\n(\n{down}\n)"
             ),
             "All sidecars of a job have disappeared.",
-            "Job {{ $labels.job }} had {{ $value }} sidecars within the last six hours and has none now, nor does Prometheus miss them: \
-             they are no longer among its targets, or something else answers there.",
+            "Job {{ $labels.job }} had {{ $value }} sidecars within the last six hours and has none now, nor does \
+             Prometheus miss them: they are no longer among its targets, or something else answers there.",
         ),
         scrape(
             "slow",
             own("scrape_duration_seconds", SCRAPE_SECONDS),
             "Scrapes of a sidecar take long.",
-            "A scrape of {{ $labels.instance }} of job {{ $labels.job }} takes {{ $value | humanizeDuration }}; beyond the scrape timeout \
-             there are no numbers at all.",
+            "A scrape of {{ $labels.instance }} of job {{ $labels.job }} takes {{ $value | humanizeDuration }}; beyond \
+             the scrape timeout there are no numbers at all.",
         ),
         scrape(
             "large",
@@ -230,16 +233,16 @@ fn targets() -> Vec<Alert> {
             "A sidecar has very many series.",
             "A scrape of {{ $labels.instance }} of job {{ $labels.job }} brings {{ $value | humanize }} samples.",
         ),
-        // Not `vector(1)`: with no sidecar left there is nobody whose alerts could fire, and that is silence too. The hour
-        // bridges restarts of Prometheus.
+        // Not `vector(1)`: with no sidecar left there is nobody whose alerts could fire, and that is silence too. The
+        // hour bridges restarts of Prometheus.
         alert(
             "GoldenWatchdog",
             Severity::Info,
             "",
             format!("count by ({JOB}) (last_over_time(golden_build_info[1h])) > 0"),
             "The alerts of golden-sidecar work; this one always fires.",
-            "Prometheus evaluates the rules and has seen {{ $value }} sidecars of job {{ $labels.job }} within the last hour. Send this \
-             alert to something that tells when it stops coming.",
+            "Prometheus evaluates the rules and has seen {{ $value }} sidecars of job {{ $labels.job }} within the \
+             last hour. Send this alert to something that tells when it stops coming.",
         ),
     ]
 }
@@ -461,6 +464,7 @@ fn honesty_cases() -> Vec<Case> {
             .series(&ticks, "0+48x40 1920+60x30")
             .series(&missed, "0+12x40 480x30")
             .quiet_at("10m")
+            .fires_at("25m", &of_a("warning", &[("sign", "missed")]))
             .fires_at("35m", &of_a("warning", &[("sign", "missed")]))
             .quiet_at("60m"),
         Case::new(stale, "a tenth of the rounds missed, and a sampler of a long interval, are quiet", "1m")
@@ -472,6 +476,7 @@ fn honesty_cases() -> Vec<Case> {
         Case::new(stale, "a source that is lost fires, and ends when it is back", "1m")
             .series(&source, "1x10 0x30 1x20")
             .quiet_at("10m")
+            .fires_at("27m", &of_a("warning", &[("sign", "source"), ("source", "process")]))
             .fires_at("35m", &of_a("warning", &[("sign", "source"), ("source", "process")]))
             .quiet_at("45m"),
         Case::new(stale, "a source that never was, and one that is away for ten minutes, are quiet", "1m")
@@ -581,6 +586,7 @@ fn target_cases() -> Vec<Case> {
             .series(of("scrape_duration_seconds", "a", ""), "0.02x10 3x30 0.02x20")
             .series(of("scrape_samples_scraped", "a", ""), "1300x60")
             .quiet_at("10m")
+            .fires_at("27m", &of_a("info", &[("sign", "slow")]))
             .fires_at("35m", &of_a("info", &[("sign", "slow")]))
             .quiet_at("50m"),
         Case::new(scrape, "very many samples fire", "1m")
