@@ -1,9 +1,9 @@
 //! What watches the numbers: dashboards, recording and alerting rules, their tests and the reference of metrics, all from
-//! one typed model, for one [`Objective`].
+//! one typed model. Boards are for one [`Objective`]; alerts read theirs from the metrics page.
 //!
 //! ```text
 //!  objective ──► boards ──► dashboard ──► dashboards/*.json
-//!            └─► alerts ──► rules, cases ─► alerts/*.yml      (yaml)
+//!                alerts ──► rules, cases ─► alerts/*.yml      (yaml)
 //!                inhibit ─────────────────► alerts/alertmanager.inhibit.yml
 //!  families  ──► reference ───────────────► docs/metrics.md
 //! ```

@@ -1,8 +1,8 @@
 //! What an alert leads to: a page for each, with what can be pasted, and all of it works.
 
 use crate::assert_none;
-use crate::common::files::{below, rules};
-use crate::common::promql::Substitution;
+use crate::common::files::{below, boards, rules};
+use crate::common::promql::{Substitution, matchers, parse, selectors};
 use crate::common::{Backend, Sidecar};
 use crate::vocabulary::Vocabulary;
 
@@ -62,6 +62,10 @@ fn families(text: &str) -> impl Iterator<Item = &str> {
     text.split("name[]=").skip(1).map(move |rest| rest.split(end).next().unwrap_or_default())
 }
 
+fn board_title(board: &serde_json::Value) -> &str {
+    board["title"].as_str().unwrap_or_default()
+}
+
 /// What is wrong with a page, besides what its commands are answered.
 fn faults(vocabulary: &Vocabulary, name: &str, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
@@ -90,6 +94,17 @@ fn faults(vocabulary: &Vocabulary, name: &str, text: &str) -> Vec<String> {
     }
     for query in of_prometheus.iter().flat_map(|(_, block)| queries(block)) {
         faults.extend(vocabulary.faults(&Substitution::default().apply(&query)));
+    }
+    for query in of_prometheus.iter().flat_map(|(_, block)| queries(block)) {
+        let Ok(expr) = parse(&Substitution::default().apply(&query)) else { continue };
+        if selectors(&expr).into_iter().any(|selector| !matchers(selector).any(|matcher| matcher.name == "job")) {
+            faults.push(format!("{query}: also asks of other jobs"));
+        }
+    }
+    let first = diagnosis.trim_start().lines().next().unwrap_or_default();
+    let opens = |title: &str| first.starts_with(&format!("Open the dashboard *{title}*"));
+    if !boards().iter().any(|board| opens(board_title(&board.json).trim_start_matches("Golden Sidecar / "))) {
+        faults.push(format!("{first}: is no dashboard to open"));
     }
     if blocks(text).iter().any(|(language, _)| language.is_empty()) {
         faults.push("a block of code does not say what it is".to_owned());
@@ -129,6 +144,8 @@ Users see error pages instead of what they wanted to see.
 
 ## Diagnosis
 
+Open the dashboard *Overview*, for this job.
+
 Which route is it, and since when? Look at this:
 
 ```promql
@@ -161,6 +178,8 @@ fn a_page_that_cannot_be_worked_with_is_found() {
         ("name[]=golden_backend_up", "name[]=golden_backend_upp"),
         ("```promql", "```text"),
         ("```sh", "```"),
+        ("{job=\"shop\"}", ""),
+        ("*Overview*", "*Oversight*"),
         ("Roll the last deployment back if it began with that one.", "Roll back."),
     ];
     for (from, to) in broken {
