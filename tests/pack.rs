@@ -49,8 +49,7 @@ fn drifted(root: &Path, files: &[pack::File], alerts: &[String]) -> Vec<String> 
 
 #[test]
 fn the_files_in_the_repository_are_those_of_the_model() {
-    let alerts: Vec<String> =
-        pack::rules::alerts(&pack::alerts::groups(&Objective::default())).map(|alert| alert.name.to_owned()).collect();
+    let alerts: Vec<String> = pack::rules::alerts(&pack::alerts::groups()).map(|alert| alert.name.to_owned()).collect();
     let drifted = drifted(&root(), &pack::files(&Objective::default()), &alerts);
     assert!(drifted.is_empty(), "run `make pack`; {drifted:#?}");
 }

@@ -1,5 +1,6 @@
-//! What shows that an alert fires, stays quiet and ends: series as `promtool test rules` reads them, and the alerts that fire
-//! at given times. Firing alerts are compared by their labels (the `ALERTS` series), which are what routes and silences see.
+//! What shows that an alert fires, stays quiet and ends: series as `promtool test rules` reads them, and the alerts
+//! that fire at given times. Firing alerts are compared by their labels (the `ALERTS` series), which are what routes
+//! and silences see.
 
 use std::fmt::Write as _;
 
@@ -54,10 +55,10 @@ pub struct Values {
     last: f64,
 }
 
-/// What a case shows.
+/// What a case can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shows {
-    /// It fires, and goes on to the end.
+    /// It fires and goes on: at the last check, or at two checks one after the other.
     Firing,
     /// It never fires.
     Quiet,
@@ -119,16 +120,14 @@ impl Case {
         self
     }
 
-    /// What it shows.
+    /// What it shows: it may be two things, that it goes on and that it ends.
     #[must_use]
-    pub fn shows(&self) -> Shows {
-        let first = self.checks.iter().position(|check| !check.firing.is_empty());
-        let last = self.checks.iter().rposition(|check| !check.firing.is_empty());
-        match (first, last) {
-            (Some(_), Some(last)) if last + 1 < self.checks.len() => Shows::Recovery,
-            (Some(_), _) => Shows::Firing,
-            _ => Shows::Quiet,
-        }
+    pub fn shows(&self) -> Vec<Shows> {
+        let fires: Vec<bool> = self.checks.iter().map(|check| !check.firing.is_empty()).collect();
+        let goes_on = fires.last() == Some(&true) || fires.windows(2).any(|two| two == [true, true]);
+        let ends = fires.windows(2).any(|two| two == [true, false]);
+        let all = [(Shows::Firing, goes_on), (Shows::Quiet, !fires.contains(&true)), (Shows::Recovery, ends)];
+        all.into_iter().filter(|(_, shown)| *shown).map(|(shows, _)| shows).collect()
     }
 
     fn yaml(&self) -> Yaml {
@@ -182,8 +181,8 @@ impl Values {
         Values { text, last: first }
     }
 
-    /// So many more samples, each higher than the one before by this much, to the nearest 4096th: promtool adds up, and a sum
-    /// of other fractions can end a little above what comes next. A counter would have been reset.
+    /// So many more samples, each higher than the one before by this much, to the nearest 4096th: promtool adds up, and
+    /// a sum of other fractions can end a little above what comes next. A counter would have been reset.
     #[must_use]
     pub fn grow(mut self, by: f64, samples: usize) -> Values {
         let by = (by * 4096.0).round() / 4096.0;
@@ -239,8 +238,9 @@ impl From<Values> for String {
 // === impl Suite ===
 
 impl Suite {
-    /// The file for `promtool test rules`, beside the rule file with these groups. They are evaluated in their order: what
-    /// reads another group's records would see them now and then too late, when a step is longer than samples last.
+    /// The file for `promtool test rules`, beside the rule file with these groups. They are evaluated in their order:
+    /// what reads another group's records would see them now and then too late, when a step is longer than samples
+    /// last.
     #[must_use]
     pub fn yaml(&self, rules: &str, groups: &[Group]) -> Yaml {
         Yaml::Map(vec![
@@ -271,8 +271,10 @@ mod tests {
     #[test]
     fn a_case_shows_what_its_checks_say() {
         let case = Case::new("A", "a story", "1m");
-        assert_eq!(case.clone().never_until("1h").shows(), Shows::Quiet);
-        assert_eq!(case.clone().quiet_at("1m").fires_at("2m", &[]).shows(), Shows::Firing);
-        assert_eq!(case.fires_at("2m", &[]).quiet_at("9m").shows(), Shows::Recovery);
+        assert_eq!(case.clone().never_until("1h").shows(), [Shows::Quiet]);
+        assert_eq!(case.clone().quiet_at("1m").fires_at("2m", &[]).shows(), [Shows::Firing]);
+        assert_eq!(case.clone().fires_at("2m", &[]).quiet_at("9m").shows(), [Shows::Recovery]);
+        let both = case.fires_at("2m", &[]).fires_at("8m", &[]).quiet_at("9m");
+        assert_eq!(both.shows(), [Shows::Firing, Shows::Recovery]);
     }
 }

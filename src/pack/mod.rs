@@ -1,9 +1,9 @@
 //! What watches the numbers: dashboards, recording and alerting rules, their tests and the reference of metrics, all from
-//! one typed model, for one [`Objective`].
+//! one typed model. Boards are for one [`Objective`]; alerts read theirs from the metrics page.
 //!
 //! ```text
 //!  objective ──► boards ──► dashboard ──► dashboards/*.json
-//!            └─► alerts ──► rules, cases ─► alerts/*.yml      (yaml)
+//!                alerts ──► rules, cases ─► alerts/*.yml      (yaml)
 //!                inhibit ─────────────────► alerts/alertmanager.inhibit.yml
 //!  families  ──► reference ───────────────► docs/metrics.md
 //! ```
@@ -59,7 +59,7 @@ pub fn files(objective: &Objective) -> Vec<File> {
         let text = serde_json::to_string_pretty(&board.json()).expect("a dashboard is JSON");
         file(format!("dashboards/{name}.json"), text + "\n");
     }
-    let groups = alerts::groups(objective);
+    let groups = alerts::groups();
     file(
         format!("alerts/{RULES}"),
         rules::groups_yaml(&groups)

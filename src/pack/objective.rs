@@ -28,8 +28,8 @@ pub enum Severity {
     Info,
 }
 
-/// A pair of windows over which the budget burns. Both must be over the threshold: the long one says that it matters, the
-/// short one that it goes on.
+/// A pair of windows over which the budget burns. Both must be over the threshold: the long one says that it matters,
+/// the short one that it goes on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BurnWindow {
     /// As PromQL writes it.
@@ -84,8 +84,8 @@ impl Objective {
         let latency = latency.unwrap_or(DEFAULT_LATENCY);
         if !(percent > 0.0 && percent < 100.0) {
             return Err(Impossible(format!(
-                "--objective: found {percent}; expected a percentage above 0 and below 100, such as 99.9: at 100 there is \
-                 no budget that could burn"
+                "--objective: found {percent}; expected a percentage above 0 and below 100, such as 99.9: at 100 there \
+                 is no budget that could burn"
             )));
         }
         if percent <= 1.0 {
@@ -100,8 +100,8 @@ impl Objective {
         if fastest.factor * budget >= 1.0 {
             let lowest = 100.0 * (1.0 - 1.0 / fastest.factor);
             return Err(Impossible(format!(
-                "--objective: found {percent}; at {percent} % the alert over {} and {} would need {} times the budget of {} %, \
-                 that is {} % bad requests, and can never fire; expected more than {} %",
+                "--objective: found {percent}; at {percent} % the alert over {} and {} would need {} times the budget \
+                 of {} %, that is {} % bad requests, and can never fire; expected more than {} %",
                 fastest.long,
                 fastest.short,
                 fastest.factor,
@@ -181,8 +181,8 @@ mod tests {
         let refused = |percent| Objective::new(Some(percent), None).unwrap_err().to_string();
         assert_eq!(
             refused(90.0),
-            "--objective: found 90; at 90 % the alert over 1h and 5m would need 14.4 times the budget of 10 %, that is 144 % \
-             bad requests, and can never fire; expected more than 93.06 %"
+            "--objective: found 90; at 90 % the alert over 1h and 5m would need 14.4 times the budget of 10 %, that is \
+             144 % bad requests, and can never fire; expected more than 93.06 %"
         );
         assert!(refused(100.0).contains("no budget"), "{}", refused(100.0));
         assert!(refused(0.999).contains("such as 99.9"), "{}", refused(0.999));

@@ -130,7 +130,8 @@ pub fn prometheus_rule(groups: &[Group]) -> String {
     .document(&[
         "The rules of golden-sidecar for the Prometheus Operator; generated, do not edit.",
         "",
-        "The operator loads only what the ruleSelector of its Prometheus selects. Look what that is, and add the label it asks for:",
+        "The operator loads only what the ruleSelector of its Prometheus selects. Look what that is, and add the label \
+         it asks for:",
         "  kubectl get prometheus -A -o jsonpath='{.items[*].spec.ruleSelector}'",
         "In kube-prometheus-stack it is usually the label release with the name of the Helm release.",
     ])
@@ -147,12 +148,12 @@ pub fn alerts(groups: &[Group]) -> impl Iterator<Item = &Alert> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pack::{Objective, alerts};
+    use crate::pack::alerts;
     use serde_json::Value;
 
     #[test]
     fn the_operator_gets_the_groups_of_the_rule_file() {
-        let groups = alerts::groups(&Objective::default());
+        let groups = alerts::groups();
         let file: Value = serde_saphyr::from_str(&groups_yaml(&groups).document(&["x"])).unwrap();
         let resource: Value = serde_saphyr::from_str(&prometheus_rule(&groups)).unwrap();
         assert_eq!(resource["spec"]["groups"], file["groups"]);

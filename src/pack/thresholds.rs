@@ -44,8 +44,6 @@ pub const QUEUE_SECONDS: f64 = 0.1;
 pub const OVERHEAD_SECONDS: f64 = 0.005;
 /// And as a share of the requests' own 99th percentile.
 pub const OVERHEAD_SHARE: f64 = 0.1;
-/// Of the scrape timeout.
-pub const SCRAPE_SHARE: f64 = 0.8;
 /// Our page takes milliseconds; one that takes this long, seconds, is on its way to any timeout. The timeout in force is a
 /// series only where Prometheus was started with a feature flag, so it cannot be the measure.
 pub const SCRAPE_SECONDS: f64 = 2.0;

@@ -1,8 +1,8 @@
 //! What an alert leads to: a page for each, with what can be pasted, and all of it works.
 
 use crate::assert_none;
-use crate::common::files::{below, rules};
-use crate::common::promql::Substitution;
+use crate::common::files::{below, boards, rules};
+use crate::common::promql::{Substitution, matchers, parse, selectors};
 use crate::common::{Backend, Sidecar};
 use crate::vocabulary::Vocabulary;
 
@@ -56,6 +56,16 @@ fn asked(text: &str) -> Vec<String> {
     paths.collect()
 }
 
+/// Families that the commands of a text choose from the page of metrics.
+fn families(text: &str) -> impl Iterator<Item = &str> {
+    let end = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':';
+    text.split("name[]=").skip(1).map(move |rest| rest.split(end).next().unwrap_or_default())
+}
+
+fn board_title(board: &serde_json::Value) -> &str {
+    board["title"].as_str().unwrap_or_default()
+}
+
 /// What is wrong with a page, besides what its commands are answered.
 fn faults(vocabulary: &Vocabulary, name: &str, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
@@ -72,6 +82,9 @@ fn faults(vocabulary: &Vocabulary, name: &str, text: &str) -> Vec<String> {
         }
     }
     let diagnosis = section(text, "## Diagnosis");
+    for name in families(text).filter(|name| vocabulary.family(name).is_none()) {
+        faults.push(format!("{name} is no family of the page"));
+    }
     if !diagnosis.contains("curl ") {
         faults.push("no command asks the sidecar itself".to_owned());
     }
@@ -81,6 +94,17 @@ fn faults(vocabulary: &Vocabulary, name: &str, text: &str) -> Vec<String> {
     }
     for query in of_prometheus.iter().flat_map(|(_, block)| queries(block)) {
         faults.extend(vocabulary.faults(&Substitution::default().apply(&query)));
+    }
+    for query in of_prometheus.iter().flat_map(|(_, block)| queries(block)) {
+        let Ok(expr) = parse(&Substitution::default().apply(&query)) else { continue };
+        if selectors(&expr).into_iter().any(|selector| !matchers(selector).any(|matcher| matcher.name == "job")) {
+            faults.push(format!("{query}: also asks of other jobs"));
+        }
+    }
+    let first = diagnosis.trim_start().lines().next().unwrap_or_default();
+    let opens = |title: &str| first.starts_with(&format!("Open the dashboard *{title}*"));
+    if !boards().iter().any(|board| opens(board_title(&board.json).trim_start_matches("Golden Sidecar / "))) {
+        faults.push(format!("{first}: is no dashboard to open"));
     }
     if blocks(text).iter().any(|(language, _)| language.is_empty()) {
         faults.push("a block of code does not say what it is".to_owned());
@@ -120,6 +144,8 @@ Users see error pages instead of what they wanted to see.
 
 ## Diagnosis
 
+Open the dashboard *Overview*, for this job.
+
 Which route is it, and since when? Look at this:
 
 ```promql
@@ -127,7 +153,7 @@ sum by (http_route) (rate(golden_errors_total{job=\"shop\"}[5m]))
 ```
 
 ```sh
-curl -s http://sidecar:9900/metrics
+curl -gs 'http://sidecar:9900/metrics?name[]=golden_errors_total&name[]=golden_backend_up'
 ```
 
 Then look at what changed in the last hour, as ever.
@@ -141,16 +167,19 @@ Roll the last deployment back if it began with that one.
 fn a_page_that_cannot_be_worked_with_is_found() {
     let vocabulary = Vocabulary::real();
     assert_none(&faults(vocabulary, "GoldenX", SOUND));
-    assert_eq!(asked(SOUND), ["/metrics"]);
+    assert_eq!(asked(SOUND), ["/metrics?name[]=golden_errors_total&name[]=golden_backend_up"]);
     let broken = [
         ("# GoldenX\n", "# GoldenY\n"),
         ("## Impact\n", "## Effects\n"),
         ("golden_errors_total", "golden_error_total"),
         ("http_route", "route"),
         ("[5m]))", "[5m])"),
-        ("curl -s", "see"),
+        ("curl -gs", "see"),
+        ("name[]=golden_backend_up", "name[]=golden_backend_upp"),
         ("```promql", "```text"),
         ("```sh", "```"),
+        ("{job=\"shop\"}", ""),
+        ("*Overview*", "*Oversight*"),
         ("Roll the last deployment back if it began with that one.", "Roll back."),
     ];
     for (from, to) in broken {

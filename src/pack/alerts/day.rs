@@ -1,5 +1,5 @@
-//! Healthy days, at which every alert is to be quiet: traffic that follows the hours, two instances that are replaced by
-//! deploys with a few errors each, one restart in place, probes, scanners, a load that breathes.
+//! Healthy days, at which every alert is to be quiet: traffic that follows the hours, two instances that are replaced
+//! by deploys with a few errors each, one restart in place, probes, scanners, a load that breathes.
 //!
 //! What another alert reads is added to [`series`]: a counter or a gauge of each instance, as a function of the time.
 
@@ -100,10 +100,53 @@ fn series(mut case: Case) -> Case {
         }
         counter(format!("golden_truncated_responses_total{{{target},http_route=\"/a\"}}"), 0.0, 0.0, 1.0);
 
+        // Cumulative: of those up to an edge, and how many more that an instance's start makes slow are only in the
+        // next.
+        for (family, labels, edges) in [
+            (
+                "http_server_request_duration_seconds",
+                "http_route=\"/a\"",
+                [("0.05", 0.9, 0.0), ("0.5", 0.9995, 0.0), ("+Inf", 1.0, 3.0)],
+            ),
+            (
+                "golden_proxy_overhead_seconds",
+                "direction=\"request\"",
+                [("0.001", 0.99, 0.0), ("0.005", 0.998, 0.0), ("+Inf", 1.0, 3.0)],
+            ),
+            (
+                "golden_upstream_phase_seconds",
+                "phase=\"queue\"",
+                [("0.01", 0.99, 0.0), ("0.1", 0.998, 0.0), ("+Inf", 1.0, 3.0)],
+            ),
+        ] {
+            for (le, share, start) in edges {
+                counter(format!("{family}_bucket{{{target},{labels},le={le:?}}}"), share, start, 0.0);
+            }
+        }
+
+        let mut steady = |name: &str, labels: &str, rate: f64, end: f64| {
+            case.series.push((format!("{name}{{{target}{labels}}}"), instance.counter(|_| rate, 0.0, end).into()));
+        };
+        steady("golden_sampler_ticks_total", "", 59.5, 0.0);
+        steady("golden_sampler_missed_ticks_total", "", 0.5, 0.0);
+        // As it leaves.
+        steady("golden_backend_restarts_total", ",reason=\"exit\"", 0.0, 1.0);
+
+        let build = ",version=\"0.1.0\",revision=\"x\",rustc=\"y\"";
+        case.series.push((format!("golden_build_info{{{target}{build}}}"), instance.shown().into()));
+        case.series.push((format!("up{{{target}}}"), instance.up().into()));
+
         let mut gauge = |name: &str, labels: &str, level: &dyn Fn(usize) -> f64| {
             case.series.push((format!("{name}{{{target}{labels}}}"), instance.gauge(level).into()));
         };
-        gauge("up", "", &|_| 1.0);
+        gauge("process_start_time_seconds", "", &|minute| {
+            let restarted = instance.restarted.filter(|&restarted| restarted <= minute);
+            60.0 * restarted.unwrap_or(instance.from) as f64
+        });
+        gauge("scrape_duration_seconds", "", &|_| 0.02);
+        gauge("scrape_samples_scraped", "", &|_| 1300.0);
+        gauge("golden_sampler_source_available", ",source=\"process\"", &|_| 1.0);
+        gauge("golden_config_last_reload_successful", "", &|_| 1.0);
         gauge("golden_backend_up", "", &|_| 1.0);
         gauge("golden_slo_objective_ratio", ",slo=\"api\"", &|_| 0.999);
         gauge("golden_slo_latency_threshold_seconds", ",slo=\"api\"", &|_| 0.5);
@@ -119,8 +162,8 @@ fn series(mut case: Case) -> Case {
 // === impl Instance ===
 
 impl Instance {
-    /// A counter that grows by so much a minute, and by so much more in its first and its last minute. It is 0 at first:
-    /// what counts from the start is on the page from the start, or is lost as it is in life.
+    /// A counter that grows by so much a minute, and by so much more in its first and its last minute. It is 0 at
+    /// first: what counts from the start is on the page from the start, or is lost as it is in life.
     fn counter(&self, rate: impl Fn(usize) -> f64, start: f64, end: f64) -> Values {
         let grow = |minute: usize| {
             let more = if minute == self.from + 1 && self.from > 0 { start } else { 0.0 };
@@ -134,6 +177,28 @@ impl Instance {
             grow,
             |values, by, samples| values.grow(by, samples),
         )
+    }
+
+    /// Whether it is scraped: a new one does not answer yet at its first scrape, nor an old one at its last, and nobody
+    /// does in the minute of a restart.
+    fn up(&self) -> Values {
+        let first = Values::after(self.from, if self.from > 0 { 0.0 } else { 1.0 });
+        let values = match self.restarted {
+            Some(at) => first.hold(1.0, at - self.from - 1).hold(0.0, 1).hold(1.0, self.to - at - 1),
+            None => first.hold(1.0, self.to - self.from - 1),
+        };
+        if self.to < MINUTES { values.hold(0.0, 1).end() } else { values.hold(1.0, 1) }
+    }
+
+    /// What is on its page from the first scrape that is answered to the last.
+    fn shown(&self) -> Values {
+        let from = if self.from > 0 { self.from + 1 } else { 0 };
+        let values = Values::after(from, 1.0);
+        let values = match self.restarted {
+            Some(at) => values.stay(at - from - 1).miss(1).stay(self.to - at - 1),
+            None => values.stay(self.to - from - 1),
+        };
+        if self.to < MINUTES { values.end() } else { values.stay(1) }
     }
 
     /// A level.

@@ -1,9 +1,9 @@
-//! The alerts: one file per part of the house, each with its rules and the cases that show that they fire, stay quiet and
-//! end.
+//! The alerts: one file per part of the house, each with its rules and the cases that show that they fire, stay quiet
+//! and end.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `budget.rs` | error budgets: what is recorded of objectives, burn alerts, and alerts for what burn alerts cannot see |
+//! | `budget.rs` | error budgets: what is recorded of objectives, burn alerts, and what these cannot see |
 //! | `traffic.rs` | failing altogether, backend unreachable, client errors, traffic that drops or jumps |
 //! | `saturation.rs` | every resource near its limit, and forecasts paired with a level |
 //! | `sidecar.rs` | the sidecar's own health, targets, the watchdog |
@@ -16,13 +16,13 @@ mod sidecar;
 mod traffic;
 
 use super::cases::Suite;
-use super::objective::Objective;
 use super::rules::Group;
 
-/// All groups, in the order of the file: what is recorded comes before what reads it.
+/// All groups, in the order of the file: what is recorded comes before what reads it. They are the same for every
+/// objective, which they read from the page.
 #[must_use]
-pub fn groups(objective: &Objective) -> Vec<Group> {
-    [traffic::groups, budget::groups, saturation::groups, sidecar::groups].map(|part| part(objective)).concat()
+pub fn groups() -> Vec<Group> {
+    [traffic::groups, budget::groups, saturation::groups, sidecar::groups].map(|part| part()).concat()
 }
 
 /// All cases. They hold for the default objective.

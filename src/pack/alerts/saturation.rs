@@ -1,19 +1,20 @@
-//! Every resource near its limit: the backend's, the sidecar's own, the host's. One instance that is full is what matters, so
-//! nothing is averaged over instances.
+//! Every resource near its limit: the backend's, the sidecar's own, the host's. One instance that is full is what
+//! matters, so nothing is averaged over instances.
 //!
 //! # Forecasts
 //!
-//! A forecast is a ticket, never a page, and never alone: the level has to matter already. It is made of troughs, the least of
-//! the last minutes, so that the saw-tooth of a garbage collector is flat; its line is drawn through at least a quarter of the
-//! time that it looks ahead; and each third of that time has to have its part in the growth, so that a step is none.
+//! A forecast is a ticket, never a page, and never alone: the level has to matter already. It is made of troughs, the
+//! least of the last minutes, so that the saw-tooth of a garbage collector is flat; its line is drawn through at least
+//! a quarter of the time that it looks ahead; and each third of that time has to have its part in the growth, so that a
+//! step is none.
 //!
-//! The sidecar's own `golden_saturation_time_to_limit_seconds` is not used for it. It reads every second and is made robust
-//! against single values, which makes it the better number to look at; but under a saw-tooth it says nothing at all, also when
-//! the troughs rise, and its memory ends with the sidecar's process, that is at every deploy. The runbooks ask it for a second
-//! opinion.
+//! The sidecar's own `golden_saturation_time_to_limit_seconds` is not used for it. It reads every second and is made
+//! robust against single values, which makes it the better number to look at; but under a saw-tooth it says nothing at
+//! all, also when the troughs rise, and its memory ends with the sidecar's process, that is at every deploy. The
+//! runbooks ask it for a second opinion.
 
 use crate::pack::cases::{Case, Suite};
-use crate::pack::objective::{Objective, Severity, number};
+use crate::pack::objective::{Severity, number};
 use crate::pack::promql::quantile;
 use crate::pack::rules::{Alert, Group, INSTANCE, Record, Rule};
 use crate::pack::thresholds::{
@@ -60,7 +61,7 @@ const POOL: Forecast = Forecast {
 /// A step lies in one third, a line has a third of its growth in each: half of that leaves room for noise.
 const PART_OF_A_THIRD: &str = "6";
 
-pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
+pub(super) fn groups() -> Vec<Group> {
     let levels = [cpu(), memory(), pools(), queues(), counts(), host()].concat();
     let troughs = [
         (MEMORY.trough, r#"resource="memory""#.to_owned(), "10m"),
@@ -94,8 +95,8 @@ fn cpu() -> Vec<Alert> {
             "use",
             format!("{} > {}", usual("cpu", "10m"), number(FULL)),
             "The backend uses nearly all the CPU that it may use.",
-            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | humanizePercentage }} of the CPU \
-             that it may use, on average over ten minutes: whatever comes now waits.",
+            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | humanizePercentage }} \
+             of the CPU that it may use, on average over ten minutes: whatever comes now waits.",
         ),
         alert(
             "throttled",
@@ -106,7 +107,8 @@ fn cpu() -> Vec<Alert> {
             ),
             "The backend is stopped again and again by its CPU quota.",
             "The backend behind {{ $labels.instance }} of job {{ $labels.job }} had its CPU quota used up in \
-             {{ $value | humanizePercentage }} of the periods: it stands still for the rest of each, whatever its average use.",
+             {{ $value | humanizePercentage }} of the periods: it stands still for the rest of each, whatever its \
+             average use.",
         ),
         alert(
             "pressure",
@@ -116,8 +118,8 @@ fn cpu() -> Vec<Alert> {
                 number(CPU_PRESSURE)
             ),
             "Work of the backend waits for a CPU.",
-            "In {{ $value | humanizePercentage }} of the time something in the backend behind {{ $labels.instance }} of job \
-             {{ $labels.job }} was ready to run and had no CPU.",
+            "In {{ $value | humanizePercentage }} of the time something in the backend behind {{ $labels.instance }} \
+             of job {{ $labels.job }} was ready to run and had no CPU.",
         ),
     ]
 }
@@ -133,8 +135,9 @@ fn memory() -> Vec<Alert> {
                 "5m",
                 near(MEMORY_CRITICAL),
                 "The backend is about to be ended for want of memory.",
-                "The backend behind {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | humanizePercentage }} of the \
-                 memory that it may use: the kernel ends it at the limit, and every request in flight with it.",
+                "The backend behind {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | \
+                 humanizePercentage }} of the memory that it may use: the kernel ends it at the limit, and every \
+                 request in flight with it.",
             )
         },
         warning(
@@ -142,8 +145,8 @@ fn memory() -> Vec<Alert> {
             "10m",
             near(FULL),
             "The backend uses nearly all the memory that it may use.",
-            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | humanizePercentage }} of the memory \
-             that it may use.",
+            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | humanizePercentage }} \
+             of the memory that it may use.",
         ),
         warning(
             "GoldenOutOfMemoryKills",
@@ -154,9 +157,9 @@ fn memory() -> Vec<Alert> {
                 oom(r#"golden_backend_restarts_total{reason="oom"}"#)
             ),
             "The kernel ended processes of the backend for want of memory.",
-            "About {{ $value | printf \"%.0f\" }} processes in the cgroup of the backend behind {{ $labels.instance }} of job \
-             {{ $labels.job }} were ended by the kernel for want of memory in the last ten minutes. A worker that its master starts \
-             again shows nowhere else.",
+            "About {{ $value | printf \"%.0f\" }} processes in the cgroup of the backend behind {{ $labels.instance }} \
+             of job {{ $labels.job }} were ended by the kernel for want of memory in the last ten minutes. A worker \
+             that its master starts again shows nowhere else.",
         ),
     ]
 }
@@ -167,7 +170,8 @@ fn pools() -> Vec<Alert> {
     // The pools of the backend are called by their name in one family and as a resource in the other.
     let resource = |of_pools: &str, own: &str| {
         format!(
-            "max by ({INSTANCE}, resource) (label_replace(\n  {of_pools},\n  \"resource\", \"pool:$1\", \"pool\", \"(.+)\"\n))\nor\n\
+            "max by ({INSTANCE}, resource) (label_replace(\n  {of_pools},\n  \"resource\", \"pool:$1\", \"pool\", \
+             \"(.+)\"\n))\nor\n\
              max by ({INSTANCE}, resource) (label_replace(\n  {own},\n  \"resource\", \"upstream_pool\", \"\", \"\"\n))"
         )
     };
@@ -182,8 +186,8 @@ fn pools() -> Vec<Alert> {
                     number(FULL)
                 ),
                 "A connection pool is nearly used up.",
-                "{{ $value | humanizePercentage }} of the connections of {{ $labels.resource }} at {{ $labels.instance }} of job \
-                 {{ $labels.job }} are in use, on average over five minutes: the next requests wait for one.",
+                "{{ $value | humanizePercentage }} of the connections of {{ $labels.resource }} at {{ $labels.instance \
+                 }} of job {{ $labels.job }} are in use, on average over five minutes: the next requests wait for one.",
             )
         },
         Alert {
@@ -193,13 +197,14 @@ fn pools() -> Vec<Alert> {
                 "5m",
                 resource(
                     &format!(
-                        "sum by ({INSTANCE}, pool) (min_over_time(golden_pool_connections{{state=\"waiting\"}}[5m])) > 0"
+                        "sum by ({INSTANCE}, pool) (min_over_time(golden_pool_connections{{state=\"waiting\"}}[5m])) > \
+                         0"
                     ),
                     &format!("sum by ({INSTANCE}) (min_over_time(golden_upstream_pool_waiting[5m])) > 0"),
                 ),
                 "Requests wait for a connection of a pool without a pause.",
-                "At every look in five minutes at least {{ $value }} requests waited for a connection of {{ $labels.resource }} at \
-                 {{ $labels.instance }} of job {{ $labels.job }}.",
+                "At every look in five minutes at least {{ $value }} requests waited for a connection of {{ \
+                 $labels.resource }} at {{ $labels.instance }} of job {{ $labels.job }}.",
             )
         },
         Alert {
@@ -214,14 +219,15 @@ fn pools() -> Vec<Alert> {
                     ),
                     // Both ways to be turned away: having waited in vain, and finding too many waiting.
                     &format!(
-                        "(\n    sum by ({INSTANCE}) (increase(golden_upstream_pool_timeouts_total[5m])) >= {0}\n    or\n    \
-                         sum by ({INSTANCE}) (increase(golden_errors_total{{error_type=\"no_capacity\"}}[5m])) >= {0}\n  )",
+                        "(\n    sum by ({INSTANCE}) (increase(golden_upstream_pool_timeouts_total[5m])) >= {0}\n    \
+                         or\n    sum by ({INSTANCE}) (increase(golden_errors_total{{error_type=\"no_capacity\"}}[5m])) \
+                         >= {0}\n  )",
                         number(REJECTED)
                     ),
                 ),
                 "Requests fail because a connection pool has nothing left.",
-                "About {{ $value | printf \"%.0f\" }} requests got no connection of {{ $labels.resource }} at {{ $labels.instance }} of \
-                 job {{ $labels.job }} in the last five minutes and failed.",
+                "About {{ $value | printf \"%.0f\" }} requests got no connection of {{ $labels.resource }} at {{ \
+                 $labels.instance }} of job {{ $labels.job }} in the last five minutes and failed.",
             )
         },
     ]
@@ -238,8 +244,8 @@ fn queues() -> Vec<Alert> {
             "5m",
             format!("{} > {}", usual("inflight", "5m"), number(FILLING)),
             "The sidecar is close to turning requests away.",
-            "{{ $value | humanizePercentage }} of the requests that {{ $labels.instance }} of job {{ $labels.job }} lets be in flight \
-             are, on average over five minutes; above the limit it answers 503.",
+            "{{ $value | humanizePercentage }} of the requests that {{ $labels.instance }} of job {{ $labels.job }} \
+             lets be in flight are, on average over five minutes; above the limit it answers 503.",
         ),
         warning(
             "GoldenQueueDelay",
@@ -250,8 +256,8 @@ fn queues() -> Vec<Alert> {
                 number(QUEUE_SECONDS)
             ),
             "Requests wait for a connection to the backend.",
-            "One request in a hundred waits {{ $value | humanizeDuration }} or longer for a connection from {{ $labels.instance }} of job \
-             {{ $labels.job }} to its backend before anything is sent.",
+            "One request in a hundred waits {{ $value | humanizeDuration }} or longer for a connection from {{ \
+             $labels.instance }} of job {{ $labels.job }} to its backend before anything is sent.",
         ),
         // The highest of each minute: a queue is full for moments, and a look every quarter of a minute misses them.
         accept(
@@ -261,15 +267,17 @@ fn queues() -> Vec<Alert> {
                 number(FILLING)
             ),
             "The backend takes new connections too slowly.",
-            "The accept queue of the backend behind {{ $labels.instance }} of job {{ $labels.job }} was {{ $value | humanizePercentage }} \
-             full within the last minute, and so in each minute before: what finds it full is dropped.",
+            "The accept queue of the backend behind {{ $labels.instance }} of job {{ $labels.job }} was {{ $value | \
+             humanizePercentage }} full within the last minute, and so in each minute before: what finds it full is \
+             dropped.",
         ),
         accept(
             "dropped",
             format!("sum by ({INSTANCE}) (increase(golden_netns_listen_drops_total[5m])) > 0"),
             "The kernel drops new connections.",
             "About {{ $value | printf \"%.0f\" }} connections were dropped at a listener in the network namespace of \
-             {{ $labels.instance }} of job {{ $labels.job }} in the last five minutes. The kernel does not say at whose.",
+             {{ $labels.instance }} of job {{ $labels.job }} in the last five minutes. The kernel does not say at \
+             whose.",
         ),
     ]
 }
@@ -287,7 +295,8 @@ fn counts() -> Vec<Alert> {
             format!("{} > {}", now("fds"), number(FILLING)),
             "The backend is running out of file descriptors.",
             "The fullest process of the backend behind {{ $labels.instance }} of job {{ $labels.job }} has \
-             {{ $value | humanizePercentage }} of its file descriptors open: at the limit it can accept and open nothing more.",
+             {{ $value | humanizePercentage }} of its file descriptors open: at the limit it can accept and open \
+             nothing more.",
         ),
         descriptors(
             "sidecar",
@@ -297,16 +306,16 @@ fn counts() -> Vec<Alert> {
                 number(FILLING)
             ),
             "The sidecar is running out of file descriptors.",
-            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} has {{ $value | humanizePercentage }} of its file descriptors \
-             open: at the limit it accepts no more clients.",
+            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} has {{ $value | humanizePercentage }} of its \
+             file descriptors open: at the limit it accepts no more clients.",
         ),
         warning(
             "GoldenThreadsNearLimit",
             "10m",
             format!("{} > {}", now("threads"), number(FILLING)),
             "The backend is running out of threads.",
-            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} has {{ $value | humanizePercentage }} of the threads that \
-             it may have: at the limit it can start none, and most programs then fail in odd ways.",
+            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} has {{ $value | humanizePercentage }} \
+             of the threads that it may have: at the limit it can start none, and most programs then fail in odd ways.",
         ),
         Alert {
             labels: vec![("sign", "rejected".to_owned())],
@@ -319,8 +328,9 @@ fn counts() -> Vec<Alert> {
                     number(REJECTED)
                 ),
                 "The sidecar turns clients away before they can ask.",
-                "About {{ $value | printf \"%.0f\" }} client connections were turned away by {{ $labels.instance }} of job \
-                 {{ $labels.job }} in the last five minutes. No request was read from them, so no error rate shows it.",
+                "About {{ $value | printf \"%.0f\" }} client connections were turned away by {{ $labels.instance }} of \
+                 job {{ $labels.job }} in the last five minutes. No request was read from them, so no error rate shows \
+                 it.",
             )
         },
         Alert {
@@ -330,8 +340,8 @@ fn counts() -> Vec<Alert> {
                 "5m",
                 format!("{} > {}", now("server_connections"), number(FILLING)),
                 "The sidecar is close to turning clients away.",
-                "{{ $labels.instance }} of job {{ $labels.job }} has {{ $value | humanizePercentage }} of the client connections that it \
-                 accepts.",
+                "{{ $labels.instance }} of job {{ $labels.job }} has {{ $value | humanizePercentage }} of the client \
+                 connections that it accepts.",
             )
         },
     ]
@@ -344,16 +354,16 @@ fn host() -> Vec<Alert> {
             "15m",
             format!("{} > {}", usual("host_cpu", "10m"), number(FULL)),
             "The host's CPU is used up.",
-            "The host of {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | humanizePercentage }} of its CPU, on average \
-             over ten minutes. Everything on it is slow, the sidecar too.",
+            "The host of {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | humanizePercentage }} of its \
+             CPU, on average over ten minutes. Everything on it is slow, the sidecar too.",
         ),
         warning(
             "GoldenHostMemoryNearLimit",
             "10m",
             format!("{} > {}", now("host_memory"), number(FULL)),
             "The host's memory is nearly used up.",
-            "The host of {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | humanizePercentage }} of its memory: the kernel \
-             will end somebody, and not necessarily who took it.",
+            "The host of {{ $labels.instance }} of job {{ $labels.job }} uses {{ $value | humanizePercentage }} of its \
+             memory: the kernel will end somebody, and not necessarily who took it.",
         ),
     ]
 }
@@ -365,16 +375,18 @@ fn forecasts() -> Vec<Alert> {
             "15m",
             MEMORY.expr(),
             "The backend's memory grows towards its limit.",
-            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} never uses less than {{ $value | humanizePercentage }} of \
-             its memory any more, and it has been growing steadily for an hour: at this pace it is full within four hours.",
+            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} never uses less than {{ $value | \
+             humanizePercentage }} of its memory any more, and it has been growing steadily for an hour: at this pace \
+             it is full within four hours.",
         ),
         warning(
             "GoldenConnectionPoolWillFill",
             "10m",
             POOL.expr(),
             "A connection pool fills up.",
-            "Never fewer than {{ $value | humanizePercentage }} of the connections of {{ $labels.resource }} at {{ $labels.instance }} of \
-             job {{ $labels.job }} are in use any more, and it has been growing steadily: at this pace none is left within half an hour.",
+            "Never fewer than {{ $value | humanizePercentage }} of the connections of {{ $labels.resource }} at {{ \
+             $labels.instance }} of job {{ $labels.job }} are in use any more, and it has been growing steadily: at \
+             this pace none is left within half an hour.",
         ),
     ]
 }
@@ -537,6 +549,7 @@ fn cpu_cases() -> Vec<Case> {
             .series(&throttled, "0+200x60 12000x60")
             .series(ratio("cpu"), "0.3x120")
             .quiet_at("12m")
+            .fires_at("30m", &here("warning", &[("sign", "throttled")]))
             .fires_at("50m", &here("warning", &[("sign", "throttled")]))
             .quiet_at("90m"),
         Case::new(alert, "a quarter of the periods throttled is quiet", "1m")
@@ -551,6 +564,7 @@ fn cpu_cases() -> Vec<Case> {
         Case::new(alert, "waiting for a CPU half of the time fires and ends", "1m")
             .series(waiting("backend"), "0+30x60 1800x60")
             .quiet_at("12m")
+            .fires_at("30m", &here("warning", &[("sign", "pressure")]))
             .fires_at("50m", &here("warning", &[("sign", "pressure")]))
             .quiet_at("90m"),
         Case::new(alert, "waiting 40 % of the time is quiet, and so are others that wait", "1m")
@@ -690,6 +704,7 @@ fn queue_cases() -> Vec<Case> {
         Case::new(dropped, "drops that go on fire, and end", "1m")
             .series(&drops, "44x10 45+3x20 105x20")
             .quiet_at("10m")
+            .fires_at("20m", &here("warning", &[("sign", "dropped")]))
             .fires_at("25m", &here("warning", &[("sign", "dropped")]))
             .quiet_at("45m"),
         Case::new(dropped, "one burst, and old drops, are quiet", "1m")
@@ -712,6 +727,7 @@ fn count_cases() -> Vec<Case> {
             .series(of("process_open_fds", ""), "100x10 810x30 100x50")
             .quiet_at("10m")
             .quiet_at("18m")
+            .fires_at("25m", &here("warning", &[("whose", "sidecar")]))
             .fires_at("35m", &here("warning", &[("whose", "sidecar")]))
             .quiet_at("60m"),
         Case::new(fds, "a program that is no sidecar is not ours", "1m")
@@ -724,6 +740,7 @@ fn count_cases() -> Vec<Case> {
             .quiet_at("10m")
             .quiet_at("14m")
             .fires_at("20m", &here("critical", &[("sign", "rejected")]))
+            .fires_at("36m", &here("critical", &[("sign", "rejected")]))
             .quiet_at("60m"),
         Case::new(connections, "four that are turned away are quiet", "1m")
             .series(rejected("limit"), "0x10 4x50")
@@ -794,8 +811,8 @@ fn forecast_cases() -> Vec<Case> {
     ]
 }
 
-/// Every five minutes a collector frees what came since the last time: `swing` at most, above a trough that starts at `from`
-/// and rises by `leak` a minute.
+/// Every five minutes a collector frees what came since the last time: `swing` at most, above a trough that starts at
+/// `from` and rises by `leak` a minute.
 fn saw_tooth(from: f64, leak: f64, swing: f64, minutes: u32) -> String {
     let value = |minute: u32| from + leak * f64::from(minute) + swing * f64::from(minute % 5) / 4.0;
     (0..=minutes).map(|minute| number(value(minute))).collect::<Vec<_>>().join(" ")
@@ -809,7 +826,7 @@ mod tests {
 
     #[test]
     fn every_resource_that_can_be_full_has_an_alert() {
-        let groups = groups(&Objective::default());
+        let groups = groups();
         let asked: String = alerts(&groups).map(|alert| alert.expr.as_str()).collect();
         let selectors = |resource: &str| [format!("resource=\"{resource}\""), format!("|{resource}\"")];
         for resource in Resource::ALL {

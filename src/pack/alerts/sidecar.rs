@@ -1,13 +1,15 @@
-//! Is it the watcher's fault? The sidecar's own health, whether it is seen at all, and the watchdog. The backend's restarts are
-//! here too: they are told by the same sign.
+//! Is it the watcher's fault? The sidecar's own health, whether it is seen at all, and the watchdog. The backend's
+//! restarts are here too: they are told by the same sign.
 //!
-//! `up` and `scrape_…` are Prometheus' own series and every target has them; ours are those that showed a
-//! `golden_build_info` within the last day.
+//! `up` and `scrape_…` are Prometheus' own series and every target has them; ours are those of a job that showed a
+//! `golden_build_info` within the last day. Not only those that showed one themselves: what a rollout brings may never
+//! come up. A target of such a job that once answered, and with something else, is none of ours and is left out. One
+//! that never answered at all cannot be told from ours.
 
 use crate::pack::cases::{Case, Suite};
-use crate::pack::objective::{Objective, Severity, number};
+use crate::pack::objective::{Severity, number};
 use crate::pack::promql::quantile;
-use crate::pack::rules::{Alert, Group, INSTANCE, JOB, Rule};
+use crate::pack::rules::{Alert, Group, INSTANCE, JOB, Record, Rule};
 use crate::pack::thresholds::{
     MISSED_ROUNDS, OVERHEAD_SECONDS, OVERHEAD_SHARE, RESTARTS, SCRAPE_SAMPLES, SCRAPE_SECONDS, TARGETS_DOWN,
 };
@@ -15,20 +17,42 @@ use crate::pack::thresholds::{
 /// Two scrapes at the usual 15 s: what wakes somebody is not to wait for a third.
 const INTERVAL: &str = "30s";
 
-/// How long a target that gives nothing is known as ours. A day of silence is looked at within it, and a day of one series per
-/// target costs an evaluation little.
+/// How long a target that gives nothing is known as ours. A day of silence is looked at within it, and a day of one
+/// series per target costs an evaluation little.
 const REMEMBERED: &str = "1d";
 
 /// How long a job is missed. It has to end: nobody tells a rule that a service was taken away on purpose.
 const MISSED_FOR: &str = "6h";
 
-pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
+pub(super) fn groups() -> Vec<Group> {
     let alerts = [overhead(), process(), honesty(), targets()].concat();
-    vec![Group {
-        name: "golden-sidecar-sidecar",
-        interval: INTERVAL,
-        rules: alerts.into_iter().map(Rule::Alert).collect(),
-    }]
+    let rules = std::iter::once(foreign()).chain(alerts.into_iter().map(Rule::Alert)).collect();
+    vec![Group { name: "golden-sidecar-sidecar", interval: INTERVAL, rules }]
+}
+
+/// Targets of a job of ours that answer with something else, see [`foreign`].
+const FOREIGN: &str = "instance:golden_foreign_targets:up";
+
+/// Recorded, because a day of `up` of everything that Prometheus has would be much to read at each evaluation.
+fn foreign() -> Rule {
+    let seen = seen();
+    let expr =
+        format!("max by ({INSTANCE}) (up) == 1\nand on ({JOB})\n{seen}\nunless on ({INSTANCE})\ngolden_build_info");
+    Rule::Record(Record { name: FOREIGN.to_owned(), expr })
+}
+
+/// Sidecars that were seen while they are remembered.
+fn seen() -> String {
+    format!("last_over_time(golden_build_info[{REMEMBERED}])")
+}
+
+/// Of these targets, those that are ours.
+fn ours(targets: &str) -> String {
+    let seen = seen();
+    format!(
+        "{targets}\nand on ({JOB})\n{seen}\nunless on ({INSTANCE})\n(\n  last_over_time({FOREIGN}[{REMEMBERED}])\n  \
+         unless on ({INSTANCE})\n  {seen}\n)"
+    )
 }
 
 // === The alerts ===
@@ -46,8 +70,8 @@ fn overhead() -> Vec<Alert> {
             number(OVERHEAD_SHARE)
         ),
         "The sidecar itself makes requests noticeably slower.",
-        "One head in a hundred spends {{ $value | humanizeDuration }} or longer inside the sidecars of job {{ $labels.job }}, which is a \
-         noticeable part of what the slowest requests take.",
+        "One head in a hundred spends {{ $value | humanizeDuration }} or longer inside the sidecars of job {{ \
+         $labels.job }}, which is a noticeable part of what the slowest requests take.",
     )]
 }
 
@@ -63,8 +87,18 @@ fn process() -> Vec<Alert> {
                 number(RESTARTS)
             ),
             "The sidecar starts again and again.",
-            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} was seen to start {{ $value }} times in the last half hour. \
-             Every start cuts what was in flight.",
+            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} was seen to start {{ $value }} times in the \
+             last half hour. Every start cuts what was in flight.",
+        ),
+        // The probes say it, so it is told where no request comes as well.
+        alert(
+            "GoldenBackendDown",
+            Severity::Warning,
+            "5m",
+            format!("max by ({INSTANCE}) (golden_backend_up) == 0"),
+            "The backend of an instance is down.",
+            "The backend behind {{ $labels.instance }} of job {{ $labels.job }} has failed every readiness probe of \
+             the last five minutes (golden_backend_up is {{ $value }}), whether or not there is traffic.",
         ),
         alert(
             "GoldenBackendRestarting",
@@ -80,12 +114,13 @@ fn process() -> Vec<Alert> {
             Severity::Warning,
             "5m",
             format!(
-                "time() - max by ({INSTANCE}) (golden_config_last_reload_success_timestamp_seconds)\nand on ({INSTANCE})\n\
+                "time() - max by ({INSTANCE}) (golden_config_last_reload_success_timestamp_seconds)\nand on \
+                 ({INSTANCE})\n\
                  golden_config_last_reload_successful < 1"
             ),
             "The sidecar refused its new configuration.",
-            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} could not take its latest configuration and goes on with the one \
-             of {{ $value | humanizeDuration }} ago. At its next start it will not come up.",
+            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} could not take its latest configuration and \
+             goes on with the one of {{ $value | humanizeDuration }} ago. At its next start it will not come up.",
         ),
     ]
 }
@@ -105,24 +140,24 @@ fn honesty() -> Vec<Alert> {
             "15m",
             format!("max by ({JOB}) (sum by ({JOB}, family) (increase(golden_metric_overflow_total[15m]))) > 0"),
             "Requests are counted without their route because a limit is reached.",
-            "About {{ $value | printf \"%.0f\" }} observations of job {{ $labels.job }} went to the route _other in the last quarter of \
-             an hour, because a limit of routes, of label sets or of their memory is reached.",
+            "About {{ $value | printf \"%.0f\" }} observations of job {{ $labels.job }} went to the route _other in \
+             the last quarter of an hour, because a limit of routes, of label sets or of their memory is reached.",
         ),
         stale(
             "stopped",
             "5m",
             format!("{ran} < 1"),
             "Saturation is no longer measured.",
-            "{{ $labels.instance }} of job {{ $labels.job }} ran {{ $value | printf \"%.0f\" }} sampling rounds in the last five minutes: what \
-             it says of saturation is old.",
+            "{{ $labels.instance }} of job {{ $labels.job }} ran {{ $value | printf \"%.0f\" }} sampling rounds in the \
+             last five minutes: what it says of saturation is old.",
         ),
         stale(
             "missed",
             "15m",
             format!("{missed} / ({ran} + {missed} > 0) > {}", number(MISSED_ROUNDS)),
             "Saturation is measured too rarely.",
-            "{{ $value | humanizePercentage }} of the sampling rounds of {{ $labels.instance }} of job {{ $labels.job }} did not run: short \
-             peaks are missing, most likely for want of CPU.",
+            "{{ $value | humanizePercentage }} of the sampling rounds of {{ $labels.instance }} of job {{ $labels.job \
+             }} did not run: short peaks are missing, most likely for want of CPU.",
         ),
         stale(
             "source",
@@ -132,16 +167,15 @@ fn honesty() -> Vec<Alert> {
                  max_over_time(golden_sampler_source_available[1h]) > 0"
             ),
             "Something of the backend that could be measured cannot be any more.",
-            "{{ $labels.instance }} of job {{ $labels.job }} can no longer read {{ $labels.source }} (available: {{ $value }}), so alerts \
-             that need it are silent.",
+            "{{ $labels.instance }} of job {{ $labels.job }} can no longer read {{ $labels.source }} (available: {{ \
+             $value }}), so alerts that need it are silent.",
         ),
     ]
 }
 
 fn targets() -> Vec<Alert> {
-    let seen = format!("last_over_time(golden_build_info[{REMEMBERED}])");
     let up = format!("max by ({INSTANCE}) (up)");
-    let down = format!("{up} == 0\nand on ({INSTANCE})\n{seen}");
+    let down = ours(&format!("{up} == 0"));
     let scrape = |sign: &'static str, expr: String, summary: &str, description: &str| Alert {
         labels: vec![("sign", sign.to_owned())],
         ..alert("GoldenScrapeTooSlowOrLarge", Severity::Info, "15m", expr, summary, description)
@@ -155,12 +189,13 @@ fn targets() -> Vec<Alert> {
             Severity::Critical,
             "2m",
             format!(
-                "count by ({JOB}) (\n{down}\n)\n/\n(count by ({JOB}) (\n{up}\nand on ({INSTANCE})\n{seen}\n) > 0)\n> {}",
+                "count by ({JOB}) (\n{down}\n)\n/\n(count by ({JOB}) (\n{}\n) > 0)\n> {}",
+                ours(&up),
                 number(TARGETS_DOWN)
             ),
             "Most sidecars of a job cannot be scraped.",
-            "{{ $value | humanizePercentage }} of the sidecars of job {{ $labels.job }} do not answer Prometheus. Most likely they do not \
-             answer clients either, and no other alert can tell.",
+            "{{ $value | humanizePercentage }} of the sidecars of job {{ $labels.job }} do not answer Prometheus. Most \
+             likely they do not answer clients either, and no other alert can tell.",
         ),
         alert(
             "GoldenTargetDown",
@@ -168,7 +203,8 @@ fn targets() -> Vec<Alert> {
             "5m",
             down.clone(),
             "A sidecar cannot be scraped.",
-            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} does not answer Prometheus (up is {{ $value }}).",
+            "The sidecar {{ $labels.instance }} of job {{ $labels.job }} does not answer Prometheus (up is {{ $value \
+             }}).",
         ),
         alert(
             "GoldenTargetGone",
@@ -176,19 +212,20 @@ fn targets() -> Vec<Alert> {
             "5m",
             // Whoever is a target and does not answer is down, which has its own alert.
             format!(
-                "count by ({JOB}) (last_over_time(golden_build_info[{MISSED_FOR}]))\nunless on ({JOB})\ngolden_build_info\n\
+                "count by ({JOB}) (last_over_time(golden_build_info[{MISSED_FOR}]))\nunless on \
+                 ({JOB})\ngolden_build_info\n\
                  unless on ({JOB})\n(\n{down}\n)"
             ),
             "All sidecars of a job have disappeared.",
-            "Job {{ $labels.job }} had {{ $value }} sidecars within the last six hours and has none now, nor does Prometheus miss them: \
-             they are no longer among its targets, or something else answers there.",
+            "Job {{ $labels.job }} had {{ $value }} sidecars within the last six hours and has none now, nor does \
+             Prometheus miss them: they are no longer among its targets, or something else answers there.",
         ),
         scrape(
             "slow",
             own("scrape_duration_seconds", SCRAPE_SECONDS),
             "Scrapes of a sidecar take long.",
-            "A scrape of {{ $labels.instance }} of job {{ $labels.job }} takes {{ $value | humanizeDuration }}; beyond the scrape timeout \
-             there are no numbers at all.",
+            "A scrape of {{ $labels.instance }} of job {{ $labels.job }} takes {{ $value | humanizeDuration }}; beyond \
+             the scrape timeout there are no numbers at all.",
         ),
         scrape(
             "large",
@@ -196,16 +233,16 @@ fn targets() -> Vec<Alert> {
             "A sidecar has very many series.",
             "A scrape of {{ $labels.instance }} of job {{ $labels.job }} brings {{ $value | humanize }} samples.",
         ),
-        // Not `vector(1)`: with no sidecar left there is nobody whose alerts could fire, and that is silence too. The hour
-        // bridges restarts of Prometheus.
+        // Not `vector(1)`: with no sidecar left there is nobody whose alerts could fire, and that is silence too. The
+        // hour bridges restarts of Prometheus.
         alert(
             "GoldenWatchdog",
             Severity::Info,
             "",
             format!("count by ({JOB}) (last_over_time(golden_build_info[1h])) > 0"),
             "The alerts of golden-sidecar work; this one always fires.",
-            "Prometheus evaluates the rules and has seen {{ $value }} sidecars of job {{ $labels.job }} within the last hour. Send this \
-             alert to something that tells when it stops coming.",
+            "Prometheus evaluates the rules and has seen {{ $value }} sidecars of job {{ $labels.job }} within the \
+             last hour. Send this alert to something that tells when it stops coming.",
         ),
     ]
 }
@@ -255,6 +292,11 @@ fn of_a<'a>(severity: &'a str, more: &[(&'static str, &'a str)]) -> Vec<(&'stati
     labels
 }
 
+/// Of this target.
+fn of_target<'a>(instance: &'a str, severity: &'a str) -> Vec<(&'static str, &'a str)> {
+    of_job(severity, &[("instance", instance)])
+}
+
 pub(super) fn suite() -> Suite {
     let cases = [overhead_cases(), process_cases(), honesty_cases(), target_cases(), watchdog_cases()].concat();
     Suite { name: "sidecar", evaluate: "1m", cases }
@@ -301,6 +343,7 @@ fn overhead_cases() -> Vec<Case> {
 fn process_cases() -> Vec<Case> {
     let sidecar = "GoldenSidecarRestarting";
     let backend = "GoldenBackendRestarting";
+    let down = "GoldenBackendDown";
     let reload = "GoldenConfigReloadFailed";
     let start = of("process_start_time_seconds", "a", "");
     let restarts = of("golden_backend_restarts_total", "a", r#"reason="exit""#);
@@ -344,6 +387,25 @@ fn process_cases() -> Vec<Case> {
             .quiet_at("16m")
             .quiet_at("30m")
             .quiet_at("60m"),
+        Case::new(down, "a backend that is down without any traffic fires, until it is back", "1m")
+            .series(of("golden_backend_up", "a", ""), "1x10 0x20 1x20")
+            .series(of("golden_backend_up", "b", ""), "1x50")
+            .quiet_at("10m")
+            .quiet_at("14m")
+            .fires_at("20m", &of_a("warning", &[]))
+            .quiet_at("35m"),
+        Case::new(down, "as long as the backend is down, it fires", "1m")
+            .series(of("golden_backend_up", "a", ""), "0x60")
+            .quiet_at("4m")
+            .fires_at("10m", &of_a("warning", &[]))
+            .fires_at("60m", &of_a("warning", &[])),
+        Case::new(down, "a start of four minutes, and a sidecar that is taken away, are quiet", "1m")
+            .series(of("golden_backend_up", "a", ""), "0x4 1x40")
+            .series(of("golden_backend_up", "b", ""), "1x10 0x3 stale")
+            .quiet_at("5m")
+            .quiet_at("12m")
+            .quiet_at("20m")
+            .quiet_at("40m"),
         Case::new(reload, "a refused configuration fires until one is taken", "1m")
             .series(&success, "1x10 0x20 1x20")
             .series(&since, "0x30 1860x20")
@@ -402,6 +464,7 @@ fn honesty_cases() -> Vec<Case> {
             .series(&ticks, "0+48x40 1920+60x30")
             .series(&missed, "0+12x40 480x30")
             .quiet_at("10m")
+            .fires_at("25m", &of_a("warning", &[("sign", "missed")]))
             .fires_at("35m", &of_a("warning", &[("sign", "missed")]))
             .quiet_at("60m"),
         Case::new(stale, "a tenth of the rounds missed, and a sampler of a long interval, are quiet", "1m")
@@ -413,6 +476,7 @@ fn honesty_cases() -> Vec<Case> {
         Case::new(stale, "a source that is lost fires, and ends when it is back", "1m")
             .series(&source, "1x10 0x30 1x20")
             .quiet_at("10m")
+            .fires_at("27m", &of_a("warning", &[("sign", "source"), ("source", "process")]))
             .fires_at("35m", &of_a("warning", &[("sign", "source"), ("source", "process")]))
             .quiet_at("45m"),
         Case::new(stale, "a source that never was, and one that is away for ten minutes, are quiet", "1m")
@@ -456,9 +520,35 @@ fn target_cases() -> Vec<Case> {
             .series(up("a"), "1x10 0x50")
             .series(up("b"), "1x60")
             .fires_at("40m", &of_a("warning", &[])),
+        Case::new(down, "most of them wake somebody, and a ticket is left when most are back", "1m")
+            .series(build("a"), "1x10 stale _x20 1x40")
+            .series(build("b"), "1x10 stale _x50 1x10")
+            .series(build("c"), "1x71")
+            .series(up("a"), "1x10 0x20 1x40")
+            .series(up("b"), "1x10 0x50 1x10")
+            .series(up("c"), "1x71")
+            .quiet_at("12m")
+            .fires_at("14m", &of_job("critical", &[]))
+            .all_fire_at("25m", &[&of_job("critical", &[]), &of_a("warning", &[]), &of_target("b:9900", "warning")])
+            .fires_at("40m", &of_target("b:9900", "warning"))
+            .quiet_at("68m"),
+        Case::new(down, "new instances that never come up wake somebody", "1m")
+            .series(build("a"), "1x60")
+            .series(up("a"), "1x60")
+            .series(up("n1"), "_x20 0x40")
+            .series(up("n2"), "_x20 0x40")
+            .series(up("n3"), "_x20 0x40")
+            .quiet_at("20m")
+            .fires_at("24m", &of_job("critical", &[]))
+            .fires_at("60m", &of_job("critical", &[]))
+            .and_fires(&of_target("n1:9900", "warning"))
+            .and_fires(&of_target("n2:9900", "warning"))
+            .and_fires(&of_target("n3:9900", "warning")),
         Case::new(down, "targets that are no sidecars, restarts, and one that was taken away are quiet", "1m")
             .series(r#"up{job="other",instance="x:1"}"#, "0x60")
-            .series(up("x"), "0x60")
+            // In our job, and something else answered there.
+            .series(up("x"), "1x5 0x60")
+            .series(up("y"), "1x5 0x60")
             .series(build("a"), "1x10 stale 1x50")
             .series(up("a"), "1x10 0 1x50")
             .series(build("b"), "1x10 stale")
@@ -496,6 +586,7 @@ fn target_cases() -> Vec<Case> {
             .series(of("scrape_duration_seconds", "a", ""), "0.02x10 3x30 0.02x20")
             .series(of("scrape_samples_scraped", "a", ""), "1300x60")
             .quiet_at("10m")
+            .fires_at("27m", &of_a("info", &[("sign", "slow")]))
             .fires_at("35m", &of_a("info", &[("sign", "slow")]))
             .quiet_at("50m"),
         Case::new(scrape, "very many samples fire", "1m")
@@ -503,7 +594,14 @@ fn target_cases() -> Vec<Case> {
             .series(of("scrape_samples_scraped", "a", ""), "1300x10 5001x50")
             .quiet_at("10m")
             .quiet_at("20m")
-            .fires_at("35m", &of_a("info", &[("sign", "large")])),
+            .fires_at("35m", &of_a("info", &[("sign", "large")]))
+            .fires_at("60m", &of_a("info", &[("sign", "large")])),
+        Case::new(scrape, "very many samples end with the routes that made them", "1m")
+            .series(build("a"), "1x60")
+            .series(of("scrape_samples_scraped", "a", ""), "9000x30 1300x30")
+            .quiet_at("14m")
+            .fires_at("25m", &of_a("info", &[("sign", "large")]))
+            .quiet_at("35m"),
         Case::new(scrape, "one slow scrape, 5000 samples and other targets are quiet", "1m")
             .series(build("a"), "1x60")
             .series(of("scrape_duration_seconds", "a", ""), "2x30 9 0.02x30")

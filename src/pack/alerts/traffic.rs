@@ -1,10 +1,11 @@
-//! Traffic: failing altogether, a backend that cannot be reached, clients that do something wrong, and more or less of it than
-//! at other times. All of it is about requests of users; a service needs no objective for it.
+//! Traffic: failing altogether, a backend that cannot be reached, clients that do something wrong, and more or less of
+//! it than at other times. All of it is about requests of users; a service needs no objective for it.
 //!
-//! What is compared with other times is recorded: the counts of a service have many series, and are read at three times.
+//! What is compared with other times is recorded: the counts of a service have many series, and are read at three
+//! times.
 
 use crate::pack::cases::{Case, Suite, Values};
-use crate::pack::objective::{Objective, Severity, number};
+use crate::pack::objective::{Severity, number};
 use crate::pack::rules::{Alert, Group, JOB, Record, Rule, WHERE};
 use crate::pack::thresholds::{
     CLIENT_ERRORS, CLIENT_ERRORS_GROWTH, DROP_DAY, DROP_HOUR, RATE_LIMITED, SPIKE, SPIKE_SATURATION, UNREACHABLE,
@@ -38,22 +39,25 @@ fn record(name: impl Into<String>, expr: String) -> Rule {
     Rule::Record(Record { name: name.into(), expr })
 }
 
-/// Answers 5xx, whoever made them, and answers that were cut without the client having left. Neither need be there for the
-/// other to count.
+/// Answers 5xx, whoever made them, answers that were cut without the client having left, and answers 2xx that a rule
+/// says are errors. None need be there for the others to count: no two have the same labels, so `or` takes all of them.
+///
+/// Cut answers and implicit errors do not say whose they are, so those of probes are among them.
 fn failed(window: &str) -> Rule {
-    let answers = increase(&requests(r#",origin!="client",http_response_status_code=~"5..""#), window);
-    let cut = increase("golden_truncated_responses_total", window);
-    record(
-        format!("job:golden_requests_failed:increase{window}"),
-        format!("{answers} + {cut}\nor\n{answers}\nor\n{cut}"),
-    )
+    let kinds = [
+        requests(r#",origin!="client",http_response_status_code=~"5..""#),
+        "golden_truncated_responses_total".to_owned(),
+        r#"golden_errors_total{error_type="implicit"}"#.to_owned(),
+    ];
+    let kinds = kinds.map(|kind| format!("increase({kind}[{window}])")).join("\n  or\n  ");
+    record(format!("job:golden_requests_failed:increase{window}"), format!("sum by ({JOB}) (\n  {kinds}\n)"))
 }
 
 fn ended(window: &str) -> Rule {
     record(format!("job:golden_requests_ended:increase{window}"), increase(&requests(ENDED), window))
 }
 
-pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
+pub(super) fn groups() -> Vec<Group> {
     let mut rules = vec![
         record(REQUESTS, increase(&requests(""), "10m")),
         record(
@@ -68,11 +72,12 @@ pub(super) fn groups(_objective: &Objective) -> Vec<Group> {
     vec![Group { name: "golden-sidecar-traffic", interval: INTERVAL, rules }]
 }
 
-/// Windows in which nothing succeeds, and how many failures of it are enough. Few requests need the long one; where there
-/// are many, two minutes tell as much.
+/// Windows in which nothing succeeds, and how many failures of it are enough. Few requests need the long one; where
+/// there are many, two minutes tell as much.
 const ALL_FAILING: [(&str, u32); 2] = [("10m", 5), ("2m", 20)];
 
-/// A series that has just begun has no increase yet, so a good answer is also one of a series that was not there before.
+/// A series that has just begun has no increase yet, so a good answer is also one of a series that was not there
+/// before.
 fn all_failing() -> Alert {
     let good = requests(r#",origin!="client",http_response_status_code!~"5..""#);
     let windows = ALL_FAILING.map(|(window, least)| {
@@ -94,8 +99,8 @@ fn all_failing() -> Alert {
         labels: Vec::new(),
         summary: "All requests fail.".to_owned(),
         description: format!(
-            "None of the users' requests of {WHERE} succeeded lately: {{{{ $value | humanize }}}} failed within minutes, \
-             and no other came to an end."
+            "None of the users' requests of {WHERE} succeeded lately: {{{{ $value | humanize }}}} failed within \
+             minutes, and no other came to an end."
         ),
     }
 }
@@ -131,7 +136,8 @@ fn unreachable() -> Alert {
     }
 }
 
-/// Yesterday at about this time: an hour before and after, so that neither the end of summer time nor a late start matters.
+/// Yesterday at about this time: an hour before and after, so that neither the end of summer time nor a late start
+/// matters.
 fn yesterday(function: &str, name: &str) -> String {
     format!("{function}({name}[2h] offset 23h)")
 }
@@ -194,19 +200,20 @@ fn traffic_drop() -> Alert {
         summary: "Far fewer requests come than an hour ago, and it is not the hour of the day.".to_owned(),
         description: format!(
             "Only {{{{ $value | humanize }}}} requests of users came to {WHERE} in the last 10m: less than {} % of an \
-             hour ago, and nothing of yesterday at about this time explains it. This alert ends by itself within an hour or \
-             so: it does not mean that they are back.",
+             hour ago, and nothing of yesterday at about this time explains it. This alert ends by itself within an \
+             hour or so: it does not mean that they are back.",
             number(100.0 * DROP_HOUR)
         ),
     }
 }
 
+/// The host's resources are used by others too, and its memory by caches: they say nothing of these requests.
 fn traffic_spike() -> Alert {
     Alert {
         name: "GoldenTrafficSpike",
         expr: format!(
             "{REQUESTS} > {} * {}\nand on ({JOB})\n{REQUESTS} > {BASELINE}\nand on ({JOB})\nmax by ({JOB}) \
-             (avg_over_time(golden_saturation_ratio[10m])) > {}",
+             (avg_over_time(golden_saturation_ratio{{resource!~\"host_.+\"}}[10m])) > {}",
             number(SPIKE),
             yesterday("max_over_time", REQUESTS),
             number(SPIKE_SATURATION)
@@ -326,6 +333,19 @@ fn all_failing_cases() -> Vec<Case> {
             even(10.0, 160),
         )
         .fires_at("20m", CRITICAL),
+        // Rules say that they are errors; the service says 200.
+        answered(
+            Case::new(name, "every answer is 200, and from one moment on an implicit error", "15s").series(
+                r#"golden_errors_total{job="shop",http_route="/a",error_type="implicit",fault="policy",phase="body"}"#,
+                Values::from(0.0).stay(80).grow(10.0, 80),
+            ),
+            "200",
+            "backend",
+            even(10.0, 160),
+        )
+        .never_until("20m")
+        .fires_at("24m", CRITICAL)
+        .fires_at("40m", CRITICAL),
         answered(case("4xx are answers"), "404", "backend", even(10.0, 160)).never_until("40m"),
         probed(
             answered(case("probes that fail are not users"), "200", "backend", Values::from(0.0).stay(160)),
@@ -360,6 +380,7 @@ fn unreachable_cases() -> Vec<Case> {
         )
         .quiet_at("11m")
         .fires_at("13m30s", CRITICAL)
+        .fires_at("19m", CRITICAL)
         .quiet_at("22m"),
         with(
             "a restart of a minute",
@@ -410,6 +431,7 @@ fn rate_limited_cases() -> Vec<Case> {
         )
         .quiet_at("40m")
         .fires_at("60m", WARNING)
+        .fires_at("88m", WARNING)
         .quiet_at("105m"),
         with("few", with("share", few, even(576.0, 120), even(24.0, 120)), even(0.0, 120), even(4.0, 120))
             .never_until("2h"),
@@ -495,7 +517,11 @@ fn client_errors_cases() -> Vec<Case> {
     let quiet = with("limited", quiet, "429", 600.0, [0.0, 0.5, 0.5]);
     let once = Case::new(name, "2 % yesterday, 30 % today, then 2 % again", "1m");
     vec![
-        with("shop", once, "404", 600.0, [0.02, 0.3, 0.02]).quiet_at("24h10m").fires_at("25h", WARNING).quiet_at("27h"),
+        with("shop", once, "404", 600.0, [0.02, 0.3, 0.02])
+            .quiet_at("24h10m")
+            .fires_at("25h", WARNING)
+            .fires_at("26h", WARNING)
+            .quiet_at("27h"),
         quiet.never_until("26h"),
     ]
 }
@@ -514,8 +540,13 @@ fn spike_cases() -> Vec<Case> {
                 format!("golden_saturation_ratio{{job={job:?},resource=\"fds\"}}"),
                 Values::from(0.1).stay(DAY + 240),
             )
+            .series(
+                format!("golden_saturation_ratio{{job={job:?},resource=\"host_memory\"}}"),
+                Values::from(0.89).stay(DAY + 240),
+            )
     };
-    let quiet = Case::new(name, "room is left, it is only twice as much, or next to nothing", "1m");
+    let quiet =
+        Case::new(name, "room is left but for the host's memory, it is only twice as much, or next to nothing", "1m");
     let quiet = with("room", quiet, 600.0, 2400.0, 0.6);
     let quiet = with("twice", quiet, 600.0, 1200.0, 0.85);
     let quiet = with("nothing", quiet, 1.0, 30.0, 0.85);
@@ -523,6 +554,7 @@ fn spike_cases() -> Vec<Case> {
         with("shop", Case::new(name, "four times as much, and the CPU at 85 %", "1m"), 600.0, 2400.0, 0.85)
             .quiet_at("24h10m")
             .fires_at("25h", INFO)
+            .fires_at("26h", INFO)
             .quiet_at("27h"),
         quiet.never_until("26h"),
     ]
