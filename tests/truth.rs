@@ -2,8 +2,10 @@
 //! the load is known: every query of every panel gives numbers, those of the overview are the load generator's, and where
 //! nothing happens nothing looks bad.
 //!
-//! Three sidecars are scraped, each a job. `busy` has a steady load all the time. `resting` had requests, all of them good,
-//! and has none now. `fresh` never had one.
+//! Four sidecars are scraped, each a job. `busy` has a steady load all the time. `resting` had requests, all of them good,
+//! and has none now. `fresh` never had one. `bare` never had one either, and was told nothing at all: no route, no objective;
+//! it is in another namespace. Beside them is `foreign`, which is no sidecar: a page with names that many programs have, and
+//! with values that would be seen. Of all jobs together every panel must show what it shows of the sidecars.
 //!
 //! What this machine cannot tell (a cgroup with a quota, say) comes from a page beside that of the busy sidecar: each
 //! declared family that the real page does not have stands there once. So no query is left out for want of a source.
@@ -58,6 +60,12 @@ const QUERY_SECONDS_MAX: f64 = 1.0;
 
 /// What a query may give: more lines nobody can read.
 const SERIES_MAX: usize = 60;
+
+/// The jobs that are sidecars.
+const SIDECARS: [&str; 4] = ["busy", "resting", "fresh", "bare"];
+
+/// Their verdict where nothing happens: "No traffic".
+const NO_TRAFFIC: f64 = 2.0;
 
 /// The route of the steady load. Its failures break the objective of 99.9 %, and leave something of the budget of 90 %.
 const ROUTE: &str = "/items/{id}";
@@ -202,7 +210,7 @@ fn trifles(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
 
 // === The scene ===
 
-/// Three sidecars, what is beside them, and two servers.
+/// Four sidecars, what is beside them, and two servers.
 struct Scene {
     classic: Prometheus,
     native: Prometheus,
@@ -229,6 +237,7 @@ impl Scene {
                 .start()
         };
         let mut sidecars: Vec<Sidecar> = backends.iter().map(sidecar).collect();
+        sidecars.push(Sidecar::before(&backends[2]).start());
         let (busy, resting) = (&sidecars[0], &sidecars[1]);
         // Each series is there before the first scrape: a rate sees what came after that.
         warm_up(busy);
@@ -239,12 +248,14 @@ impl Scene {
         for number in 0..200 {
             client.get(&format!("/items/{number}"));
         }
-        let stand_in = stand_in(&page);
+        let (stand_in, foreign) = (stand_in(&page), foreign());
         let job = |name: &str, targets: Vec<std::net::SocketAddr>| Job { targets, ..Job::new(name, resting.admin) };
         let jobs = vec![
             job("busy", vec![busy.admin, stand_in.address]),
             job("resting", vec![resting.admin]),
             job("fresh", vec![sidecars[2].admin]),
+            Job { labels: vec![("namespace".into(), "elsewhere".into())], ..job("bare", vec![sidecars[3].admin]) },
+            job("foreign", vec![foreign.address]),
         ];
         let history = history(&page, busy);
         let instances = [("busy", busy, 10.0), ("resting", resting, 10.0), ("fresh", &sidecars[2], 0.0)];
@@ -261,7 +272,7 @@ impl Scene {
             let classic = start(Version::Oldest, Histograms::Classic);
             (classic, native.join().expect("started"))
         });
-        backends.extend([pool, stand_in]);
+        backends.extend([pool, stand_in, foreign]);
         let busy = sidecars.remove(0);
         Scene { classic, native, busy, _others: sidecars, _backends: backends }
     }
@@ -286,7 +297,7 @@ impl Scene {
     /// Asks one server everything.
     fn ask(&self, name: &str, server: &Prometheus, at: f64, records: &[Record], report: &mut Report) {
         for board in boards() {
-            for job in ["busy", "resting", "fresh"] {
+            for job in SIDECARS {
                 let substitution = self.substitution(server, &board, job, at);
                 for panel in panels(&board.json) {
                     let place = format!("{name} {} {job}: {}", board.path, text(&panel["title"]));
@@ -305,6 +316,12 @@ impl Scene {
                         let strange = field.values.iter().find(|value| !value.is_finite());
                         report.faults.extend(strange.map(|value| format!("{place}: {} is {value}", field.name)));
                     }
+                    if job != "busy" && text(&panel["title"]) == "Verdict" {
+                        let values: Vec<f64> = fields.iter().flat_map(|field| field.values.clone()).collect();
+                        if values != [NO_TRAFFIC] {
+                            report.faults.push(format!("{place}: it is {values:?}, not \"No traffic\""));
+                        }
+                    }
                     if job != "busy" {
                         let bad = fields.iter().filter_map(|field| looks_bad(panel, field));
                         report.faults.extend(bad.map(|bad| format!("{place}: {bad}")));
@@ -312,8 +329,31 @@ impl Scene {
                 }
             }
             if board.json["uid"] == "golden-sidecar-overview" {
-                let substitution = self.substitution(server, &board, "busy", at);
-                compare(server, &board, &substitution, at, records, name, report);
+                // All are those of the only one that has traffic.
+                for job in ["busy", ".+"] {
+                    let substitution = self.substitution(server, &board, job, at);
+                    compare(server, &board, &substitution, at, records, name, report);
+                }
+            }
+            self.ask_all(name, server, &board, at, report);
+        }
+    }
+
+    /// All jobs together are all sidecars: what others have under the same names is in no panel and makes no mark.
+    fn ask_all(&self, name: &str, server: &Prometheus, board: &Board, at: f64, report: &mut Report) {
+        let [all, sidecars] =
+            [".+".to_owned(), SIDECARS.join("|")].map(|job| self.substitution(server, board, &job, at));
+        let of_panels = panels(&board.json).into_iter().flat_map(targets);
+        for asking in of_panels.chain(list(&board.json["annotations"]["list"])) {
+            let [shown, expected] = [&all, &sidecars].map(|chosen| {
+                let samples = server.query(&chosen.apply(text(&asking["expr"])), at).into_iter();
+                samples.map(|sample| (format!("{:?}", sample.labels), sample.value)).collect::<BTreeMap<_, _>>()
+            });
+            let same = shown.keys().eq(expected.keys())
+                && shown.values().zip(expected.values()).all(|(a, b)| (a - b).abs() <= 1e-9 * b.abs());
+            if !same {
+                let query = all.apply(text(&asking["expr"]));
+                report.faults.push(format!("{name} {}: others are in it: {query}", board.path));
             }
         }
     }
@@ -398,6 +438,32 @@ fn stand_in(page: &Page) -> Backend {
             };
         }
         response(200, "Content-Type: text/plain; version=0.0.4\r\n", text)
+    })
+}
+
+/// The page of a program that is no sidecar: names that others have as well, and values that no panel could hide. Its start is
+/// always just now.
+fn foreign() -> Backend {
+    let scrapes = AtomicU64::new(0);
+    Backend::answering(move |_| {
+        let scrape = scrapes.fetch_add(1, Ordering::Relaxed) as f64;
+        let (many, now) = (1e6 * scrape, now_seconds());
+        let name = "http_server_request_duration_seconds";
+        let labels = "http_request_method=\"GET\",http_route=\"/foreign\"";
+        response(
+            200,
+            "Content-Type: text/plain; version=0.0.4\r\n",
+            format!(
+                "# TYPE {name} histogram\n{name}_bucket{{{labels},le=\"0.5\"}} 0\n{name}_bucket{{{labels},le=\"1000\"}} {many}\n\
+                 {name}_bucket{{{labels},le=\"+Inf\"}} {many}\n{name}_sum{{{labels}}} {many}\n{name}_count{{{labels}}} {many}\n\
+                 # TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {now}\n\
+                 # TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total {many}\n\
+                 # TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes 1e18\n\
+                 # TYPE process_open_fds gauge\nprocess_open_fds 1e6\n\
+                 # TYPE process_max_fds gauge\nprocess_max_fds 1\n\
+                 # TYPE http_client_open_connections gauge\nhttp_client_open_connections{{http_connection_state=\"active\"}} 1e9\n"
+            ),
+        )
     })
 }
 
