@@ -377,7 +377,8 @@ impl Scene {
             let values: BTreeSet<String> =
                 server.query(&query, at).into_iter().filter_map(|s| s.labels.get(label).cloned()).collect();
             let value = if values.contains(ROUTE) { Some(ROUTE.to_owned()) } else { values.into_iter().next() };
-            substitution.variables.push((name.to_owned(), value.expect("something to choose")));
+            // Where there is nothing to choose from, Grafana writes nothing.
+            substitution.variables.push((name.to_owned(), value.unwrap_or_default()));
         }
         substitution
     }
@@ -404,10 +405,18 @@ fn stand_in(page: &Page) -> Backend {
     let on_page: BTreeSet<String> = page.samples.iter().filter_map(|sample| page.family_of(&sample.name)).collect();
     let missing: Vec<_> = reference::entries().into_iter().filter(|entry| !on_page.contains(&entry.name)).collect();
     println!("not of this machine: {:?}", missing.iter().map(|entry| &entry.name).collect::<Vec<_>>());
+    // Where the backend has no cgroup of its own, the family tells of the host alone.
+    let pressure = ("golden_backend_pressure_waiting_seconds_total", [("resource", "cpu"), ("scope", "backend")]);
+    let with_pressure = on_page.contains(pressure.0) && !page.has(pressure.0, &pressure.1);
     let scrapes = Arc::new(AtomicU64::new(0));
     Backend::answering(move |_| {
         let scrape = scrapes.fetch_add(1, Ordering::Relaxed) as f64;
         let mut text = String::new();
+        if with_pressure {
+            let (name, [(resource, of), (scope, whose)]) = pressure;
+            let labels = format!("{resource}={of:?},{scope}={whose:?}");
+            let _ = writeln!(text, "# TYPE {name} counter\n{name}{{{labels}}} {scrape}");
+        }
         for entry in &missing {
             let label = |name: &String| {
                 let value = match reference::values(&entry.name, name) {
