@@ -124,6 +124,12 @@ fn backend() -> Backend {
                     peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf!");
                     return;
                 }
+                "/soft" => {
+                    if peer.send(response(200, "X-Result: failed\r\n", "sorry\n")) {
+                        continue;
+                    }
+                    return;
+                }
                 "/silent" => {
                     peer.wait_end();
                     return;
@@ -182,7 +188,8 @@ fn load(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
     })
 }
 
-/// What else happens all the time, a little: a client that leaves, an answer that is cut, a short event stream.
+/// What else happens all the time, a little: a client that leaves, an answer that is cut, one that only a rule knows for an
+/// error, a short event stream.
 fn trifles(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
     let mut records = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -199,6 +206,10 @@ fn trifles(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
         let mut client = sidecar.client();
         client.send("GET /cut HTTP/1.1\r\nHost: test\r\n\r\n");
         client.wire.wait_end().expect("it is cut");
+        record(true, sent);
+        // More often than the share of failures may be off by.
+        let sent = Instant::now();
+        sidecar.get("/soft");
         record(true, sent);
         let sent = Instant::now();
         sidecar.get("/events");
@@ -229,8 +240,9 @@ impl Scene {
                 .flag("--inflight", 64)
                 .yaml(format!(
                     "slos:\n  - {{name: all, objective: 0.999, latency: 500ms}}\n  \
-                     - {{name: lenient, objective: 0.9, latency: 100ms}}\nroutes:\n  - path: {ROUTE}\n  - path: /cut\n  \
-                     - path: /events\nsaturation:\n  backend: {{memory_limit: 8GiB}}\n  pools:\n    - name: db\n      \
+                     - {{name: lenient, objective: 0.9, latency: 100ms, too_slow_is_error: true}}\n\
+                     implicit_errors:\n  - {{name: soft, header: {{name: x-result, value: failed}}}}\nroutes:\n  - path: {ROUTE}\n  - path: /cut\n  \
+                     - path: /soft\n  - path: /events\nsaturation:\n  backend: {{memory_limit: 8GiB}}\n  pools:\n    - name: db\n      \
                      url: {}/metrics\n      preset: hikaricp\n",
                     pool.url()
                 ))
@@ -322,6 +334,12 @@ impl Scene {
                             report.faults.push(format!("{place}: it is {values:?}, not \"No traffic\""));
                         }
                     }
+                    if job == "bare" && text(&panel["title"]).starts_with("Error budget left") {
+                        let words = text(&panel["fieldConfig"]["defaults"]["noValue"]);
+                        if !is_empty(&fields) || words != "Nothing counted yet" {
+                            report.faults.push(format!("{place}: {words}, {fields:?}"));
+                        }
+                    }
                     if job != "busy" {
                         let bad = fields.iter().filter_map(|field| looks_bad(panel, field));
                         report.faults.extend(bad.map(|bad| format!("{place}: {bad}")));
@@ -389,6 +407,7 @@ fn warm_up(sidecar: &Sidecar) {
     for status in [200, 503] {
         sidecar.exchange(format!("GET /items/0 HTTP/1.1\r\nHost: test\r\nX-Status: {status}\r\n\r\n"));
     }
+    sidecar.get("/soft");
     for path in ["/cut", "/events"] {
         let mut client = sidecar.client();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
