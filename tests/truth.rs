@@ -2,8 +2,10 @@
 //! the load is known: every query of every panel gives numbers, those of the overview are the load generator's, and where
 //! nothing happens nothing looks bad.
 //!
-//! Three sidecars are scraped, each a job. `busy` has a steady load all the time. `resting` had requests, all of them good,
-//! and has none now. `fresh` never had one.
+//! Four sidecars are scraped, each a job. `busy` has a steady load all the time. `resting` had requests, all of them good,
+//! and has none now. `fresh` never had one. `bare` never had one either, and was told nothing at all: no route, no objective;
+//! it is in another namespace. Beside them is `foreign`, which is no sidecar: a page with names that many programs have, and
+//! with values that would be seen. Of all jobs together every panel must show what it shows of the sidecars.
 //!
 //! What this machine cannot tell (a cgroup with a quota, say) comes from a page beside that of the busy sidecar: each
 //! declared family that the real page does not have stands there once. So no query is left out for want of a source.
@@ -58,6 +60,12 @@ const QUERY_SECONDS_MAX: f64 = 1.0;
 
 /// What a query may give: more lines nobody can read.
 const SERIES_MAX: usize = 60;
+
+/// The jobs that are sidecars.
+const SIDECARS: [&str; 4] = ["busy", "resting", "fresh", "bare"];
+
+/// Their verdict where nothing happens: "No traffic".
+const NO_TRAFFIC: f64 = 2.0;
 
 /// The route of the steady load. Its failures break the objective of 99.9 %, and leave something of the budget of 90 %.
 const ROUTE: &str = "/items/{id}";
@@ -114,6 +122,12 @@ fn backend() -> Backend {
                 }
                 "/cut" => {
                     peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf!");
+                    return;
+                }
+                "/soft" => {
+                    if peer.send(response(200, "X-Result: failed\r\n", "sorry\n")) {
+                        continue;
+                    }
                     return;
                 }
                 "/silent" => {
@@ -174,7 +188,8 @@ fn load(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
     })
 }
 
-/// What else happens all the time, a little: a client that leaves, an answer that is cut, a short event stream.
+/// What else happens all the time, a little: a client that leaves, an answer that is cut, one that only a rule knows for an
+/// error, a short event stream.
 fn trifles(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
     let mut records = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -192,6 +207,10 @@ fn trifles(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
         client.send("GET /cut HTTP/1.1\r\nHost: test\r\n\r\n");
         client.wire.wait_end().expect("it is cut");
         record(true, sent);
+        // More often than the share of failures may be off by.
+        let sent = Instant::now();
+        sidecar.get("/soft");
+        record(true, sent);
         let sent = Instant::now();
         sidecar.get("/events");
         record(false, sent);
@@ -202,7 +221,7 @@ fn trifles(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
 
 // === The scene ===
 
-/// Three sidecars, what is beside them, and two servers.
+/// Four sidecars, what is beside them, and two servers.
 struct Scene {
     classic: Prometheus,
     native: Prometheus,
@@ -221,14 +240,16 @@ impl Scene {
                 .flag("--inflight", 64)
                 .yaml(format!(
                     "slos:\n  - {{name: all, objective: 0.999, latency: 500ms}}\n  \
-                     - {{name: lenient, objective: 0.9, latency: 100ms}}\nroutes:\n  - path: {ROUTE}\n  - path: /cut\n  \
-                     - path: /events\nsaturation:\n  backend: {{memory_limit: 8GiB}}\n  pools:\n    - name: db\n      \
+                     - {{name: lenient, objective: 0.9, latency: 100ms, too_slow_is_error: true}}\n\
+                     implicit_errors:\n  - {{name: soft, header: {{name: x-result, value: failed}}}}\nroutes:\n  - path: {ROUTE}\n  - path: /cut\n  \
+                     - path: /soft\n  - path: /events\nsaturation:\n  backend: {{memory_limit: 8GiB}}\n  pools:\n    - name: db\n      \
                      url: {}/metrics\n      preset: hikaricp\n",
                     pool.url()
                 ))
                 .start()
         };
         let mut sidecars: Vec<Sidecar> = backends.iter().map(sidecar).collect();
+        sidecars.push(Sidecar::before(&backends[2]).start());
         let (busy, resting) = (&sidecars[0], &sidecars[1]);
         // Each series is there before the first scrape: a rate sees what came after that.
         warm_up(busy);
@@ -239,12 +260,14 @@ impl Scene {
         for number in 0..200 {
             client.get(&format!("/items/{number}"));
         }
-        let stand_in = stand_in(&page);
+        let (stand_in, foreign) = (stand_in(&page), foreign());
         let job = |name: &str, targets: Vec<std::net::SocketAddr>| Job { targets, ..Job::new(name, resting.admin) };
         let jobs = vec![
             job("busy", vec![busy.admin, stand_in.address]),
             job("resting", vec![resting.admin]),
             job("fresh", vec![sidecars[2].admin]),
+            Job { labels: vec![("namespace".into(), "elsewhere".into())], ..job("bare", vec![sidecars[3].admin]) },
+            job("foreign", vec![foreign.address]),
         ];
         let history = history(&page, busy);
         let instances = [("busy", busy, 10.0), ("resting", resting, 10.0), ("fresh", &sidecars[2], 0.0)];
@@ -261,7 +284,7 @@ impl Scene {
             let classic = start(Version::Oldest, Histograms::Classic);
             (classic, native.join().expect("started"))
         });
-        backends.extend([pool, stand_in]);
+        backends.extend([pool, stand_in, foreign]);
         let busy = sidecars.remove(0);
         Scene { classic, native, busy, _others: sidecars, _backends: backends }
     }
@@ -286,7 +309,7 @@ impl Scene {
     /// Asks one server everything.
     fn ask(&self, name: &str, server: &Prometheus, at: f64, records: &[Record], report: &mut Report) {
         for board in boards() {
-            for job in ["busy", "resting", "fresh"] {
+            for job in SIDECARS {
                 let substitution = self.substitution(server, &board, job, at);
                 for panel in panels(&board.json) {
                     let place = format!("{name} {} {job}: {}", board.path, text(&panel["title"]));
@@ -305,6 +328,18 @@ impl Scene {
                         let strange = field.values.iter().find(|value| !value.is_finite());
                         report.faults.extend(strange.map(|value| format!("{place}: {} is {value}", field.name)));
                     }
+                    if job != "busy" && text(&panel["title"]) == "Verdict" {
+                        let values: Vec<f64> = fields.iter().flat_map(|field| field.values.clone()).collect();
+                        if values != [NO_TRAFFIC] {
+                            report.faults.push(format!("{place}: it is {values:?}, not \"No traffic\""));
+                        }
+                    }
+                    if job == "bare" && text(&panel["title"]).starts_with("Error budget left") {
+                        let words = text(&panel["fieldConfig"]["defaults"]["noValue"]);
+                        if !is_empty(&fields) || words != "Nothing counted yet" {
+                            report.faults.push(format!("{place}: {words}, {fields:?}"));
+                        }
+                    }
                     if job != "busy" {
                         let bad = fields.iter().filter_map(|field| looks_bad(panel, field));
                         report.faults.extend(bad.map(|bad| format!("{place}: {bad}")));
@@ -312,8 +347,31 @@ impl Scene {
                 }
             }
             if board.json["uid"] == "golden-sidecar-overview" {
-                let substitution = self.substitution(server, &board, "busy", at);
-                compare(server, &board, &substitution, at, records, name, report);
+                // All are those of the only one that has traffic.
+                for job in ["busy", ".+"] {
+                    let substitution = self.substitution(server, &board, job, at);
+                    compare(server, &board, &substitution, at, records, name, report);
+                }
+            }
+            self.ask_all(name, server, &board, at, report);
+        }
+    }
+
+    /// All jobs together are all sidecars: what others have under the same names is in no panel and makes no mark.
+    fn ask_all(&self, name: &str, server: &Prometheus, board: &Board, at: f64, report: &mut Report) {
+        let [all, sidecars] =
+            [".+".to_owned(), SIDECARS.join("|")].map(|job| self.substitution(server, board, &job, at));
+        let of_panels = panels(&board.json).into_iter().flat_map(targets);
+        for asking in of_panels.chain(list(&board.json["annotations"]["list"])) {
+            let [shown, expected] = [&all, &sidecars].map(|chosen| {
+                let samples = server.query(&chosen.apply(text(&asking["expr"])), at).into_iter();
+                samples.map(|sample| (format!("{:?}", sample.labels), sample.value)).collect::<BTreeMap<_, _>>()
+            });
+            let same = shown.keys().eq(expected.keys())
+                && shown.values().zip(expected.values()).all(|(a, b)| (a - b).abs() <= 1e-9 * b.abs());
+            if !same {
+                let query = all.apply(text(&asking["expr"]));
+                report.faults.push(format!("{name} {}: others are in it: {query}", board.path));
             }
         }
     }
@@ -337,7 +395,8 @@ impl Scene {
             let values: BTreeSet<String> =
                 server.query(&query, at).into_iter().filter_map(|s| s.labels.get(label).cloned()).collect();
             let value = if values.contains(ROUTE) { Some(ROUTE.to_owned()) } else { values.into_iter().next() };
-            substitution.variables.push((name.to_owned(), value.expect("something to choose")));
+            // Where there is nothing to choose from, Grafana writes nothing.
+            substitution.variables.push((name.to_owned(), value.unwrap_or_default()));
         }
         substitution
     }
@@ -348,6 +407,7 @@ fn warm_up(sidecar: &Sidecar) {
     for status in [200, 503] {
         sidecar.exchange(format!("GET /items/0 HTTP/1.1\r\nHost: test\r\nX-Status: {status}\r\n\r\n"));
     }
+    sidecar.get("/soft");
     for path in ["/cut", "/events"] {
         let mut client = sidecar.client();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
@@ -364,10 +424,18 @@ fn stand_in(page: &Page) -> Backend {
     let on_page: BTreeSet<String> = page.samples.iter().filter_map(|sample| page.family_of(&sample.name)).collect();
     let missing: Vec<_> = reference::entries().into_iter().filter(|entry| !on_page.contains(&entry.name)).collect();
     println!("not of this machine: {:?}", missing.iter().map(|entry| &entry.name).collect::<Vec<_>>());
+    // Where the backend has no cgroup of its own, the family tells of the host alone.
+    let pressure = ("golden_backend_pressure_waiting_seconds_total", [("resource", "cpu"), ("scope", "backend")]);
+    let with_pressure = on_page.contains(pressure.0) && !page.has(pressure.0, &pressure.1);
     let scrapes = Arc::new(AtomicU64::new(0));
     Backend::answering(move |_| {
         let scrape = scrapes.fetch_add(1, Ordering::Relaxed) as f64;
         let mut text = String::new();
+        if with_pressure {
+            let (name, [(resource, of), (scope, whose)]) = pressure;
+            let labels = format!("{resource}={of:?},{scope}={whose:?}");
+            let _ = writeln!(text, "# TYPE {name} counter\n{name}{{{labels}}} {scrape}");
+        }
         for entry in &missing {
             let label = |name: &String| {
                 let value = match reference::values(&entry.name, name) {
@@ -398,6 +466,32 @@ fn stand_in(page: &Page) -> Backend {
             };
         }
         response(200, "Content-Type: text/plain; version=0.0.4\r\n", text)
+    })
+}
+
+/// The page of a program that is no sidecar: names that others have as well, and values that no panel could hide. Its start is
+/// always just now.
+fn foreign() -> Backend {
+    let scrapes = AtomicU64::new(0);
+    Backend::answering(move |_| {
+        let scrape = scrapes.fetch_add(1, Ordering::Relaxed) as f64;
+        let (many, now) = (1e6 * scrape, now_seconds());
+        let name = "http_server_request_duration_seconds";
+        let labels = "http_request_method=\"GET\",http_route=\"/foreign\"";
+        response(
+            200,
+            "Content-Type: text/plain; version=0.0.4\r\n",
+            format!(
+                "# TYPE {name} histogram\n{name}_bucket{{{labels},le=\"0.5\"}} 0\n{name}_bucket{{{labels},le=\"1000\"}} {many}\n\
+                 {name}_bucket{{{labels},le=\"+Inf\"}} {many}\n{name}_sum{{{labels}}} {many}\n{name}_count{{{labels}}} {many}\n\
+                 # TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {now}\n\
+                 # TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total {many}\n\
+                 # TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes 1e18\n\
+                 # TYPE process_open_fds gauge\nprocess_open_fds 1e6\n\
+                 # TYPE process_max_fds gauge\nprocess_max_fds 1\n\
+                 # TYPE http_client_open_connections gauge\nhttp_client_open_connections{{http_connection_state=\"active\"}} 1e9\n"
+            ),
+        )
     })
 }
 

@@ -145,7 +145,7 @@ struct PackFlags {
     /// Percentage of the requests that is to be good [default: 99.9]
     #[arg(long, value_name = "PERCENT")]
     objective: Option<String>,
-    /// What takes longer is not good [default: 500ms]
+    /// What takes longer is not good [default: no latency is promised]
     #[arg(long, value_name = "DURATION")]
     latency: Option<String>,
     /// Folder to write to; what is there under the same names is replaced

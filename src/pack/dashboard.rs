@@ -14,7 +14,7 @@ pub struct Dashboard {
     pub title: &'static str,
     /// The question it answers.
     pub description: &'static str,
-    /// Variables besides data source, job and instance, in order.
+    /// Variables besides data source, namespace, job and instance, in order.
     pub variables: Vec<Variable>,
     /// From top to bottom.
     pub rows: Vec<Row>,
@@ -27,7 +27,7 @@ pub struct Variable {
     pub name: &'static str,
     /// As people read it.
     pub label: &'static str,
-    /// `label_values(...)`, with `@` for the matchers of job and instance.
+    /// `label_values(...)`, with `@` for the matchers of namespace, job and instance.
     pub query: &'static str,
     /// Whether several, or all, may be chosen.
     pub multi: bool,
@@ -81,8 +81,8 @@ pub struct Panel {
     pub transformations: Vec<Json>,
     /// Of a stat: the names of the series beside their values.
     pub names: bool,
-    /// Of a table: the column that sorts it, highest first.
-    pub sort: Option<&'static str>,
+    /// Of a table: the columns that sort it, highest first; a later one where all before it are the same.
+    pub sort: Vec<&'static str>,
     /// Of a table: lowest first instead.
     pub ascending: bool,
     /// Of lines: what the legend says.
@@ -239,7 +239,10 @@ pub struct Link {
 pub const TAGS: [&str; 2] = ["golden-sidecar", "golden-signals"];
 
 /// Matchers of the variables that every dashboard has.
-pub const MATCHERS: &str = r#"job=~"$job",instance=~"$instance""#;
+pub const MATCHERS: &str = r#"namespace=~"$namespace",job=~"$job",instance=~"$instance""#;
+
+/// The variable whose label need not be there: targets have it where they are found in a cluster.
+const NAMESPACE: &str = "namespace";
 
 /// Grafana's model at 10.4, which later versions migrate upwards.
 const SCHEMA_VERSION: u32 = 39;
@@ -304,11 +307,22 @@ impl Dashboard {
             "current": {},
         })];
         let own = [
-            Variable { name: "job", label: "Job", query: "label_values(golden_build_info, job)", multi: true },
+            Variable {
+                name: NAMESPACE,
+                label: "Namespace",
+                query: "label_values(golden_build_info, namespace)",
+                multi: true,
+            },
+            Variable {
+                name: "job",
+                label: "Job",
+                query: r#"label_values(golden_build_info{namespace=~"$namespace"}, job)"#,
+                multi: true,
+            },
             Variable {
                 name: "instance",
                 label: "Instance",
-                query: r#"label_values(golden_build_info{job=~"$job"}, instance)"#,
+                query: r#"label_values(golden_build_info{namespace=~"$namespace",job=~"$job"}, instance)"#,
                 multi: true,
             },
         ];
@@ -321,7 +335,8 @@ impl Dashboard {
                 "multi": variable.multi, "includeAll": variable.multi, "current": {},
             });
             if variable.multi {
-                json["allValue"] = ".+".into();
+                // Outside of a cluster series have no namespace, which is as good as an empty one.
+                json["allValue"] = if variable.name == NAMESPACE { ".*" } else { ".+" }.into();
                 json["current"] = json!({"selected": true, "text": ["All"], "value": ["$__all"]});
             }
             list.push(json);
@@ -365,6 +380,13 @@ impl Dashboard {
     }
 }
 
+/// What comes from a sidecar's page, and from nobody else's: names that are not ours alone (`process_*`, `http_*`) are on the
+/// pages of many programs, and `All` takes every job. `offset`: as the expression has it, or empty.
+#[must_use]
+pub fn of_sidecars(expr: &str, offset: &str) -> String {
+    format!("({expr} and on (job, instance) golden_build_info{{@}}{offset})")
+}
+
 fn datasource() -> Json {
     json!({"type": "prometheus", "uid": DATASOURCE})
 }
@@ -383,7 +405,7 @@ fn annotations() -> Vec<Json> {
             "Start",
             "orange",
             // A new instance counts as much as an old one that came back, so not the changes of a series.
-            &format!("time() - process_start_time_seconds{{@}} < {MARK_SECONDS}"),
+            &format!("time() - {} < {MARK_SECONDS}", of_sidecars("process_start_time_seconds{@}", "")),
             "Sidecar started",
             "{{instance}}",
         ),
@@ -416,7 +438,7 @@ fn annotations() -> Vec<Json> {
             // Of a service, so without an instance; and only where it begins, as long alerts would cover the page.
             &{
                 let firing = concat!(
-                    r#"count by (alertname, severity) (ALERTS{job=~"$job",alertstate="firing","#,
+                    r#"count by (alertname, severity) (ALERTS{namespace=~"$namespace",job=~"$job",alertstate="firing","#,
                     r#"alertname=~"Golden.+",alertname!="GoldenWatchdog"}"#,
                 );
                 format!("{firing}) unless {firing} offset {MARK_SECONDS}s)")
@@ -456,7 +478,7 @@ impl Panel {
             overrides: Vec::new(),
             transformations: Vec::new(),
             names: false,
-            sort: None,
+            sort: Vec::new(),
             ascending: false,
             legend: Legend::Table,
             links: Vec::new(),
@@ -580,10 +602,10 @@ impl Panel {
         self.differ(of, vec![("custom.lineWidth", json!(pixels))])
     }
 
-    /// Those whose names begin so have shades of this colour.
+    /// Those whose names begin so have this colour.
     #[must_use]
-    pub fn shades(self, beginning: &'static str, colour: &'static str) -> Panel {
-        self.differ(Match::Beginning(beginning), vec![("color", json!({"mode": "shades", "fixedColor": colour}))])
+    pub fn paint_all(self, beginning: &'static str, colour: &'static str) -> Panel {
+        self.differ(Match::Beginning(beginning), vec![("color", json!({"mode": "fixed", "fixedColor": colour}))])
     }
 
     /// A click leads there.
@@ -605,7 +627,7 @@ impl Panel {
                 "indexByName": {label: 0},
             }}),
         ];
-        self.sort = columns.first().map(|column| column.heading);
+        self.sort = columns.first().map(|column| column.heading).into_iter().collect();
         self.overrides.insert(
             0,
             Override { of: Match::Name(label.to_owned()), properties: vec![("displayName", json!(heading))] },
@@ -642,6 +664,13 @@ impl Panel {
                 ("custom.thresholdsStyle", json!({"mode": "off"})),
             ],
         )
+    }
+
+    /// A table whose rows are sorted by this column too, where the first one is the same.
+    #[must_use]
+    pub fn then_by(mut self, heading: &'static str) -> Panel {
+        self.sort.push(heading);
+        self
     }
 
     /// In a table: the heading of another label.
@@ -922,7 +951,8 @@ impl Link {
     #[must_use]
     pub fn url(&self) -> String {
         format!(
-            "/d/{}?${{__url_time_range}}&${{datasource:queryparam}}&${{job:queryparam}}&${{instance:queryparam}}{}",
+            "/d/{}?${{__url_time_range}}&${{datasource:queryparam}}&${{namespace:queryparam}}&${{job:queryparam}}\
+             &${{instance:queryparam}}{}",
             self.uid, self.more
         )
     }

@@ -80,12 +80,9 @@ pub fn files(objective: &Objective) -> Vec<File> {
 
 /// The objective as the sidecar's configuration has it: it counts by it, says it on its page, and the alerts follow the page.
 fn slos(objective: &Objective) -> String {
-    let slo = Yaml::Map(vec![
-        ("name", text("all")),
-        ("objective", Yaml::Plain(number(objective.ratio()))),
-        ("latency", text(format_duration(objective.latency()))),
-    ]);
-    Yaml::Map(vec![("slos", Yaml::List(vec![slo]))]).document(&[
+    let mut slo = vec![("name", text("all")), ("objective", Yaml::Plain(number(objective.ratio())))];
+    slo.extend(objective.latency().map(|latency| ("latency", text(format_duration(latency)))));
+    Yaml::Map(vec![("slos", Yaml::List(vec![Yaml::Map(slo)]))]).document(&[
         "The objective of this pack, for the sidecar: `golden-sidecar --config golden-sidecar.slos.yml --upstream URL`, or",
         "`slos` in the file that there is. Alerts read objectives from the metrics page, so they follow what is said here;",
         "generated, do not edit.",
@@ -96,16 +93,20 @@ fn slos(objective: &Objective) -> String {
 #[must_use]
 pub fn next_steps(objective: &Objective, folder: &Path) -> String {
     let at = |path: &str| folder.join(path).display().to_string();
+    let within = match objective.latency() {
+        Some(latency) => format!("within {}", format_duration(latency)),
+        None => "however long they take".to_owned(),
+    };
     format!(
         "\nPrometheus   rule_files: [{}]\nGrafana      import or provision {}\nAlertmanager inhibit_rules as in {}\n\
          sidecar      golden-sidecar --config {} --upstream URL\n\nAlerts follow the objectives that the sidecar states: \
-         without the last line it is 99.9 %, and no latency; with it, {} % within {}.\n",
+         without the last line it is {} %, and no latency; with it, {} % {within}.\n",
         at(&format!("alerts/{RULES}")),
         at("dashboards"),
         at("alerts/alertmanager.inhibit.yml"),
         at(&format!("alerts/{SLOS}")),
+        number(100.0 * Objective::default().ratio()),
         number(100.0 * objective.ratio()),
-        format_duration(objective.latency()),
     )
 }
 

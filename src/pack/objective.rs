@@ -4,18 +4,19 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A promise: this share of the requests is good, and good means answered within this time.
+/// A promise: this share of the requests is good, and good means answered without a failure and within this time, if there is
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {
     /// Between 0 and 1.
     ratio: f64,
-    latency: Duration,
+    /// None: slow requests are good.
+    latency: Option<Duration>,
 }
 
-/// Three nines: the objective of most examples, and the one whose fastest alert pages for an outage within a minute.
+/// Three nines: what a sidecar counts by that was told nothing, so that panels, alerts and page agree. It promises no latency:
+/// nobody but the user knows one.
 const DEFAULT_PERCENT: f64 = 99.9;
-/// An edge of the default latency buckets, so that panels can show it without any configuration.
-const DEFAULT_LATENCY: Duration = Duration::from_millis(500);
 
 /// How urgent an alert is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,18 +71,17 @@ impl std::error::Error for Impossible {}
 
 impl Default for Objective {
     fn default() -> Objective {
-        Objective { ratio: DEFAULT_PERCENT / 100.0, latency: DEFAULT_LATENCY }
+        Objective { ratio: DEFAULT_PERCENT / 100.0, latency: None }
     }
 }
 
 impl Objective {
-    /// The objective of `percent` of the requests within `latency`; what is `None` is the default.
+    /// The objective of `percent` of the requests, or the default, within `latency`, or however long they take.
     ///
     /// # Errors
     /// When an alert could never fire, or the numbers promise nothing.
     pub fn new(percent: Option<f64>, latency: Option<Duration>) -> Result<Objective, Impossible> {
         let percent = percent.unwrap_or(DEFAULT_PERCENT);
-        let latency = latency.unwrap_or(DEFAULT_LATENCY);
         if !(percent > 0.0 && percent < 100.0) {
             return Err(Impossible(format!(
                 "--objective: found {percent}; expected a percentage above 0 and below 100, such as 99.9: at 100 there \
@@ -110,7 +110,7 @@ impl Objective {
                 number((lowest * 100.0).ceil() / 100.0),
             )));
         }
-        if latency.is_zero() {
+        if latency.is_some_and(|latency| latency.is_zero()) {
             return Err(Impossible("--latency: found 0s; expected a time above it, such as 300ms".to_owned()));
         }
         Ok(Objective { ratio, latency })
@@ -128,15 +128,9 @@ impl Objective {
         Self::round(1.0 - self.ratio)
     }
 
-    /// What takes longer is not good, seconds.
+    /// What takes longer is not good, if anything is promised.
     #[must_use]
-    pub fn latency_seconds(&self) -> f64 {
-        self.latency.as_secs_f64()
-    }
-
-    /// The latency.
-    #[must_use]
-    pub fn latency(&self) -> Duration {
+    pub fn latency(&self) -> Option<Duration> {
         self.latency
     }
 
@@ -190,6 +184,14 @@ mod tests {
         assert!(Objective::new(Some(93.06), None).is_ok());
         assert!(Objective::new(Some(93.05), None).is_err());
         assert!(Objective::new(None, Some(Duration::ZERO)).is_err());
+    }
+
+    #[test]
+    fn without_a_latency_none_is_promised() {
+        assert_eq!(Objective::new(None, None).unwrap(), Objective::default());
+        assert_eq!(Objective::default().latency(), None);
+        let quick = Duration::from_millis(300);
+        assert_eq!(Objective::new(None, Some(quick)).unwrap().latency(), Some(quick));
     }
 
     #[test]

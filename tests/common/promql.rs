@@ -12,7 +12,8 @@ use promql_parser::parser::{
 /// Names of labels.
 pub type Names = BTreeSet<String>;
 
-/// What Grafana puts for its variables in a query. All choices are "All", whose value is `.+`.
+/// What Grafana puts for its variables in a query. What is not chosen is "All", whose value
+/// is `.+`, and `.*` of a namespace.
 #[derive(Clone, Debug)]
 pub struct Substitution {
     /// Variable → value.
@@ -38,7 +39,7 @@ impl Default for Substitution {
 }
 
 impl Substitution {
-    /// The query as Prometheus gets it. A variable without a value becomes `.+`.
+    /// The query as Prometheus gets it. A variable without a value becomes that of "All".
     #[must_use]
     pub fn apply(&self, query: &str) -> String {
         let mut out = String::new();
@@ -65,7 +66,11 @@ impl Substitution {
                 "__rate_interval" => &self.rate_interval,
                 "__interval" => &self.interval,
                 "__range" => &self.range,
-                name => self.variables.iter().find(|(known, _)| known == name).map_or(".+", |(_, value)| value),
+                name => match self.variables.iter().find(|(known, _)| known == name) {
+                    Some((_, value)) => value,
+                    None if name == "namespace" => ".*",
+                    None => ".+",
+                },
             });
             rest = after;
         }

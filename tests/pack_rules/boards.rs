@@ -251,12 +251,11 @@ fn known_numbers() -> Vec<f64> {
     let mut known = vec![
         // As good as full, and a share of everything.
         1.0,
-        objective.latency_seconds(),
-        2.0 * objective.latency_seconds(),
         objective.ratio(),
         objective.budget(),
         thresholds::BUDGET_LOW,
     ];
+    known.extend(objective.latency().into_iter().flat_map(|promised| [1.0, 2.0].map(|by| by * promised.as_secs_f64())));
     for window in BURN_WINDOWS {
         // A budget of 30 days that is spent so fast lasts so many seconds.
         known.extend([window.factor, objective.bad_ratio(window.factor), 30.0 * 86_400.0 / window.factor]);

@@ -153,7 +153,7 @@ impl Vocabulary {
                     MatchOp::Re(_) | MatchOp::NotRe(_) => alternatives(&matcher.value),
                 };
                 // Absent and empty are the same; a variable that stands for all is anything.
-                for text in texts.iter().filter(|text| !text.is_empty() && *text != ".+") {
+                for text in texts.iter().filter(|text| !text.is_empty() && *text != ".+" && *text != ".*") {
                     let regex = pattern(text);
                     let meant = |value: &str| match matcher.op {
                         MatchOp::Equal | MatchOp::NotEqual => value == text,

@@ -52,6 +52,15 @@ test('a selector with commas is not cut in the middle', async () => {
   assert.equal(forPromql(variables.two), '.+');
 });
 
+test('all holds where there is nothing to choose from', async () => {
+  const client = { labelValues: async () => [] };
+  const current = { text: ['All'], value: ['$__all'] };
+  const all = { name: 'x', type: 'query', query: 'label_values(m, x)', includeAll: true, multi: true, allValue: '.*', current };
+  const { variables, errors } = await resolveVariables([all], {}, client, range);
+  assert.deepEqual(errors, []);
+  assert.equal(forPromql(variables.x), '.*');
+});
+
 test('a variable that cannot be asked for is an error, and the rest goes on', async () => {
   const client = { labelValues: async () => Promise.reject(new Error('refused')) };
   const { variables, errors } = await resolveVariables([{ name: 'one', type: 'query', query: 'label_values(job)' }], {}, client, range);

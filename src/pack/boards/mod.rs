@@ -20,7 +20,7 @@ mod slo;
 
 use std::time::Duration;
 
-use super::dashboard::{Colour, Dashboard, Threshold};
+use super::dashboard::{Colour, Dashboard, Threshold, of_sidecars};
 use super::objective::{BURN_WINDOWS, Objective, number};
 use super::thresholds::{FILLING, FULL};
 
@@ -53,12 +53,22 @@ fn rate(counter: &str, more: &str) -> String {
 
 /// As above, of another time: ` offset 1d`, or now.
 fn rate_then(counter: &str, more: &str, offset: &str) -> String {
-    format!("rate({}[$__rate_interval]{offset})", select(counter, more))
+    ours(counter, format!("rate({}[$__rate_interval]{offset})", matched(counter, more)), offset)
 }
 
 /// The series of a family.
 fn select(family: &str, more: &str) -> String {
+    ours(family, matched(family, more), "")
+}
+
+fn matched(family: &str, more: &str) -> String {
     if more.is_empty() { format!("{family}{{@}}") } else { format!("{family}{{@,{more}}}") }
+}
+
+/// Of a family that others have too, what sidecars have.
+fn ours(family: &str, expr: String, offset: &str) -> String {
+    let own = family.starts_with("golden_") || family.contains(':');
+    if own { expr } else { of_sidecars(&expr, offset) }
 }
 
 /// The sum, kept apart by these labels; none: of all.
@@ -90,21 +100,29 @@ fn requests(by: &str, more: &str) -> String {
     sum(by, &rate("golden_requests_total", &and(USERS, more)))
 }
 
-/// Requests of users per second that failed: answered with 5xx, whoever made it, or cut after the head. 0 where there are
-/// requests and none failed.
+/// Requests of users per second that failed: answered with 5xx, whoever made it, cut after the head, or an error by a rule of
+/// the configuration whatever their status. 0 where there are requests and none failed.
 fn failed(by: &str, more: &str, offset: &str) -> String {
     let all = sum(by, &rate_then("golden_requests_total", &and(USERS, more), offset));
     let answered = and(&and(USERS, r#"http_response_status_code=~"5..""#), more);
     let answered = sum(by, &rate_then("golden_requests_total", &answered, offset));
-    // Cut responses are not told apart by method; their route is all that the matchers may say.
+    // Cut responses and errors by a rule are not told apart by method; their route is all that the matchers may say.
     let route = more.split(',').find(|matcher| matcher.starts_with("http_route")).unwrap_or_default();
     let cut = sum(by, &rate_then("golden_truncated_responses_total", route, offset));
-    format!("({} + {cut})", or_zero(&answered, &all))
+    let implicit = sum(by, &rate_then("golden_errors_total", &and(r#"error_type="implicit""#, route), offset));
+    format!("({} + {cut} + {})", or_zero(&answered, &all), or_zero(&implicit, &all))
 }
 
 /// Of requests that did not fail: how long they took, at this quantile.
 fn latency(quantile: f64, by: &str, more: &str) -> String {
-    percentile(quantile, by, "http_server_request_duration_seconds", &and(r#"error_type="""#, more))
+    latency_then(quantile, by, more, "")
+}
+
+/// As above, of another time. What an objective calls an error for being too slow is an answer none the less, and the very one
+/// that a latency is about.
+fn latency_then(quantile: f64, by: &str, more: &str, offset: &str) -> String {
+    let answered = and(r#"error_type=~"|too_slow""#, more);
+    percentile_then(quantile, by, "http_server_request_duration_seconds", &answered, offset)
 }
 
 /// A quantile of a histogram, whether the classic series of its buckets are stored or the native one. Where nothing was
@@ -170,7 +188,19 @@ fn burning(objective: &Objective) -> Vec<Threshold> {
 
 /// Of a latency at the 99th percentile.
 fn slow(objective: &Objective) -> Vec<Threshold> {
-    rising(objective.latency_seconds(), 2.0 * objective.latency_seconds())
+    let promised = objective.latency().map(|latency| latency.as_secs_f64());
+    promised.map(|seconds| rising(seconds, 2.0 * seconds)).unwrap_or_default()
+}
+
+/// The title of a p99, and what its colours mean.
+fn promise(objective: &Objective) -> (String, String) {
+    match objective.latency() {
+        Some(latency) => (
+            format!("p99 (promised {})", spoken(latency)),
+            format!("Amber above {}, red above twice that.", spoken(latency)),
+        ),
+        None => ("p99".to_owned(), "No colours: the objective of this pack promises no latency.".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Overview: is it well, and if not, which signal and which route?
 
 use super::{
-    OVERVIEW, ROUTE, SATURATION, SIDECAR, SLO, USERS, burning, failed, falling, full, latency, max, or_zero, rate,
-    rate_then, requests, select, share, slow, spoken, sum,
+    OVERVIEW, ROUTE, SATURATION, SIDECAR, SLO, USERS, aggregate, burning, failed, falling, full, latency, max, or_zero,
+    promise, rate, rate_then, requests, select, share, slow, sum,
 };
 use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Panel, Quantile, Row, Threshold, Unit};
 use crate::pack::objective::{BURN_WINDOWS, Objective, number};
-use crate::pack::thresholds::{BUDGET_LOW, FILLING, FULL};
+use crate::pack::thresholds::{BUDGET_LOW, FILLING, FULL, MEMORY_CRITICAL};
 
 /// The host's own resources are for all who live there: full, they are no matter of this service until its own are.
 pub(super) const NOT_OF_HOST: &str = r#"resource!~"host_.*""#;
@@ -20,21 +20,27 @@ pub(super) fn dashboard(objective: &Objective) -> Dashboard {
         rows: vec![
             Row { title: None, collapsed: false, height: 4, panels: numbers(objective) },
             Row { title: None, collapsed: false, height: 10, panels: signals(objective) },
-            // Its only panel has a title.
-            Row { title: None, collapsed: false, height: 9, panels: vec![routes(objective)] },
+            // Its only panel has a title. Ten routes are seen without scrolling.
+            Row { title: None, collapsed: false, height: 13, panels: vec![routes(objective)] },
             Row { title: Some("Who made the errors"), collapsed: true, height: 9, panels: blame() },
         ],
     }
 }
 
+/// 0 wherever a sidecar is scraped: before its first request it has no series of requests.
+fn scraped() -> String {
+    format!("0 * {}", aggregate("count", "", &select("golden_build_info", "")))
+}
+
 fn numbers(objective: &Objective) -> Vec<Panel> {
+    let (p99, colours) = promise(objective);
     let now = requests("", "");
     let then = |offset: &str| {
         let then = sum("", &rate_then("golden_requests_total", USERS, offset));
         format!("{now} / ({then} > 0) - 1")
     };
     vec![
-        verdict(objective),
+        verdict(),
         Panel::new(
             Kind::Stat,
             3,
@@ -44,7 +50,7 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             "None: do clients still reach it (DNS, load balancer)? Very many: see Saturation.",
         )
         .unit(Unit::RequestsPerSecond)
-        .ask(now.clone(), "now")
+        .ask(format!("{now} or {}", scraped()), "now")
         .nothing("No data"),
         Panel::new(
             Kind::Stat,
@@ -67,8 +73,9 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             4,
             format!("Failed (budget {} %)", number(100.0 * objective.budget())),
             format!(
-                "Share of requests that were answered with 5xx, by the backend or for it, or were cut. Amber from \
-                 {} %, what the objective allows; red from {} %, where the fast alert pages.",
+                "Share of requests that were answered with 5xx, by the backend or for it, were cut, or are errors by a \
+                 rule (implicit_errors). Amber from {} %, what the objective of this pack allows; red from {} %, where \
+                 the fast alert pages.",
                 number(100.0 * objective.budget()),
                 number(100.0 * objective.bad_ratio(BURN_WINDOWS[0].factor)),
             ),
@@ -83,12 +90,9 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         Panel::new(
             Kind::Stat,
             4,
-            format!("p99 (promised {})", spoken(objective.latency())),
-            format!(
-                "99 of 100 requests that did not fail took at most this long. Amber above {}, red above twice that.",
-                spoken(objective.latency())
-            ),
-            "Below what was promised.",
+            p99,
+            format!("99 of 100 requests that did not fail took at most this long. {colours}"),
+            "Steady, and below what was promised.",
             "Sort the worst routes by p99. If all are slow, see Saturation; then whether the sidecar adds it.",
         )
         .unit(Unit::Seconds)
@@ -117,8 +121,9 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             4,
             "Error budget left (30 d)",
             "What is left of the bad requests that an objective allows in 30 days, of the objective that has least; \
-             below 0 % the promise is broken. Amber below 25 %, red below 0 %. Needs the recording rules of the \
-             pack.",
+             below 0 % the promise is broken. Amber below 25 %, red below 0 %. Needs the recording rules of the pack. \
+             Prometheus keeps 15 days unless told otherwise (--storage.tsdb.retention.time): of the days before it \
+             nothing is known here.",
             "Above 25 %.",
             "Open SLO: it says how fast it goes and which routes spend it. Below 25 % put risky changes off.",
         )
@@ -128,52 +133,72 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         .with_names()
         .thresholds(falling(0.0, BUDGET_LOW))
         .ask(format!("bottomk(1, {})", super::slo::left("")), "{{job}}: {{slo}}")
-        .nothing("No objective")
+        .nothing("Nothing counted yet")
         .link("SLO", SLO),
     ]
 }
 
-/// One word. Causes that hide others come first.
-fn verdict(objective: &Objective) -> Panel {
-    let failing = share(&failed("", "", ""), &requests("", ""));
-    let p99 = latency(0.99, "", "");
-    let fullest = max("", &select("golden_saturation_ratio", NOT_OF_HOST));
+/// One word. Causes that hide others come first. Errors and slowness are judged by the objectives that the sidecars state, as
+/// the alerts do, and not by that of the pack.
+fn verdict() -> Panel {
+    let (errors, slow) = (burning_now("error"), burning_now("slow"));
+    let pages = BURN_WINDOWS[0].factor;
+    let fullest = |more: &str| max("", &select("golden_saturation_ratio", more));
+    let backend = |how: &str| aggregate(how, "", &select("golden_backend_up", ""));
     let when = |condition: String, code: u32| format!("({condition}) * 0 + {code}");
     let words = [
-        when(format!("min({}) == 0", select("golden_backend_up", "")), 9),
-        when(format!("{failing} > {}", number(objective.bad_ratio(BURN_WINDOWS[0].factor))), 8),
-        when(format!("({p99}) > {}", number(2.0 * objective.latency_seconds())), 7),
-        when(format!("{fullest} > {FULL}"), 6),
-        when(format!("{failing} > {}", number(objective.budget())), 5),
-        when(format!("({p99}) > {}", number(objective.latency_seconds())), 4),
-        when(format!("{fullest} > {FILLING}"), 3),
+        when(format!("{} == 0", backend("max")), 12),
+        when(format!("({errors} >= {slow}) > {pages}"), 11),
+        when(format!("{slow} > {pages}"), 10),
+        when(format!("{} > {MEMORY_CRITICAL}", fullest(r#"resource="memory""#)), 9),
+        when(format!("{} == 0", backend("min")), 8),
+        when(format!("({errors} >= {slow}) > 1"), 7),
+        when(format!("{slow} > 1"), 6),
+        when(format!("{} > {FULL}", fullest(NOT_OF_HOST)), 5),
+        when(format!("{} > {FILLING}", fullest(NOT_OF_HOST)), 4),
         when(format!("{} == 0", requests("", "")), 2),
         when(requests("", ""), 1),
+        format!("{} + 2", scraped()),
     ];
     Panel::new(
         Kind::Stat,
         3,
         "Verdict",
-        "One word for the chosen jobs and instances now. Red: worth waking up for; amber: worth a look. It is the \
-         first of these that holds: the backend is down; errors that page; p99 above twice what was promised; a \
-         resource full; errors above the budget; p99 above what was promised; a resource filling up; no traffic.",
+        format!(
+            "One word for the chosen jobs and instances now. Red: worth waking up for; amber: worth a look. It is the \
+             first of these that holds: no backend is up; errors or slow requests, whichever burns faster, spend an \
+             error budget more than {pages} times too fast, as when it pages; memory as good as full; some backend is \
+             down; errors or slow requests spend a budget too fast; a resource full, or filling up; no traffic. The \
+             objectives are those that the sidecars state.",
+        ),
         "OK, or No traffic where nobody calls.",
-        "Errors and Slow: the worst routes below. Filling up: Saturation. Backend down: its own log. No data: is \
-         the sidecar scraped?",
+        "Errors and Slow: the worst routes below. Full, Filling up: Saturation. Backend down, Partly down: its own \
+         log. No data: is the sidecar scraped?",
     )
     .ask(words.join("\nor "), "verdict")
     .thresholds(vec![Threshold { from: None, colour: Colour::Fine }])
     .word(1.0, "OK", Colour::Fine)
     .word(2.0, "No traffic", Colour::Grey)
-    .word(3.0, "Filling up", Colour::Amber)
-    .word(4.0, "Slow", Colour::Amber)
-    .word(5.0, "Errors", Colour::Amber)
-    .word(6.0, "Full", Colour::Red)
-    .word(7.0, "Slow", Colour::Red)
-    .word(8.0, "Errors", Colour::Red)
-    .word(9.0, "Backend down", Colour::Red)
+    .word(4.0, "Filling up", Colour::Amber)
+    .word(5.0, "Full", Colour::Amber)
+    .word(6.0, "Slow", Colour::Amber)
+    .word(7.0, "Errors", Colour::Amber)
+    .word(8.0, "Partly down", Colour::Amber)
+    .word(9.0, "Full", Colour::Red)
+    .word(10.0, "Slow", Colour::Red)
+    .word(11.0, "Errors", Colour::Red)
+    .word(12.0, "Backend down", Colour::Red)
     .nothing("No data")
     .link("Is it the sidecar?", SIDECAR)
+}
+
+/// How many times too fast requests with this result spend the budget of the objective that suffers most, now.
+fn burning_now(result: &str) -> String {
+    let by = super::slo::BY;
+    let all = sum(by, &rate("golden_slo_requests_total", r#"result!="excluded""#));
+    let bad = sum(by, &rate("golden_slo_requests_total", &format!("result={result:?}")));
+    let objective = max(by, &select("golden_slo_objective_ratio", ""));
+    max("", &format!("{} / (1 - {objective})", share(&bad, &all)))
 }
 
 fn signals(objective: &Objective) -> Vec<Panel> {
@@ -229,7 +254,7 @@ fn signals(objective: &Objective) -> Vec<Panel> {
             Kind::Lines,
             6,
             "Errors",
-            "Shares of the requests of users. Failed: 5xx, whoever made them, or cut. Made by the sidecar: those of \
+            "Shares of the requests of users. Failed: 5xx, whoever made them, cut, or an error by a rule. Made by the sidecar: those of \
              them that the backend never answered (refused, reset, too late, no room). 4xx: the client's doing, and \
              never part of the budget.",
             "Failed near 0 %; 4xx steady.",
@@ -283,8 +308,8 @@ fn routes(objective: &Objective) -> Panel {
         Kind::Table,
         24,
         "Worst routes now",
-        "Every route that was called just now, most failed requests first. Colours as above: what the objective \
-         allows, and what pages.",
+        "Every route that was called just now, most failed requests first, and where as many fail the slowest. Colours \
+         as above: what the objective allows, and what pages.",
         "No failed requests; p99 below the promise.",
         "Click the route: Route detail shows what it was like yesterday, its codes, and where its time goes.",
     )
@@ -308,6 +333,7 @@ fn routes(objective: &Objective) -> Panel {
             column("Requests/s", Unit::RequestsPerSecond, vec![], called.clone()),
         ],
     )
+    .then_by("p99")
     .link_of(route, "Route detail", ROUTE, "&var-route=${__data.fields.http_route}")
     .nothing("No traffic")
 }
@@ -320,11 +346,12 @@ fn blame() -> Vec<Panel> {
             Kind::Stacked,
             8,
             "Errors by whose fault",
-            "Failed requests per second by who made them: the backend (its 5xx, or no answer), the network, the \
-             sidecar (no room), policy (shed at a limit, drain), the client (malformed, too large). Probes included.",
+            "Failed requests per second by who made them: the backend (its 5xx, or no answer), the network, the sidecar \
+             (no room), policy (shed at a limit, drain, an error by a rule of implicit_errors, or slower than an \
+             objective that calls that an error), the client (malformed, too large). Probes included.",
             "None, or the client's.",
-            "backend: its own log. proxy and policy: Saturation, limits.* in the configuration. network: DNS and \
-             routes.",
+            "backend: its own log. sidecar, and policy with shed beside this: Saturation, limits.* in the configuration. \
+             policy with implicit: what the backend answers; too_slow: Latency. network: DNS and routes.",
         )
         .unit(Unit::RequestsPerSecond)
         .ask(fault("backend"), "backend")

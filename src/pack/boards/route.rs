@@ -1,7 +1,7 @@
 //! Route detail: what is it with this one route?
 
-use super::{OVERVIEW, ROUTE, SLO, USERS, and, burning, failed, latency, max, percentile, percentile_then};
-use super::{rate, rate_then, requests, select, share, slow, spoken, sum};
+use super::{OVERVIEW, ROUTE, SLO, USERS, and, burning, failed, latency, latency_then, max, percentile, promise};
+use super::{rate, rate_then, requests, select, share, slow, sum};
 use crate::pack::dashboard::{Dashboard, Kind, Match, Panel, Quantile, Row, Unit, Variable};
 use crate::pack::objective::{Objective, number};
 
@@ -49,6 +49,7 @@ pub(super) fn dashboard(objective: &Objective) -> Dashboard {
 }
 
 fn numbers(objective: &Objective) -> Vec<Panel> {
+    let (p99, colours) = promise(objective);
     vec![
         Panel::new(
             Kind::Stat,
@@ -65,8 +66,8 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             Kind::Stat,
             5,
             format!("Failed (budget {} %)", number(100.0 * objective.budget())),
-            "Share of them that were answered with 5xx or cut. Cut responses are of all methods. Amber above the \
-             budget, red where the fast alert pages.",
+            "Share of them that were answered with 5xx, cut, or an error by a rule (implicit_errors). The last two are \
+             of all methods. Amber above the budget, red where the fast alert pages.",
             "0 %.",
             "See its codes below, then the backend's log of this route.",
         )
@@ -78,10 +79,9 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
         Panel::new(
             Kind::Stat,
             5,
-            format!("p99 (promised {})", spoken(objective.latency())),
-            "99 of 100 requests of this route that did not fail took at most this long. Amber above the promise, \
-             red above twice that.",
-            "Below the promise.",
+            p99,
+            format!("99 of 100 requests of this route that did not fail took at most this long. {colours}"),
+            "Steady, and below what was promised.",
             "See below where the time goes.",
         )
         .unit(Unit::Seconds)
@@ -136,15 +136,7 @@ fn against(objective: &Objective) -> Vec<Panel> {
                  traces.",
             )
             .unit(Unit::Seconds),
-            &|offset| {
-                percentile_then(
-                    0.99,
-                    "",
-                    "http_server_request_duration_seconds",
-                    &and(r#"error_type="""#, THIS_METHOD),
-                    offset,
-                )
-            },
+            &|offset| latency_then(0.99, "", THIS_METHOD, offset),
         )
         .exemplars("now"),
         then(
@@ -164,7 +156,7 @@ fn against(objective: &Objective) -> Vec<Panel> {
                 Kind::Lines,
                 8,
                 "Failed",
-                "Share of requests answered with 5xx or cut; now, and at the same time of other days.",
+                "Share of requests that failed (as above); now, and at the same time of other days.",
                 "0 %.",
                 "Higher than on other days: it is new; see the codes. As on other days: an old fault that nobody \
                  repaired.",
@@ -197,10 +189,12 @@ fn answers() -> Vec<Panel> {
             ),
             "{{http_response_status_code}} {{origin}}",
         )
-        .shades("[12]", "blue")
-        .shades("3", "light-blue")
-        .shades("4", "#c9a227")
-        .shades("5", "red")
+        // As on the Overview: the colour is the class, the legend says which of it.
+        .paint_all("[12]", "blue")
+        .paint_all("3", "light-blue")
+        .paint_all("4", "#c9a227")
+        .paint_all("5", "red")
+        .paint_all(" ?client", "#808080")
         .nothing("No traffic"),
         Panel::new(
             Kind::Lines,
@@ -335,7 +329,7 @@ fn instances() -> Vec<Panel> {
             Kind::Lines,
             6,
             "Failed by instance",
-            "Share of requests answered with 5xx or cut, in each instance.",
+            "Share of requests that failed (as above), in each instance.",
             "0 % everywhere.",
             "One instance only: take it out, then look at it. All: the service, or what it depends on.",
         )

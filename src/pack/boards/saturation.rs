@@ -164,7 +164,7 @@ fn cpu() -> Vec<Panel> {
     vec![
         Panel::new(
             Kind::Lines,
-            8,
+            6,
             "CPUs used against the limit",
             "CPUs that the backend used, in the instance that used most; the dashed line is how many it may use, \
              and who says so.",
@@ -175,10 +175,11 @@ fn cpu() -> Vec<Panel> {
         .ask(highest_rate("", "golden_backend_cpu_seconds_total", ""), "used")
         .ask(lowest("source", "golden_backend_cpu_limit_cores", ""), "limit ({{source}})")
         .dashed("limit")
+        .short_legend()
         .nothing("Backend not found"),
         Panel::new(
             Kind::Lines,
-            8,
+            6,
             "Throttled periods",
             "Of the periods of the CPU quota in which the backend ran, the share in which it used the quota up and \
              was stopped. Line at 25 %.",
@@ -186,6 +187,7 @@ fn cpu() -> Vec<Panel> {
             "Above 25 %: latency has steps of 100 ms. Raise the quota, or use fewer threads.",
         )
         .unit(Unit::Ratio)
+        .short_legend()
         .reach(THROTTLED)
         .thresholds(above(THROTTLED))
         .ask(
@@ -201,22 +203,39 @@ fn cpu() -> Vec<Panel> {
         .nothing("No CPU quota known"),
         Panel::new(
             Kind::Lines,
-            8,
-            "Waiting for a CPU",
-            "Share of the time in which some task waited for a CPU (pressure), of the backend's cgroup or of the \
-             host; and CPUs that the backend's threads were ready to use and did not get. Line at 40 %.",
+            6,
+            "Backend waits for a CPU",
+            "Share of the time in which some task of the backend's cgroup waited for a CPU (pressure). Line at 40 %.",
             "Below 10 %.",
-            "Backend: its quota, or too many threads. Host: a neighbour. High with the CPU below its limit: the \
-             host is full.",
+            "Above the line: its quota, or too many threads. High with the CPU below its limit: the host is full.",
         )
         .unit(Unit::Ratio)
+        .short_legend()
         .reach(CPU_PRESSURE)
         .thresholds(above(CPU_PRESSURE))
         .ask(
-            highest_rate("scope", "golden_backend_pressure_waiting_seconds_total", r#"resource="cpu""#),
-            "pressure ({{scope}})",
+            highest_rate("", "golden_backend_pressure_waiting_seconds_total", r#"resource="cpu",scope="backend""#),
+            "pressure",
+        )
+        .nothing("Not known here"),
+        Panel::new(
+            Kind::Lines,
+            6,
+            "Host and run queue",
+            "Share of the time in which some task of the whole host waited for a CPU (pressure); and how many CPUs the \
+             backend's threads were ready to use and did not get (right axis).",
+            "Pressure as on other days; below one CPU.",
+            "Both high: a neighbour, or a host that is too small. Only the host: others wait, the backend does not.",
+        )
+        .unit(Unit::Ratio)
+        .short_legend()
+        .reach(CPU_PRESSURE)
+        .ask(
+            highest_rate("", "golden_backend_pressure_waiting_seconds_total", r#"resource="cpu",scope="host""#),
+            "host pressure",
         )
         .ask(highest_rate("", "golden_backend_runqueue_wait_seconds_total", ""), "ready, without a CPU")
+        .right_axis("ready", Unit::Count, 1.0)
         .nothing("Not known here"),
     ]
 }

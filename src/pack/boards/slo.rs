@@ -12,7 +12,10 @@ use crate::pack::objective::{BURN_WINDOWS, BurnWindow, Objective, Severity, numb
 use crate::pack::thresholds::BUDGET_LOW;
 
 /// What an objective's series have in common.
-const BY: &str = "job, slo";
+pub(super) const BY: &str = "namespace, job, slo";
+
+/// And its name.
+const NAME: &str = "{{namespace}} {{job}}: {{slo}}";
 
 /// The chosen objectives.
 const CHOSEN: &str = r#"slo=~"$slo""#;
@@ -20,10 +23,18 @@ const CHOSEN: &str = r#"slo=~"$slo""#;
 /// The period of all budgets, seconds.
 const PERIOD_SECONDS: u32 = 30 * 24 * 3600;
 
-/// A budget that lasts no longer burns as fast as the quickest alert; one that lasts a period burns as fast as it may.
+/// A budget that lasts a period burns as fast as it may. How long it lasts depends on what is left too, which no alert asks
+/// for: nothing here is red.
 fn exhausted() -> Vec<Threshold> {
-    falling(f64::from(PERIOD_SECONDS) / BURN_WINDOWS[0].factor, f64::from(PERIOD_SECONDS))
+    vec![
+        Threshold { from: None, colour: Colour::Amber },
+        Threshold { from: Some(f64::from(PERIOD_SECONDS)), colour: Colour::Neutral },
+    ]
 }
+
+/// What is said of all budgets.
+const KEPT: &str = "Prometheus keeps 15 days unless told otherwise (--storage.tsdb.retention.time): of the days before it \
+                    nothing is known here.";
 
 /// Three objectives have twelve lines in a panel of burn rates, and the legend has a line for each.
 const BURN_HEIGHT: u32 = 10;
@@ -73,6 +84,12 @@ fn burn(bad: Bad, window: &str, more: &str) -> String {
     format!("{} / (1 - {})", bad_share(bad, window, more), max(BY, &select("golden_slo_objective_ratio", more)))
 }
 
+/// That of failed requests or that of slow ones, whichever is higher: each alert looks at one of them.
+fn higher(window: &str, more: &str) -> String {
+    let (failed, slow) = (burn(Bad::Failed, window, more), burn(Bad::Slow, window, more));
+    format!("({failed} >= {slow}) or {slow}")
+}
+
 fn bad_share(bad: Bad, window: &str, more: &str) -> String {
     let all = sum(BY, &select(&budget::counts(window), more));
     let result = match bad {
@@ -96,8 +113,10 @@ fn numbers() -> Vec<Panel> {
             Kind::Stat,
             6,
             "Budget left (30 d)",
-            "Of the bad requests that the objective allows in 30 days, the share that is left. Below 0 % the \
-             promise is broken. Amber below 25 %, red below 0 %.",
+            format!(
+                "Of the bad requests that the objective allows in 30 days, the share that is left. Below 0 % the \
+                 promise is broken. Amber below 25 %, red below 0 %. {KEPT}",
+            ),
             "Above 25 %, and falling no faster than the days pass.",
             "Below 25 %: put risky changes off. Below 0 %: repair before anything new; the routes below say what.",
         )
@@ -106,15 +125,16 @@ fn numbers() -> Vec<Panel> {
         .signed()
         .with_names()
         .thresholds(falling(0.0, BUDGET_LOW))
-        .ask(left(CHOSEN), "{{job}}: {{slo}}")
-        .nothing("No objective"),
+        .ask(left(CHOSEN), NAME)
+        .nothing("Nothing counted yet"),
         Panel::new(
             Kind::Stat,
             6,
             "Burn rate, last hour",
             format!(
-                "How many times faster than allowed the budget was spent in the last hour, failed and slow requests \
-                 together: at 1 it lasts exactly 30 days. Amber above 1, red above {}, where the fast alert pages.",
+                "How many times faster than allowed the budget was spent in the last hour, by failed requests or by slow \
+                 ones, whichever is more: each alert looks at one of them, and at 1 the budget lasts exactly 30 days. \
+                 Amber above 1, red above {}, where the fast alert pages.",
                 fast.factor
             ),
             "Below 1.",
@@ -123,14 +143,14 @@ fn numbers() -> Vec<Panel> {
         .decimals(1)
         .with_names()
         .thresholds(rising(1.0, fast.factor))
-        .ask(burn(Bad::Any, "1h", CHOSEN), "{{job}}: {{slo}}")
+        .ask(higher("1h", CHOSEN), NAME)
         .nothing("No traffic"),
         Panel::new(
             Kind::Stat,
             6,
             "Budget lasts, at this rate",
-            "Time until the budget is spent if the last hour goes on. Amber below 30 days, red \
-             below 50 hours, where the fast alert pages.",
+            "Time until the budget is spent if the last hour goes on, failed and slow requests together, from what is \
+             left now. Amber below 30 days.",
             "Not being spent, or more than 30 days.",
             "Hours: act now. Days: plan the repair before then.",
         )
@@ -138,8 +158,8 @@ fn numbers() -> Vec<Panel> {
         .decimals(1)
         .with_names()
         .thresholds(exhausted())
-        .word(0.0, "Spent", Colour::Red)
-        .ask(exhaustion(), "{{job}}: {{slo}}")
+        .word(0.0, "Spent", Colour::Amber)
+        .ask(exhaustion(), NAME)
         .nothing("Not being spent"),
         Panel::new(
             Kind::Stat,
@@ -152,7 +172,7 @@ fn numbers() -> Vec<Panel> {
         .unit(Unit::Ratio)
         .decimals(2)
         .with_names()
-        .ask(format!("1 - {}", bad_share(Bad::Any, "1h", CHOSEN)), "{{job}}: {{slo}}")
+        .ask(format!("1 - {}", bad_share(Bad::Any, "1h", CHOSEN)), NAME)
         .nothing("No traffic"),
     ]
 }
@@ -164,8 +184,10 @@ fn table() -> Panel {
         Kind::Table,
         24,
         "Objectives",
-        "Each objective of the configuration, what it promises, and how it was kept in 30 days. No threshold: slow \
-         requests are good.",
+        format!(
+            "Each objective of the configuration, what it promises, and how it was kept in 30 days. No threshold: slow \
+             requests are good. {KEPT}",
+        ),
         "Good at or above promised.",
         "Sort by budget left; choose one above to see its lines alone.",
     )
@@ -179,7 +201,7 @@ fn table() -> Panel {
             column("Failed, 30 d", Unit::Ratio, vec![], bad_share(Bad::Failed, "30d", CHOSEN)),
             column("Slow, 30 d", Unit::Ratio, vec![], bad_share(Bad::Slow, "30d", CHOSEN)),
             column("Requests, 30 d", Unit::Count, vec![], all("30d")),
-            column("Burn, 1 h", Unit::Count, rising(1.0, BURN_WINDOWS[0].factor), burn(Bad::Any, "1h", CHOSEN)),
+            column("Burn, 1 h", Unit::Count, rising(1.0, BURN_WINDOWS[0].factor), higher("1h", CHOSEN)),
             column(
                 "Threshold",
                 Unit::Seconds,
@@ -189,8 +211,9 @@ fn table() -> Panel {
         ],
     )
     .heading("job", "Job")
+    .heading("namespace", "Namespace")
     .ascending()
-    .nothing("No objective")
+    .nothing("Nothing counted yet")
 }
 
 fn budgets() -> Vec<Panel> {
@@ -200,8 +223,10 @@ fn budgets() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Budget left over time",
-            "The share of the budget of the 30 days before each moment that was left then. It rises when bad days \
-             grow older than 30 days.",
+            format!(
+                "The share of the budget of the 30 days before each moment that was left then. It rises when bad days \
+                 grow older than 30 days. {KEPT}",
+            ),
             "Flat or slowly falling.",
             "A step down is an incident: look at that hour on the Overview. A slope is a steady fault: see which \
              routes.",
@@ -214,8 +239,8 @@ fn budgets() -> Vec<Panel> {
             Threshold { from: Some(0.0), colour: Colour::Neutral },
         ])
         .reach(1.0)
-        .ask(left(CHOSEN), "{{job}}: {{slo}}")
-        .nothing("No objective"),
+        .ask(left(CHOSEN), NAME)
+        .nothing("Nothing counted yet"),
         Panel::new(
             Kind::Stacked,
             8,
@@ -245,7 +270,7 @@ fn budgets() -> Vec<Panel> {
         .unit(Unit::Seconds)
         .short_legend()
         .ask(super::latency(0.99, "", ""), "p99")
-        .ask(max(BY, &select("golden_slo_latency_threshold_seconds", CHOSEN)), "promised: {{job}}: {{slo}}")
+        .ask(max(BY, &select("golden_slo_latency_threshold_seconds", CHOSEN)), format!("promised: {NAME}"))
         .dashed("promised")
         .nothing("No traffic"),
     ]
@@ -275,10 +300,10 @@ fn burn_panel(window: &BurnWindow) -> Panel {
     .reach(factor * 1.1)
     .legend_beside()
     .thresholds(above(factor))
-    .ask(burn(Bad::Failed, long, CHOSEN), format!("failed {long} {{{{job}}}}: {{{{slo}}}}"))
-    .ask(burn(Bad::Failed, short, CHOSEN), format!("failed {short} {{{{job}}}}: {{{{slo}}}}"))
-    .ask(burn(Bad::Slow, long, CHOSEN), format!("slow {long} {{{{job}}}}: {{{{slo}}}}"))
-    .ask(burn(Bad::Slow, short, CHOSEN), format!("slow {short} {{{{job}}}}: {{{{slo}}}}"))
+    .ask(burn(Bad::Failed, long, CHOSEN), format!("failed {long} {NAME}"))
+    .ask(burn(Bad::Failed, short, CHOSEN), format!("failed {short} {NAME}"))
+    .ask(burn(Bad::Slow, long, CHOSEN), format!("slow {long} {NAME}"))
+    .ask(burn(Bad::Slow, short, CHOSEN), format!("slow {short} {NAME}"))
     // The short windows, which jump.
     .wide(Match::Query('B'), 1)
     .wide(Match::Query('D'), 1)
