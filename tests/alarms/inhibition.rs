@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use golden_sidecar::pack::alerts;
 use golden_sidecar::pack::cases::Suite;
 use golden_sidecar::pack::inhibit::{self, Inhibition, Side};
 use golden_sidecar::pack::rules::{self, Alert};
-use golden_sidecar::pack::{Objective, alerts};
 
 use super::WATCHDOG;
 use super::common::files::{below, root};
@@ -157,7 +157,7 @@ fn post(alertmanager: &Alertmanager, alerts: &[Labels]) {
 /// One of each alert of the model, with all of its labels, as they are where there is a cluster with namespaces.
 fn all_that_fires() -> Vec<Labels> {
     let suites = alerts::suites();
-    rules::alerts(&alerts::groups(&Objective::default())).map(|alert| firing(alert, &suites)).collect()
+    rules::alerts(&alerts::groups()).map(|alert| firing(alert, &suites)).collect()
 }
 
 /// The labels of an alert, as its cases show them: they name all that a firing alert has, and promtool holds them to it.

@@ -136,8 +136,8 @@ fn caused() -> Vec<&'static str> {
     rules.flat_map(|rule| rule.target.alerts).collect()
 }
 
-/// The rules with less patience, for the one test that cannot wait for minutes: two seconds instead of what `for:` says in the
-/// alerts that an unreachable backend is or causes, and ten seconds instead of two minutes wherever that is a window, for
+/// The rules with less patience, for the one test that cannot wait for minutes: two seconds instead of what `for:` and
+/// `keep_firing_for:` say in the alerts that an unreachable backend is or causes, and ten seconds instead of two minutes wherever that is a window, for
 /// nothing may have succeeded in it. Nothing else is changed.
 fn hastened(rules: &str) -> String {
     let hasty = [&caused()[..], &[UNREACHABLE]].concat();
@@ -146,8 +146,9 @@ fn hastened(rules: &str) -> String {
         if let Some(name) = line.trim_start().strip_prefix("- alert: ") {
             ours = hasty.contains(&name);
         }
-        let hasten = ours && line.trim_start().starts_with("for:");
-        let line = if hasten { "        for: 2s" } else { line };
+        let patience = ["for:", "keep_firing_for:"].into_iter().find(|key| line.trim_start().starts_with(key));
+        let hasty = patience.filter(|_| ours).map(|key| format!("        {key} 2s"));
+        let line = hasty.as_deref().unwrap_or(line);
         line.replace("[2m]", "[10s]").replace("offset 2m", "offset 10s") + "\n"
     });
     lines.collect()

@@ -18,8 +18,8 @@ mod live;
 use std::time::Duration;
 
 use common::prometheus::{Firing, Options, Prometheus, Version};
+use golden_sidecar::pack::alerts;
 use golden_sidecar::pack::rules::{Group, Rule, groups_yaml};
-use golden_sidecar::pack::{Objective, alerts};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -45,7 +45,7 @@ fn over_history(
 
 /// The recording rules that these alerts need as rule files, each with those that need only what an earlier file recorded.
 fn recording_in_waves(alerts: &[&str]) -> Vec<String> {
-    let groups = alerts::groups(&Objective::default());
+    let groups = alerts::groups();
     let all = || groups.iter().flat_map(|group| &group.rules);
     let wanted = |name: &str| alerts.is_empty() || alerts.contains(&name);
     let exprs = all().filter_map(|rule| match rule {

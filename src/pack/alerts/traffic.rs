@@ -59,7 +59,8 @@ fn ended(window: &str) -> Rule {
 
 pub(super) fn groups() -> Vec<Group> {
     let mut rules = vec![
-        record(REQUESTS, increase(&requests(""), "10m")),
+        // A sidecar has no such series before its first request: new ones that get none are to read as 0.
+        record(REQUESTS, format!("{}\nor\n0 * count by ({JOB}) (golden_build_info)", increase(&requests(""), "10m"))),
         record(
             CLIENT,
             increase(&requests(r#",http_response_status_code=~"4..",http_response_status_code!="429""#), "10m"),
@@ -125,7 +126,8 @@ fn unreachable() -> Alert {
             errors = increase(r#"golden_errors_total{fault!="client"}"#, WINDOW),
         ),
         hold: "1m",
-        keep: "",
+        // So long the fastest burn alert still sees what is over: nobody is to be woken by it after the cure.
+        keep: "5m",
         severity: Severity::Critical,
         labels: Vec::new(),
         summary: "The backend cannot be reached.".to_owned(),
@@ -381,7 +383,7 @@ fn unreachable_cases() -> Vec<Case> {
         .quiet_at("11m")
         .fires_at("13m30s", CRITICAL)
         .fires_at("19m", CRITICAL)
-        .quiet_at("22m"),
+        .quiet_at("28m"),
         with(
             "a restart of a minute",
             even(150.0, 40).stay(4).grow(150.0, 76),
@@ -459,6 +461,10 @@ fn drop_cases() -> Vec<Case> {
             .fires_at("115m", WARNING)
             .quiet_at("125m"),
         case("a tenth is left", even(600.0, 90).grow(60.0, 90)).fires_at("115m", WARNING),
+        // Before its first request a sidecar has no series of requests, only those about itself.
+        case("all instances are replaced, and nobody asks the new ones", even(600.0, 90).end())
+            .series("golden_build_info{job=\"shop\",instance=\"new\"}", "_x91 1x89")
+            .fires_at("115m", WARNING),
         answered_of("replaced", quiet, "204", "backend", Values::after(93, 0.0).grow(600.0, 87)).never_until("3h"),
     ]
 }
