@@ -16,6 +16,7 @@ use common::program::Program;
 use common::prometheus::{Options, Prometheus, Version, now_seconds};
 use common::sidecar::program;
 use common::wait_for;
+use golden_sidecar::demo;
 use golden_sidecar::pack::{self, Objective, boards};
 use serde_json::Value as Json;
 
@@ -93,7 +94,10 @@ fn the_pictures_in_the_readme_show_the_panels_that_the_dashboards_have() {
     let drawn: BTreeMap<String, Vec<String>> =
         serde_json::from_str(&read(&folder.join("panels.json"))).expect("panels.json");
     let mut boards_have = BTreeMap::new();
-    for board in boards::all(&Objective::default()) {
+    // The pictures are of the pack for what the demo promises to all.
+    let promised = &demo::slos()[0];
+    let objective = Objective::new(Some(100.0 * promised.objective), promised.latency).expect("possible");
+    for board in boards::all(&objective) {
         let name = board.uid.strip_prefix("golden-sidecar-").expect("our prefix");
         for theme in ["light", "dark"] {
             let picture = format!("{name}-{theme}.png");
