@@ -214,6 +214,8 @@ fn table() -> Panel {
     .heading("namespace", "Namespace")
     // Outside of a cluster.
     .differ(Match::Name("namespace".to_owned()), vec![("noValue", "none".into())])
+    // The threshold, the last column: there need not be one.
+    .differ(Match::Name("Value #H".to_owned()), vec![("noValue", "none".into())])
     .ascending()
     // It stands in each cell.
     .nothing("None yet")
