@@ -247,8 +247,8 @@ const NAMESPACE: &str = "namespace";
 /// Grafana's model at 10.4, which later versions migrate upwards.
 const SCHEMA_VERSION: u32 = 39;
 
-/// Width of a column of numbers in a table: a heading of two words fits.
-const COLUMN_PIXELS: u32 = 130;
+/// Width of a column of numbers in a table: a heading of two words fits, and eight of them beside three labels.
+const COLUMN_PIXELS: u32 = 116;
 
 /// Columns of the grid.
 const COLUMNS: u32 = 24;
@@ -673,9 +673,13 @@ impl Panel {
         self
     }
 
-    /// In a table: the heading of another label.
+    /// In a table: the heading of another label, which stands behind those that were named before.
     #[must_use]
-    pub fn heading(self, label: &str, heading: &str) -> Panel {
+    pub fn heading(mut self, label: &str, heading: &str) -> Panel {
+        for order in self.transformations.iter_mut().filter_map(|step| step.pointer_mut("/options/indexByName")) {
+            let place = order.as_object().map_or(0, serde_json::Map::len);
+            order[label] = place.into();
+        }
         self.differ(Match::Name(label.to_owned()), vec![("displayName", json!(heading))])
     }
 

@@ -71,7 +71,7 @@ impl std::error::Error for Impossible {}
 
 impl Default for Objective {
     fn default() -> Objective {
-        Objective { ratio: DEFAULT_PERCENT / 100.0, latency: None }
+        Objective { ratio: Objective::round(DEFAULT_PERCENT / 100.0), latency: None }
     }
 }
 

@@ -303,6 +303,8 @@ fn routes(objective: &Objective) -> Panel {
     let route = "http_route";
     // Routes that nobody calls now are not among the worst.
     let called = format!("{} > 0", requests(route, ""));
+    // Latencies are of probes too, and a route that only they call is nobody's worst.
+    let of_called = |latency: String| format!("({latency}) and ({called})");
     let column = |heading, unit, thresholds, expr| Column { heading, unit, thresholds, expr };
     Panel::new(
         Kind::Table,
@@ -328,8 +330,8 @@ fn routes(objective: &Objective) -> Panel {
                 let clients = requests(route, r#"http_response_status_code=~"4..""#);
                 share(&or_zero(&clients, &requests(route, "")), &requests(route, ""))
             }),
-            column("p50", Unit::Seconds, vec![], latency(0.5, route, "")),
-            column("p99", Unit::Seconds, slow(objective), latency(0.99, route, "")),
+            column("p50", Unit::Seconds, vec![], of_called(latency(0.5, route, ""))),
+            column("p99", Unit::Seconds, slow(objective), of_called(latency(0.99, route, ""))),
             column("Requests/s", Unit::RequestsPerSecond, vec![], called.clone()),
         ],
     )

@@ -53,7 +53,7 @@ pub(super) fn dashboard(objective: &Objective) -> Dashboard {
         rows: vec![
             Row { title: None, collapsed: false, height: 4, panels: numbers() },
             // Its only panel has a title.
-            Row { title: None, collapsed: false, height: 6, panels: vec![table()] },
+            Row { title: None, collapsed: false, height: 7, panels: vec![table()] },
             Row { title: Some("Budget"), collapsed: false, height: 9, panels: budgets() },
             Row {
                 title: Some("Burn rate, in the windows of the alerts"),
@@ -212,8 +212,13 @@ fn table() -> Panel {
     )
     .heading("job", "Job")
     .heading("namespace", "Namespace")
+    // Outside of a cluster.
+    .differ(Match::Name("namespace".to_owned()), vec![("noValue", "none".into())])
+    // The threshold, the last column: there need not be one.
+    .differ(Match::Name("Value #H".to_owned()), vec![("noValue", "none".into())])
     .ascending()
-    .nothing("Nothing counted yet")
+    // It stands in each cell.
+    .nothing("None yet")
 }
 
 fn budgets() -> Vec<Panel> {
