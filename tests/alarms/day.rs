@@ -131,7 +131,9 @@ fn days_with_everything() -> Backfill {
     for (series, samples) in &series {
         history = add(history, series, samples);
     }
-    for (up, there) in series.iter().filter(|(series, _)| series.starts_with("up{")) {
+    // A neighbour in the job that is no sidecar: what is recorded of such targets is there to be read.
+    history = history.gauge("up", &[("namespace", "prod"), ("job", "shop"), ("instance", "exporter")], |_| 1.0);
+    for (up, _) in series.iter().filter(|(series, _)| series.starts_with("up{")) {
         let target = up.trim_start_matches("up{").trim_end_matches('}');
         let answered = |series: &str| {
             series.starts_with("golden_requests_total{")
@@ -143,8 +145,13 @@ fn days_with_everything() -> Backfill {
         for (more, shape) in MORE {
             let (name, labels) = more.split_once('{').unwrap_or((more, "}"));
             let comma = if labels == "}" { "" } else { "," };
-            let samples = shape.samples(there, requests, start);
-            history = add(history, &format!("{name}{{{target}{comma}{labels}"), &samples);
+            let more = format!("{name}{{{target}{comma}{labels}");
+            // The pack's day has it already; of a histogram all edges or none.
+            let own = format!("{name}{{{target}");
+            let known = |series: &str| series == more || (name.ends_with("_bucket") && series.starts_with(&own));
+            if !series.iter().any(|(series, _)| known(series)) {
+                history = add(history, &more, &shape.samples(requests, start));
+            }
         }
     }
     history
@@ -178,14 +185,14 @@ fn samples(notation: &str) -> Vec<Option<f64>> {
 
 impl Shape {
     /// Its samples, one a minute, while the instance is there: after a gap it is another process.
-    fn samples(self, there: &[Option<f64>], requests: &[Option<f64>], start: f64) -> Vec<Option<f64>> {
+    fn samples(self, requests: &[Option<f64>], start: f64) -> Vec<Option<f64>> {
         let (mut run, mut before) = (0, false);
-        let minutes = there.iter().enumerate().map(|(minute, there)| {
-            if there.is_some() && !before {
+        let minutes = requests.iter().enumerate().map(|(minute, requests)| {
+            if requests.is_some() && !before {
                 run = minute;
             }
-            before = there.is_some();
-            there.map(|_| match self {
+            before = requests.is_some();
+            requests.map(|requests| match self {
                 Level(level) => level,
                 // Least at 2:00, most at 14:00.
                 Breathes(least, most) => {
@@ -193,7 +200,7 @@ impl Shape {
                     least + (most - least) * (0.5 - 0.5 * turn)
                 }
                 Rises(by) => by * (minute - run) as f64,
-                WithRequests(share) => share * requests[minute].expect("an instance has all of its series"),
+                WithRequests(share) => share * requests,
                 Started => start + MINUTE.as_secs_f64() * run as f64,
             })
         });

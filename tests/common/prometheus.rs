@@ -956,7 +956,8 @@ impl Alertmanager {
             let inhibiting = list(&alert["status"]["inhibitedBy"]);
             let found = alerts.iter().filter(|other| inhibiting.contains(&other["fingerprint"]));
             let inhibited_by: Vec<_> = found.map(|other| labels(&other["labels"])).collect();
-            assert_eq!(inhibited_by.len(), inhibiting.len(), "suppressed by one that is not there: {body}");
+            // One that has just ended is in the list no more, and may still be named as suppressing.
+            assert!(inhibited_by.len() <= inhibiting.len(), "{body}");
             Treated { labels: labels(&alert["labels"]), state: text(&alert["status"]["state"]), inhibited_by }
         };
         alerts.iter().map(of).collect()
