@@ -160,7 +160,7 @@ impl<'a> Page<'a> {
             }
         }
         let (mut objectives, mut thresholds) = (Vec::new(), Vec::new());
-        for (number, slo) in &known.current {
+        for (number, slo) in known.current.iter() {
             let name = || [Text::Shared(Arc::clone(&known.names[*number].0))];
             objectives.push(simple(&f::SLO_OBJECTIVE, name(), slo.objective, None));
             thresholds.extend(slo.latency_seconds().map(|latency| simple(&f::SLO_THRESHOLD, name(), latency, None)));
@@ -425,10 +425,11 @@ impl<'a> Page<'a> {
         for (id, route) in self.routes.iter().enumerate() {
             let Some(since) = route.since else { continue };
             let id = RouteId(id as u16);
-            for (rule, _) in current.iter().filter(|(_, rule)| rule.covers(&route.name)) {
-                let bits = u32::from(rule.0);
+            for (number, _) in current.iter().filter(|(_, rule)| rule.covers(&route.name)) {
+                // There are NAMES_MAX numbers at most.
+                let bits = *number as u32;
                 if self.signals.admit(family, id, bits) {
-                    zeros.push(((id, bits), since.max(names[usize::from(rule.0)].1)));
+                    zeros.push(((id, bits), since.max(names[*number].1)));
                 }
             }
         }

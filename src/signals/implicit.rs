@@ -2,104 +2,40 @@
 //! rules of a route when it meets the route, and again when a reload has changed them; in between, an answer costs the
 //! comparison of two numbers.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use crate::config::{IMPLICIT_ERRORS_MAX, ImplicitError, Symptom};
 use crate::labels::RuleId;
-use crate::signals::moment::Moment;
-use crate::signals::shard::POISON;
+use crate::signals::numbered::{Current, Named, Numbered, covering};
 
-/// Names that are counted under in the life of a process: reloads that bring other names each time end here. With a
-/// handful of routes each they are as many label sets as any family has by default.
-const NAMES_MAX: usize = 500;
+pub(super) use crate::signals::numbered::Covering;
 
-/// Which rules cover a route, by their bits. What a reload can bring has to fit.
-pub(super) type Covering = u32;
 const _: () = assert!(IMPLICIT_ERRORS_MAX <= Covering::BITS as usize);
 
-/// The rules in force, with the numbers of their names, in their order.
-type Current = Arc<[(RuleId, ImplicitError)]>;
-
 /// The rules in force, and the names of all that ever were.
-#[derive(Debug)]
-pub(super) struct ImplicitRules {
-    /// Grows with every change. 0: there never was a rule.
-    epoch: AtomicU64,
-    known: Mutex<Known>,
-}
-
-/// What a reader of the page and a worker at its first request need to know.
-#[derive(Debug)]
-pub(super) struct Known {
-    /// The name and since when it counts, as [`Moment`] does. Its place is its number, for ever.
-    pub names: Vec<(Arc<str>, u64)>,
-    pub current: Current,
-}
+pub(super) type ImplicitRules = Numbered<ImplicitError>;
 
 /// The rules as one worker applies them.
 #[derive(Debug)]
 pub(super) struct OwnRules {
     epoch: u64,
-    current: Current,
+    current: Current<ImplicitError>,
 }
 
 /// The rules that cover a route, as they were in force when they were asked for.
 #[derive(Clone, Debug)]
 pub struct RouteRules {
-    all: Current,
+    all: Current<ImplicitError>,
     covering: Covering,
 }
 
-// === impl ImplicitRules ===
-
-impl Default for ImplicitRules {
-    fn default() -> Self {
-        let known = Known { names: Vec::new(), current: Arc::new([]) };
-        ImplicitRules { epoch: AtomicU64::new(0), known: Mutex::new(known) }
-    }
-}
-
-impl ImplicitRules {
-    /// Puts these rules in force. Who has the name of an earlier one goes on with its counts. Gives the names that found
-    /// no place.
-    pub fn set(&self, rules: &[ImplicitError]) -> Vec<String> {
-        let mut known = self.known();
-        let Known { names, current } = &mut *known;
-        if current.iter().map(|(_, rule)| rule).eq(rules) {
-            return Vec::new();
-        }
-        let mut refused = Vec::new();
-        let mut new = Vec::new();
-        for rule in rules {
-            let number = names.iter().position(|(name, _)| **name == *rule.name).unwrap_or_else(|| {
-                if names.len() < NAMES_MAX {
-                    names.push((rule.name.as_str().into(), Moment::now().nanos()));
-                    return names.len() - 1;
-                }
-                NAMES_MAX
-            });
-            if number < NAMES_MAX && new.len() < Covering::BITS as usize {
-                new.push((RuleId(number as u16), rule.clone()));
-            } else {
-                refused.push(rule.name.clone());
-            }
-        }
-        *current = new.into();
-        // Under the lock: who has seen this list never sees an older number afterwards.
-        self.epoch.fetch_add(1, Relaxed);
-        refused
+impl Named for ImplicitError {
+    fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Which list of rules is in force.
-    #[inline]
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Relaxed)
-    }
-
-    /// What there is to know of them.
-    pub fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect(POISON)
+    fn covers(&self, route: &str) -> bool {
+        ImplicitError::covers(self, route)
     }
 }
 
@@ -118,8 +54,7 @@ impl OwnRules {
         let known = rules.known();
         self.epoch = rules.epoch();
         self.current = Arc::clone(&known.current);
-        let covering = self.current.iter().enumerate().filter(|(_, (_, rule))| rule.covers(route));
-        (self.epoch, covering.fold(0, |bits, (at, _)| bits | 1 << at))
+        (self.epoch, covering(&self.current, route))
     }
 
     /// These rules, if they are of the list that is at hand.
@@ -140,14 +75,15 @@ impl RouteRules {
     /// One of them.
     #[must_use]
     pub fn get(&self, at: usize) -> (RuleId, &Symptom) {
-        let (id, rule) = &self.all[at];
-        (*id, &rule.symptom)
+        let (number, rule) = &self.all[at];
+        (RuleId(*number as u16), &rule.symptom)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals::numbered::NAMES_MAX;
 
     fn rule(name: &str, routes: &[&str]) -> ImplicitError {
         let routes = routes.iter().map(|route| (*route).to_owned()).collect();
@@ -181,6 +117,6 @@ mod tests {
         }
         assert_eq!(rules.set(&[rule("one-too-many", &[]), rule("r7", &[])]), ["one-too-many"]);
         let known = rules.known();
-        assert_eq!((known.names.len(), known.current.len(), known.current[0].0), (NAMES_MAX, 1, RuleId(7)));
+        assert_eq!((known.names.len(), known.current.len(), known.current[0].0), (NAMES_MAX, 1, 7));
     }
 }

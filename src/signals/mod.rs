@@ -13,6 +13,7 @@
 //! | `moment.rs` | the clock |
 //! | `shard.rs` | one worker's numbers and its handle on them |
 //! | `implicit.rs` | rules that find implicit errors |
+//! | `numbered.rs` | names of objectives and rules, which outlive a reload |
 //! | `slo.rs` | service level objectives |
 //! | `sampled.rs` | what the sampler noted in its latest round |
 //! | `snapshot.rs` | all numbers at one moment, for any format |
@@ -29,6 +30,7 @@ pub mod implicit;
 pub mod keys;
 pub mod moment;
 mod native;
+mod numbered;
 pub mod own;
 pub mod sampled;
 pub mod shard;

@@ -2,39 +2,20 @@
 //! route when it meets the route, and again when a reload has changed them; in between, a request costs the comparison
 //! of two numbers and an addition for each objective that covers it.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use crate::config::{SLOS_MAX, Slo};
 use crate::labels::SloResult;
-use crate::signals::moment::Moment;
-use crate::signals::shard::{Listed, POISON, Shard};
+use crate::signals::numbered::{Named, Numbered, covering};
+use crate::signals::shard::{Listed, Shard};
 use crate::signals::store::Counter;
 
-/// Names that are counted under in the life of a process: reloads that bring other names each time end here. With four
-/// results each they are as many label sets as any family has by default.
-const NAMES_MAX: usize = 500;
+pub(super) use crate::signals::numbered::Covering;
 
-/// Which objectives cover a route, by their bits. What a reload can bring has to fit.
-pub(super) type Covering = u32;
 const _: () = assert!(SLOS_MAX <= Covering::BITS as usize);
 
 /// The objectives in force, and the names of all that ever were.
-#[derive(Debug, Default)]
-pub(super) struct Slos {
-    /// Grows with every change. 0: there never was an objective.
-    epoch: AtomicU64,
-    known: Mutex<Known>,
-}
-
-/// What a reader of the page and a worker at its first request need to know.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// The name and since when it counts, as [`Moment`] does. Its place is its number, for ever.
-    pub names: Vec<(Arc<str>, u64)>,
-    /// Those in force, with the number of their name.
-    pub current: Vec<(usize, Slo)>,
-}
+pub(super) type Slos = Numbered<Slo>;
 
 /// One worker's counts of one objective.
 pub(super) type Cells = [Counter; SloResult::COUNT];
@@ -56,47 +37,13 @@ struct OwnSlo {
     cells: Arc<Cells>,
 }
 
-// === impl Slos ===
-
-impl Slos {
-    /// Puts these objectives in force. Who has the name of an earlier one goes on with its counts. Gives the names that
-    /// found no place.
-    pub fn set(&self, slos: &[Slo]) -> Vec<String> {
-        let mut known = self.known();
-        let Known { names, current } = &mut *known;
-        if current.iter().map(|(_, slo)| slo).eq(slos) {
-            return Vec::new();
-        }
-        let mut refused = Vec::new();
-        current.clear();
-        for slo in slos {
-            let number = names.iter().position(|(name, _)| **name == *slo.name).unwrap_or_else(|| {
-                if names.len() < NAMES_MAX {
-                    names.push((slo.name.as_str().into(), Moment::now().nanos()));
-                    return names.len() - 1;
-                }
-                NAMES_MAX
-            });
-            if number < NAMES_MAX && current.len() < Covering::BITS as usize {
-                current.push((number, slo.clone()));
-            } else {
-                refused.push(slo.name.clone());
-            }
-        }
-        // Under the lock: who has seen this list never sees an older number afterwards.
-        self.epoch.fetch_add(1, Relaxed);
-        refused
+impl Named for Slo {
+    fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Which list of objectives is in force.
-    #[inline]
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Relaxed)
-    }
-
-    /// What there is to know of them.
-    pub fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect(POISON)
+    fn covers(&self, route: &str) -> bool {
+        Slo::covers(self, route)
     }
 }
 
@@ -111,15 +58,14 @@ impl OwnSlos {
         if self.epoch != epoch {
             self.epoch = epoch;
             self.current.clear();
-            for (number, slo) in &known.current {
+            for (number, slo) in known.current.iter() {
                 // No duration of a configuration comes near 2^64 ns.
                 let threshold = slo.latency.map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
                 let cells = cells_of(&shard.slos, *number);
                 self.current.push(OwnSlo { threshold, too_slow_is_error: slo.too_slow_is_error, cells });
             }
         }
-        let covering = known.current.iter().enumerate().filter(|(_, (_, slo))| slo.covers(route));
-        (epoch, covering.fold(0, |bits, (at, _)| bits | 1 << at))
+        (epoch, covering(&known.current, route))
     }
 
     /// Counts a request in these objectives. `result`: what it is to one with this threshold in nanoseconds. Gives
@@ -151,6 +97,7 @@ fn cells_of(list: &Listed<(usize, Arc<Cells>)>, number: usize) -> Arc<Cells> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals::numbered::NAMES_MAX;
 
     fn slo(name: &str, routes: &[&str]) -> Slo {
         let routes = routes.iter().map(|route| (*route).to_owned()).collect();

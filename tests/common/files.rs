@@ -130,6 +130,14 @@ pub fn panels(board: &Json) -> Vec<&Json> {
     direct.iter().chain(inside).filter(|panel| panel["type"] != "row").collect()
 }
 
+/// All units of a panel: those of single series or columns, then its own.
+#[must_use]
+pub fn units(panel: &Json) -> Vec<&str> {
+    let overridden = list(&panel["fieldConfig"]["overrides"]).iter();
+    let overridden = overridden.flat_map(|o| list(&o["properties"])).filter(|p| p["id"] == "unit");
+    overridden.map(|property| &property["value"]).chain([&panel["fieldConfig"]["defaults"]["unit"]]).map(text).collect()
+}
+
 /// The queries of a panel.
 #[must_use]
 pub fn targets(panel: &Json) -> &[Json] {

@@ -8,7 +8,7 @@ use golden_sidecar::pack::thresholds;
 use promql_parser::parser::Expr;
 use serde_json::{Value as Json, json};
 
-use crate::common::files::{boards, list, panels, rules, targets, text, variables};
+use crate::common::files::{boards, list, panels, rules, targets, text, units, variables};
 use crate::common::promql::{
     Substitution, bare, children, constant, matchers, metric_names, name, nodes, parse, selector, selectors,
 };
@@ -113,11 +113,7 @@ fn units_agree_with_the_suffixes_of_metrics() {
         |board| {
             let mut faults = Vec::new();
             for panel in panels(board) {
-                let overridden = list(&panel["fieldConfig"]["overrides"]).iter();
-                let overridden = overridden.flat_map(|o| list(&o["properties"])).filter(|p| p["id"] == "unit");
-                let units =
-                    overridden.map(|property| &property["value"]).chain([&panel["fieldConfig"]["defaults"]["unit"]]);
-                let units: Vec<&str> = units.map(text).collect();
+                let units = units(panel);
                 // Where each value has its own word, or its own name is what is shown, the number is not.
                 for target in targets(panel) {
                     let Ok(expr) = parse(&Substitution::default().apply(text(&target["expr"]))) else { continue };

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::assert_none;
-use crate::common::files::{boards, label_values, list, panels, targets, text, variable_query, variables};
+use crate::common::files::{boards, label_values, list, panels, targets, text, units, variable_query, variables};
 use crate::common::promql::{Substitution, matchers, metric_names, name, nodes, parse, selector, selectors};
 
 /// Faults of a dashboard.
@@ -267,11 +267,7 @@ fn panel_units_rule_every_panel_has_a_unit_of_grafanas_list() {
         |board| {
             let mut faults = Vec::new();
             for panel in panels(board) {
-                let overridden = list(&panel["fieldConfig"]["overrides"]).iter();
-                let overridden = overridden.flat_map(|o| list(&o["properties"])).filter(|p| p["id"] == "unit");
-                let units =
-                    overridden.map(|property| &property["value"]).chain([&panel["fieldConfig"]["defaults"]["unit"]]);
-                let wrong = units.filter(|unit| !UNITS.contains(&text(unit)));
+                let wrong = units(panel).into_iter().filter(|unit| !UNITS.contains(unit));
                 faults.extend(wrong.map(|unit| format!("{}: unit {unit}", panel["title"])));
             }
             faults
