@@ -270,7 +270,10 @@ fn begin(worker: &Worker, settings: &Settings, client: &mut Client, head: &Reque
     if unknown {
         unknown_path.extend_from_slice(path);
     }
-    Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: *begun, trace: head.trace })
+    Observation::begin(
+        &worker.meter,
+        Begin { route, method: head.method, traffic, at: *begun, trace: head.trace, rpc: None },
+    )
 }
 
 /// Reads until a head is complete.
@@ -380,6 +383,7 @@ fn observe_unread(worker: &Worker, failure: Failure) -> Observation {
         traffic: Traffic::User,
         at: measure::now(),
         trace: None,
+        rpc: None,
     };
     let mut observation = Observation::begin(&worker.meter, begin);
     observation.fail(failure, Phase::Head);

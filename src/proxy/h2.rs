@@ -251,6 +251,7 @@ async fn stream_service(
                 traffic: Traffic::User,
                 at: begun,
                 trace: None,
+                rpc: None,
             };
             let mut observation = Observation::begin(&worker.meter, begin);
             observation.fail(refused.failure, Phase::Head);
@@ -261,8 +262,10 @@ async fn stream_service(
     let traffic = if settings.is_probe(path) || head.probe_agent { Traffic::Probe } else { Traffic::User };
     let Found { route, unknown } = settings.routes.find(head.method, path);
     let unknown_path = unknown.then(|| path.to_vec());
-    let mut observation =
-        Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: begun, trace: head.trace });
+    let mut observation = Observation::begin(
+        &worker.meter,
+        Begin { route, method: head.method, traffic, at: begun, trace: head.trace, rpc: None },
+    );
 
     let deadline = worker.timers.slot();
     let upload = Upload::new(incoming, outbox, &head, settings.limits.request_body_bytes);
