@@ -75,7 +75,7 @@ impl Outbox {
     }
 
     /// Forgets what has been written, if that is everything. Returns whether something was forgotten.
-    fn make_room(&mut self) -> bool {
+    pub fn forget_written(&mut self) -> bool {
         let forget = self.is_empty() && !self.bytes.is_empty();
         if forget {
             self.bytes.clear();
@@ -348,7 +348,7 @@ impl Pump {
                     if !self.chunked && n > COPY_LIMIT {
                         return Ok(n);
                     }
-                    self.replayable &= !out.make_room();
+                    self.replayable &= !out.forget_written();
                     if out.bytes.len() > LARGE {
                         return Ok(0);
                     }
@@ -371,7 +371,7 @@ impl Pump {
     fn end(&mut self, out: &mut Outbox) {
         self.ended = true;
         if self.chunked {
-            self.replayable &= !out.make_room();
+            self.replayable &= !out.forget_written();
             write_last_chunk(&mut out.bytes, &self.trailers);
         }
     }
