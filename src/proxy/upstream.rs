@@ -406,7 +406,7 @@ impl Pool {
             observation.queued(0);
             return Ok((obtained, begun));
         }
-        let must_wait = !self.line_is_empty() || self.opening.get();
+        let must_wait = !self.line_is_empty() || self.is_opening();
         let permit = if must_wait { None } else { self.budget.try_acquire(self.worker) };
         let permit = match permit {
             Some(permit) => {
@@ -455,6 +455,11 @@ impl Pool {
             return Err(Trouble::Failed(Failure::NoCapacity, Phase::Queue));
         };
         self.connect(permit, settings, deadline, observation, watch).await
+    }
+
+    /// Whether a shared connection is about to have room for many.
+    fn is_opening(&self) -> bool {
+        self.opening.get() || self.multiplexed.borrow().iter().any(|connection| !connection.is_settled())
     }
 
     /// Room on a connection that has some.
@@ -618,7 +623,7 @@ impl Pool {
             let grant = match self.take_lease() {
                 Some(lease) => Grant::Lease(lease),
                 // One that opens a connection is enough: it serves the others.
-                None if self.opening.get() => return,
+                None if self.is_opening() => return,
                 None => match self.budget.try_acquire(self.worker) {
                     Some(permit) => Grant::Permit(permit),
                     None => return,
