@@ -578,3 +578,6 @@ impl PoolGauges {
         self.worker.shard().retries[result.index()].add(1);
     }
 }
+
+#[cfg(all(test, not(feature = "unmeasured")))]
+mod tests;
