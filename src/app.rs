@@ -6,6 +6,7 @@
 mod documents;
 mod ids;
 mod regular;
+mod secured;
 mod state;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use documents::Failure as DocumentFailure;
 use documents::{Documents, Slot};
 use ids::{LatencyEdges, StoreIds};
+use secured::Secured;
 
 use bytes::Bytes;
 use prometheus::Registry;
@@ -29,7 +31,7 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Place, Question, Restart, Upstream};
+use crate::config::{BackendMetrics, Config, Listen, Loaded, OpenApi, Place, Question, Restart, Upstream};
 use crate::demo;
 use crate::doctor;
 use crate::exposition::{Exporter, Target};
@@ -48,6 +50,7 @@ use crate::signals::collect::snapshot;
 use crate::signals::own::Own;
 use crate::signals::shard::WorkerSignals;
 use crate::transport::Addresses;
+use crate::transport::tls::Unusable;
 use crate::turns;
 
 /// Time that cut connections get to tell the books, after the drain deadline.
@@ -74,7 +77,7 @@ pub enum Error {
         /// `listen` or `admin`.
         key: &'static str,
         /// What was asked for.
-        address: SocketAddr,
+        address: Listen,
         /// Why.
         source: io::Error,
     },
@@ -89,6 +92,8 @@ pub enum Error {
     Routes(crate::routes::Conflict),
     /// A document of templates cannot be read.
     OpenApi(DocumentFailure),
+    /// A file of certificates or keys cannot be used.
+    Tls(Unusable),
     /// The system refused something that is needed.
     System(&'static str, io::Error),
     /// The command that is to be the backend does not start.
@@ -104,10 +109,13 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Bind { key, address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
-                out,
-                "{key}: {address} is in use by another process; choose another port, or 0 to let the system choose"
-            ),
+            Error::Bind { key, address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                let other = match address {
+                    Listen::Tcp(_) => "port, or 0 to let the system choose",
+                    Listen::Unix(_) => "path, or remove what is there if it is no socket",
+                };
+                write!(out, "{key}: {address} is in use by another process; choose another {other}")
+            }
             Error::Bind { key, address, source } => write!(out, "{key}: cannot listen on {address}: {source}"),
             Error::Resolve { host, source } => write!(
                 out,
@@ -116,6 +124,7 @@ impl fmt::Display for Error {
             ),
             Error::Routes(conflict) => conflict.fmt(out),
             Error::OpenApi(failure) => failure.fmt(out),
+            Error::Tls(unusable) => unusable.fmt(out),
             Error::System(what, source) => write!(out, "cannot {what}: {source}"),
             Error::Command(error) => error.fmt(out),
             Error::StoppedAtOnce => write!(out, "stopped at once by a second signal"),
@@ -132,9 +141,12 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Bind { .. } | Error::Resolve { .. } | Error::Routes(_) | Error::OpenApi(_) | Error::Objective(_) => {
-                2
-            }
+            Error::Bind { .. }
+            | Error::Resolve { .. }
+            | Error::Routes(_)
+            | Error::OpenApi(_)
+            | Error::Tls(_)
+            | Error::Objective(_) => 2,
             Error::Command(_) => COMMAND_NOT_STARTED,
             Error::System(..) | Error::StoppedAtOnce | Error::Pack(_) => 1,
         }
@@ -174,6 +186,10 @@ pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8
                 end = ended(&mut command) => break Ending::CommandEnded(end),
                 () = sidecar.documents.arrived() => {
                     sidecar.take_in_documents();
+                    continue;
+                }
+                () = sidecar.secured.changed() => {
+                    sidecar.secured.renew(&sidecar.own);
                     continue;
                 }
             };
@@ -267,7 +283,8 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
             }
         };
         let mut out = io::stdout();
-        let shown = demo.run(sidecar.proxy, sidecar.admin, &mut out, until).await;
+        let Listen::Tcp(proxy) = sidecar.proxy else { unreachable!("the demo asks for a port") };
+        let shown = demo.run(proxy, sidecar.admin, &mut out, until).await;
         let mut nobody: Option<Keeper<fn(command::Event)>> = None;
         let ending = Ending::Asked { signal: libc::SIGTERM };
         let stopped = sidecar.stop(ending, &mut nobody, std::future::pending()).await;
@@ -282,11 +299,13 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     result
 }
 
-/// Reads what a start would read besides the configuration: the files among the documents of templates.
+/// Reads what a start would read besides the configuration: the files among the documents of templates, certificates
+/// and keys.
 ///
 /// # Errors
 /// When one cannot be read, as at a start.
 pub fn check(config: &Config) -> Result<(), Error> {
+    secured::read(config).map_err(Error::Tls)?;
     Documents::read(&config.openapi, &[]).map(drop).map_err(Error::OpenApi)
 }
 
@@ -490,9 +509,12 @@ enum Ending {
 
 /// A running sidecar.
 struct Sidecar {
-    proxy: SocketAddr,
+    proxy: Listen,
     admin: SocketAddr,
     config: Config,
+    secured: Secured,
+    /// The file that the proxy listens at, if it does; held for its end.
+    _socket_file: Option<listener::SocketFile>,
     signals: Arc<Signals>,
     learned: Arc<Learned>,
     ids: Arc<StoreIds>,
@@ -541,10 +563,11 @@ impl Sidecar {
         let learned = Arc::new(Learned::new(config.learn.limit));
         let ids = Arc::new(StoreIds::new(&signals, config.learn.limit, latency_edges));
         let routes = routes(&config, &documents, &learned, &ids)?;
-        let settings = Settings::new(&config, Arc::clone(&routes), upstream.clone());
-        let bind = |key, address| move |source| Error::Bind { key, address, source };
-        let sockets = listener::bind(config.listen, config.workers).map_err(bind("listen", config.listen))?;
-        let proxy = sockets[0].local_addr().map_err(bind("listen", config.listen))?;
+        let secured = Secured::new(&config).map_err(Error::Tls)?;
+        let settings = Settings::new(&config, Arc::clone(&routes), upstream.clone(), &secured.proxy);
+        let bind = |key, address| move |source| Error::Bind { key, address: Listen::Tcp(address), source };
+        let listener::Bound { sockets, address: proxy, file } = listener::bind(&config.listen, config.workers)
+            .map_err(|source| Error::Bind { key: "listen", address: config.listen.clone(), source })?;
         let admin_socket = std::net::TcpListener::bind(config.admin).map_err(bind("admin", config.admin))?;
         admin_socket.set_nonblocking(true).map_err(bind("admin", config.admin))?;
         let admin_listener = tokio::net::TcpListener::from_std(admin_socket).map_err(bind("admin", config.admin))?;
@@ -553,6 +576,7 @@ impl Sidecar {
         let registry = Registry::new();
         let own = Own::register(&registry, log_dropped);
         own.openapi_templates.set(routes.imported().count() as i64);
+        secured.show(&own);
         let documents = Documents::new(documents, counting_failures(&own));
         let backend_page = watch::Sender::new(backend_page(&config));
         let (shards, teacher) = (Arc::clone(&signals), Arc::clone(&learned));
@@ -572,7 +596,7 @@ impl Sidecar {
         let mut sidecar = {
             let readiness = Readiness::new();
             let (config_sender, config_receiver) = watch::channel(Bytes::from(config_json));
-            let (about, about_receiver) = watch::channel(about(&config, proxy));
+            let (about, about_receiver) = watch::channel(about(&config, &proxy));
             let (table, table_receiver) = watch::channel(Arc::clone(&routes));
             let admin_room = Arc::new(Admin::new(
                 exporter,
@@ -587,6 +611,8 @@ impl Sidecar {
             Sidecar {
                 proxy,
                 admin: admin_address,
+                secured,
+                _socket_file: file,
                 signals,
                 // After the declared routes have their labels, which do not count.
                 state: keep_state(&config, &learned, &ids, None),
@@ -624,7 +650,7 @@ impl Sidecar {
 
     fn start_workers(
         &mut self,
-        sockets: Vec<std::net::TcpListener>,
+        sockets: Vec<listener::Socket>,
         settings: &Settings,
     ) -> Result<Vec<RuntimeMetrics>, Error> {
         let (ready, started) = std_mpsc::channel();
@@ -740,6 +766,9 @@ impl Sidecar {
         let upstream = resolve_in_time(&new.config.upstream).await.map_err(|error| error.to_string())?;
         let documents = self.read_documents(&new.config.openapi).await?;
         let fixed = keep_fixed(&self.config, &mut new.config);
+        // The last step that may fail but one; certificates that were read are good whatever comes of the rest.
+        self.secured.reload(&new.config).map_err(|error| error.to_string())?;
+        self.secured.show(&self.own);
         // Before the routes: those that are new get the edges that hold from now on.
         self.ids.set_edges(LatencyEdges::new(&new.config));
         let routes = routes(&new.config, &documents, &self.learned, &self.ids).map_err(|error| {
@@ -771,9 +800,9 @@ impl Sidecar {
         });
         self.table.send_replace(Arc::clone(&routes));
         self.addresses = upstream.clone();
-        self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream))));
+        self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream, &self.secured.proxy))));
         if (&old.upstream, &old.readiness) != (&self.config.upstream, &self.config.readiness) {
-            self.about.send_replace(about(&self.config, self.proxy));
+            self.about.send_replace(about(&self.config, &self.proxy));
             self.start_probe().map_err(|error| error.to_string())?;
         }
         *loaded = new;
@@ -795,7 +824,8 @@ impl Sidecar {
             Ok(routes) => {
                 self.own.openapi_templates.set(routes.imported().count() as i64);
                 self.table.send_replace(Arc::clone(&routes));
-                self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream))));
+                let settings = Settings::new(&self.config, routes, upstream, &self.secured.proxy);
+                self.order(&Order::Reload(Arc::new(settings)));
             }
             // The declared routes, which alone can contradict each other, are those in force.
             Err(error) => tracing::error!(event = "openapi_not_used", %error),
@@ -989,10 +1019,13 @@ fn keep_state(
 }
 
 /// What the page at `/` says.
-fn about(config: &Config, proxy: SocketAddr) -> About {
+fn about(config: &Config, proxy: &Listen) -> About {
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        proxy: reachable(proxy),
+        proxy: match proxy {
+            Listen::Tcp(address) => reachable(*address).to_string(),
+            Listen::Unix(_) => proxy.to_string(),
+        },
         upstream: config.upstream.to_string(),
     }
 }
@@ -1015,6 +1048,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     let mut kept = Vec::new();
     keep("listen", &old.listen, &mut new.listen, &mut kept);
     keep("admin", &old.admin, &mut new.admin, &mut kept);
+    keep("admin_tls", &old.admin_tls, &mut new.admin_tls, &mut kept);
     keep("workers", &old.workers, &mut new.workers, &mut kept);
     keep("buckets", &old.buckets, &mut new.buckets, &mut kept);
     keep("saturation.interval", &old.saturation.interval, &mut new.saturation.interval, &mut kept);

@@ -178,6 +178,34 @@ closed_set! {
 }
 
 closed_set! {
+    /// With whom a TLS handshake was.
+    TlsSide { Client = "client", Backend = "backend" }
+}
+
+closed_set! {
+    /// Why a TLS handshake failed.
+    TlsFailure {
+        /// The peer showed no certificate although one is required.
+        NoCertificate = "no_certificate",
+        /// The peer's certificate is not one that is accepted here: expired, of another name, of an unknown issuer.
+        BadCertificate = "bad_certificate",
+        /// The peer refused, mostly because of our certificate: it sent an alert.
+        Alert = "alert",
+        /// The peer speaks another version, or no TLS at all.
+        Protocol = "protocol",
+        /// It took too long.
+        Timeout = "timeout",
+        /// The connection ended or failed before the handshake was complete.
+        Closed = "closed",
+    }
+}
+
+closed_set! {
+    /// What a certificate of ours is for.
+    CertificateUse { Listener = "listener", Upstream = "upstream", Admin = "admin" }
+}
+
+closed_set! {
     /// Why a client connection ended.
     ConnectionEnd {
         /// The client closed it.

@@ -16,7 +16,6 @@ mod page;
 mod routes;
 mod server;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -74,7 +73,7 @@ pub struct About {
     /// Version of this program.
     pub version: String,
     /// The address that the proxy is bound to.
-    pub proxy: SocketAddr,
+    pub proxy: String,
     /// The backend as it is shown to people: `http://127.0.0.1:8080`.
     pub upstream: String,
 }

@@ -53,8 +53,16 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 pub struct Config {
     /// The backend that all traffic goes to.
     pub upstream: Upstream,
-    /// Where the proxy listens. Port 0 lets the kernel choose.
-    pub listen: SocketAddr,
+    /// Where the proxy listens.
+    pub listen: Listen,
+    /// Whether every client connection begins with a PROXY header, which says who the client is.
+    pub proxy_protocol: bool,
+    /// TLS with clients; `None`: none.
+    pub tls: Option<ServerTls>,
+    /// TLS with the backend, where `upstream` says `https`.
+    pub upstream_tls: UpstreamTls,
+    /// TLS on the admin port; `None`: none.
+    pub admin_tls: Option<ServerTls>,
     /// Where the admin endpoints listen.
     pub admin: SocketAddr,
     /// Worker threads of the data plane; at least 1.
@@ -94,6 +102,59 @@ pub struct Config {
     pub forwarded: Forwarded,
     /// Whether `Via` is added. Off: nginx and others stop compressing when they see it.
     pub via: bool,
+}
+
+/// Where the proxy listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A port of TCP. 0 lets the kernel choose.
+    Tcp(SocketAddr),
+    /// A socket of the file system.
+    Unix(PathBuf),
+}
+
+/// TLS where the sidecar is the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// What it shows.
+    pub identity: Identity,
+    /// PEM file of the roots that client certificates must come from.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients show certificates. Only with a `client_ca` anything else than `None`.
+    pub client_auth: ClientAuth,
+}
+
+/// A certificate and its private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// PEM file: the certificate, then those between it and its root.
+    pub certificate: PathBuf,
+    /// PEM file, without a passphrase.
+    pub key: PathBuf,
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked.
+    None,
+    /// They may; one that is not accepted ends the handshake.
+    Optional,
+    /// They must.
+    Required,
+}
+
+/// TLS with the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM file of the roots that the backend's certificate must come from; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// The name that it must have, and that is sent as SNI; `None`: the host of `upstream`.
+    pub server_name: Option<String>,
+    /// What the sidecar shows.
+    pub identity: Option<Identity>,
+    /// Whether the certificate is looked at. False: whoever is on the way can be the backend.
+    pub verify: bool,
 }
 
 /// The backend's address as it was written, taken apart.
@@ -567,8 +628,8 @@ fn demo(
         None => Ok((SocketAddr::from((Ipv4Addr::LOCALHOST, port)), None)),
     };
     let (listen, admin) = (address("listen", 8000)?, address("admin", 9900)?);
-    resolve::distinct(listen.clone(), admin.clone())?;
-    let ((listen, _), (admin, _)) = (listen, admin);
+    let ((listen, listen_source), (admin, admin_source)) = (listen, admin);
+    resolve::distinct((&Listen::Tcp(listen), listen_source), (admin, admin_source))?;
     Ok(Invocation::Demo { run_for, listen, admin })
 }
 
@@ -791,7 +852,11 @@ impl Config {
         let seconds = Duration::from_secs;
         Config {
             upstream,
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000)),
+            listen: Listen::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000))),
+            proxy_protocol: false,
+            tls: None,
+            upstream_tls: UpstreamTls { ca: None, server_name: None, identity: None, verify: true },
+            admin_tls: None,
             admin: Config::default_admin(),
             workers: available_cores(),
             timeouts: Timeouts {
@@ -877,7 +942,7 @@ impl Config {
     #[must_use]
     pub fn for_demo(upstream: SocketAddr, listen: SocketAddr, admin: SocketAddr) -> Config {
         let mut config = Config::with_defaults(Upstream::http(upstream.ip().to_string(), upstream.port()));
-        config.listen = listen;
+        config.listen = Listen::Tcp(listen);
         config.admin = admin;
         // No load balancer has to notice.
         config.drain.grace = Duration::ZERO;

@@ -107,12 +107,28 @@ macro_rules! section {
 section! {
     /// The whole configuration.
     Raw {
-        upstream: Scalar, listen: Scalar, admin: Scalar, workers: Scalar, timeouts: RawTimeouts, limits: RawLimits,
+        upstream: Scalar, listen: Scalar, admin: Scalar, workers: Scalar, tls: RawServerTls, upstream_tls: RawUpstreamTls,
+        admin_tls: RawAdminTls, proxy_protocol: Scalar, timeouts: RawTimeouts, limits: RawLimits,
         drain: RawDrain, routes: Maps<RawRoute>, openapi: OneOrMore, learn: RawLearn, buckets: Texts,
         slos: Maps<RawSlo>, implicit_errors: Maps<RawImplicitError>, created: Scalar, probes: RawProbes,
         readiness: RawReadiness, saturation: RawSaturation, command: RawCommand, backend_metrics: RawBackendMetrics,
         forwarded: Option<Given<RawPolicy>>, via: Scalar,
     }
+}
+
+section! {
+    /// `tls`.
+    RawServerTls { certificate: Scalar, key: Scalar, client_ca: Scalar, client_auth: Scalar }
+}
+
+section! {
+    /// `upstream_tls`.
+    RawUpstreamTls { ca: Scalar, server_name: Scalar, certificate: Scalar, key: Scalar, verify: Scalar }
+}
+
+section! {
+    /// `admin_tls`.
+    RawAdminTls { certificate: Scalar, key: Scalar, client_ca: Scalar }
 }
 
 section! {

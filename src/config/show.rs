@@ -14,8 +14,9 @@ use super::error::redact;
 use super::resolve::Sources;
 use super::units::{format_duration, format_size};
 use super::{
-    BackendHints, BackendMetrics, Config, Drain, Forwarded, ImplicitError, Learn, Limits, Network, OpenApi, Pool,
-    PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, Slo, Source, Symptom, Timeouts,
+    BackendHints, BackendMetrics, ClientAuth, Config, Drain, Forwarded, ImplicitError, Learn, Limits, Network, OpenApi,
+    Pool, PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, ServerTls, Slo, Source, Symptom,
+    Timeouts, UpstreamTls,
 };
 
 /// A value on its way out.
@@ -60,6 +61,10 @@ fn shown(config: &Config) -> Shown {
         listen,
         admin,
         workers,
+        tls,
+        upstream_tls,
+        admin_tls,
+        proxy_protocol,
         timeouts,
         limits,
         drain,
@@ -104,6 +109,10 @@ fn shown(config: &Config) -> Shown {
         ("listen", Shown::Text(listen.to_string())),
         ("admin", Shown::Text(admin.to_string())),
         ("workers", count(*workers)),
+        ("tls", shown_tls(tls.as_ref(), true)),
+        ("upstream_tls", shown_upstream_tls(upstream_tls)),
+        ("admin_tls", shown_tls(admin_tls.as_ref(), false)),
+        ("proxy_protocol", Shown::Bool(*proxy_protocol)),
         (
             "timeouts",
             Shown::Map(vec![
@@ -161,6 +170,36 @@ fn shown(config: &Config) -> Shown {
         ("forwarded", shown_forwarded(forwarded)),
         ("via", Shown::Bool(*via)),
     ])
+}
+
+/// Where the files are, never what is in them. `choice`: whether there is a choice of who must show a certificate.
+fn shown_tls(tls: Option<&ServerTls>, choice: bool) -> Shown {
+    let identity = tls.map(|tls| &tls.identity);
+    let mut entries = vec![
+        ("certificate", shown_path(identity.map(|identity| &identity.certificate))),
+        ("key", shown_path(identity.map(|identity| &identity.key))),
+        ("client_ca", shown_path(tls.and_then(|tls| tls.client_ca.as_ref()))),
+    ];
+    if choice {
+        let auth = tls.map_or(ClientAuth::None, |tls| tls.client_auth);
+        entries.push(("client_auth", Shown::Token(auth.as_str().to_owned())));
+    }
+    Shown::Map(entries)
+}
+
+fn shown_upstream_tls(tls: &UpstreamTls) -> Shown {
+    let UpstreamTls { ca, server_name, identity, verify } = tls;
+    Shown::Map(vec![
+        ("ca", shown_path(ca.as_ref())),
+        ("server_name", server_name.clone().map_or_else(none, Shown::Text)),
+        ("certificate", shown_path(identity.as_ref().map(|identity| &identity.certificate))),
+        ("key", shown_path(identity.as_ref().map(|identity| &identity.key))),
+        ("verify", Shown::Bool(*verify)),
+    ])
+}
+
+fn shown_path(path: Option<&PathBuf>) -> Shown {
+    path.map_or_else(none, |path| Shown::Text(path.display().to_string()))
 }
 
 fn shown_route(route: &RouteTemplate) -> Shown {
@@ -229,7 +268,7 @@ fn shown_implicit_error(rule: &ImplicitError) -> Shown {
 fn shown_saturation(saturation: &Saturation) -> Shown {
     let Saturation { interval, backend, pools } = saturation;
     let BackendHints { pid, pid_file, cgroup, cpu_limit_cores, memory_limit_bytes } = backend;
-    let path = |path: &Option<PathBuf>| path.as_ref().map_or_else(none, |path| Shown::Text(path.display().to_string()));
+    let path = |path: &Option<PathBuf>| shown_path(path.as_ref());
     let backend = vec![
         ("pid", pid.map_or_else(none, |pid| Shown::Count(u64::from(pid)))),
         ("pid_file", path(pid_file)),

@@ -13,16 +13,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::config::{Limits, Timeouts};
-use crate::labels::{CloseReason, Failure, Phase};
+use crate::labels::{CloseReason, Failure, Phase, TlsFailure};
 use crate::measure::{self, Moment, Observation, PoolGauges};
 use crate::proxy::buffer::{Buffers, Filled, Window};
 use crate::proxy::error::{Stop, Trouble, connect_failure};
 use crate::proxy::timer::{Deadline, Timers};
+use crate::transport::tls::{self, Negotiated};
 use crate::transport::{Addresses, Stream};
+
+/// A backend whose certificate has ended fails every request in the same way: one line of a worker in this time tells it.
+const TLS_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is offered to a backend that speaks TLS, the best first. Requests are carried over HTTP/1.1, so nothing else is.
+pub const OFFERED: &[Negotiated] = &[Negotiated::Http1];
 
 /// What interrupts a wait: polled beside it.
 pub type Watch<'a> = &'a mut dyn FnMut(&mut Context<'_>) -> Option<Stop>;
@@ -160,6 +168,8 @@ impl Connection {
         match self.inbound.poll_fill(cx, &mut self.stream, 0) {
             Poll::Pending => None,
             Poll::Ready(Ok(Filled::Eof)) => Some(CloseReason::Peer),
+            // Many servers end TLS without saying so. Between two messages nothing can be missing.
+            Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Some(CloseReason::Peer),
             Poll::Ready(Ok(Filled::Bytes(_) | Filled::Full) | Err(_)) => Some(CloseReason::Error),
         }
     }
@@ -173,6 +183,10 @@ impl Connection {
     #[must_use]
     pub fn never_delivered(&self, written: u64) -> bool {
         use std::os::fd::AsRawFd as _;
+        // What the kernel has seen of a request under TLS is longer than the request, by nobody knows how much.
+        if self.stream.is_tls() {
+            return false;
+        }
         // struct tcp_info of linux/tcp.h; libc's is shorter. All three numbers are there since Linux 4.19.
         const BYTES_ACKED: usize = 120;
         const BYTES_SENT: usize = 200;
@@ -218,7 +232,10 @@ impl Drop for Connection {
 pub struct Pool {
     worker: usize,
     addresses: RefCell<Addresses>,
-    /// Counts the changes of `addresses`: a connection of an earlier one leads to the wrong backend.
+    tls: RefCell<Option<Arc<tls::Client>>>,
+    /// When the last failed handshake was logged.
+    tls_logged: Cell<Option<u64>>,
+    /// Counts the changes of both: a connection of an earlier one leads to the wrong backend.
     generation: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between pool, line and request: a pointer each time")]
     idle: RefCell<Vec<Box<Connection>>>,
@@ -284,7 +301,7 @@ impl Pool {
     #[must_use]
     pub fn new(
         worker: usize,
-        addresses: Addresses,
+        (addresses, tls): (Addresses, Option<Arc<tls::Client>>),
         budget: Arc<Budget>,
         gauges: PoolGauges,
         timers: Rc<Timers>,
@@ -293,6 +310,8 @@ impl Pool {
         Pool {
             worker,
             addresses: RefCell::new(addresses),
+            tls: RefCell::new(tls),
+            tls_logged: Cell::new(None),
             generation: Cell::new(0),
             idle: RefCell::default(),
             line: RefCell::default(),
@@ -445,7 +464,15 @@ impl Pool {
         .await;
         let now = measure::now();
         observation.connected(now.nanos_since(begun));
-        let stream = connected?;
+        let mut stream = connected?;
+        let mut now = now;
+        let client = self.tls.borrow().clone();
+        if let Some(client) = client {
+            let begun = now;
+            stream = self.secure(&client, stream, timeouts, deadline, watch).await?;
+            now = measure::now();
+            observation.tls(now.nanos_since(begun));
+        }
         self.gauges.opened();
         let connection = Connection {
             stream,
@@ -459,6 +486,41 @@ impl Pool {
             _permit: permit,
         };
         Ok((Box::new(connection), now))
+    }
+
+    /// The TLS handshake on a new connection.
+    async fn secure(
+        &self,
+        client: &tls::Client,
+        stream: Stream,
+        timeouts: &Timeouts,
+        deadline: &Deadline,
+        watch: Watch<'_>,
+    ) -> Result<Stream, Trouble> {
+        deadline.arm(timeouts.connect);
+        let mut handshake = std::pin::pin!(client.handshake(stream));
+        let shaken = poll_fn(|cx| {
+            if let Poll::Ready(result) = handshake.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(Ok));
+            }
+            watch(cx).map_or(Poll::Pending, |stop| Poll::Ready(Err(Err(stop))))
+        })
+        .await;
+        let (failure, why) = match shaken {
+            Ok((stream, _)) => return Ok(stream),
+            Err(Ok(error)) => (tls::failure(&error), error.to_string()),
+            Err(Err(Stop::Deadline)) => (TlsFailure::Timeout, "it took longer than timeouts.connect".to_owned()),
+            Err(Err(stop)) => return Err(stop.or_deadline(Failure::ConnectTimeout, Phase::Tls)),
+        };
+        self.gauges.tls_failed(failure);
+        let now = self.timers.now();
+        if self.tls_logged.get().is_none_or(|logged| now >= logged + Timers::ticks(TLS_LOG_INTERVAL)) {
+            self.tls_logged.set(Some(now));
+            let reason = failure.as_str();
+            tracing::warn!(event = "tls_handshake_failed", side = "backend", reason, error = why);
+        }
+        let failure = if failure == TlsFailure::Timeout { Failure::ConnectTimeout } else { Failure::TlsFailure };
+        Err(Trouble::Failed(failure, Phase::Tls))
     }
 
     /// Takes a connection back after a complete exchange.
@@ -553,12 +615,18 @@ impl Pool {
         }
     }
 
-    /// From now on requests go to these addresses: connections to others are closed when their exchange ends, idle ones
-    /// at once.
-    pub fn set_addresses(&self, addresses: Addresses) {
-        if *self.addresses.borrow() == addresses {
+    /// From now on requests go to these addresses, under TLS by this client: connections to others are closed when their
+    /// exchange ends, idle ones at once.
+    pub fn set_backend(&self, addresses: Addresses, tls: Option<Arc<tls::Client>>) {
+        let same = match (&*self.tls.borrow(), &tls) {
+            (None, None) => true,
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        if same && *self.addresses.borrow() == addresses {
             return;
         }
+        *self.tls.borrow_mut() = tls;
         *self.addresses.borrow_mut() = addresses;
         self.generation.set(self.generation.get() + 1);
         self.close_idle();

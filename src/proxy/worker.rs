@@ -1,7 +1,6 @@
 //! A worker: one thread, one runtime, and everything that its requests share without a lock.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -15,13 +14,13 @@ use crate::measure::{Meter, PoolGauges};
 use crate::memory;
 use crate::proxy::buffer::{Buffers, Window};
 use crate::proxy::error::Stop;
-use crate::proxy::headers::RequestContext;
+use crate::proxy::headers::{Peer, RequestContext};
 use crate::proxy::listener;
 use crate::proxy::service::client_left;
 use crate::proxy::timer::{Deadline, TICK, Timers};
 use crate::proxy::upstream::{Budget, Pool};
 use crate::routes::RouteTable;
-use crate::transport::{Addresses, Stream};
+use crate::transport::{Addresses, Stream, tls};
 
 /// Ticks between two looks at all idle backend connections: 4 times a second finds a closed one before anybody notices.
 const SWEEP_TICKS: u64 = 5;
@@ -48,13 +47,29 @@ pub struct Settings {
     pub default_host: String,
     /// The backend.
     pub upstream: Addresses,
+    /// Whether each connection begins with a PROXY header.
+    pub proxy_protocol: bool,
+    /// TLS with clients, if there is any.
+    pub tls: Option<Arc<tls::Acceptor>>,
+    /// TLS with the backend, if there is any.
+    pub upstream_tls: Option<Arc<tls::Client>>,
+}
+
+/// What makes TLS of connections, on both sides of the proxy.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// With clients.
+    pub listener: Option<Arc<tls::Acceptor>>,
+    /// With the backend.
+    pub upstream: Option<Arc<tls::Client>>,
 }
 
 impl Settings {
     /// The request path's view of a configuration.
     #[must_use]
-    pub fn new(config: &Config, routes: Arc<RouteTable>, upstream: Addresses) -> Settings {
+    pub fn new(config: &Config, routes: Arc<RouteTable>, upstream: Addresses, tls: &Tls) -> Settings {
         let default_host = config.upstream.authority();
+        let Tls { listener, upstream: upstream_tls } = tls.clone();
         Settings {
             timeouts: config.timeouts,
             limits: config.limits,
@@ -64,12 +79,15 @@ impl Settings {
             routes,
             default_host,
             upstream,
+            proxy_protocol: config.proxy_protocol,
+            tls: listener,
+            upstream_tls,
         }
     }
 
     /// What building a request needs to know.
     #[must_use]
-    pub fn request_context(&self, peer: IpAddr) -> RequestContext<'_> {
+    pub fn request_context(&self, peer: Peer) -> RequestContext<'_> {
         RequestContext {
             peer,
             forwarded: &self.forwarded,
@@ -144,8 +162,14 @@ impl Worker {
         let buffers = Rc::new(Buffers::default());
         let pool_gauges = PoolGauges::new(&meter);
         let budget = Arc::clone(&shared.budget);
-        let addresses = settings.upstream.clone();
-        let pool = Pool::new(index, addresses, budget, pool_gauges.clone(), Rc::clone(&timers), Rc::clone(&buffers));
+        let pool = Pool::new(
+            index,
+            (settings.upstream.clone(), settings.upstream_tls.clone()),
+            budget,
+            pool_gauges.clone(),
+            Rc::clone(&timers),
+            Rc::clone(&buffers),
+        );
         Worker {
             meter,
             pool,
@@ -211,7 +235,7 @@ impl Worker {
     fn obey(&self, order: Order) {
         match order {
             Order::Reload(settings) => {
-                self.pool.set_addresses(settings.upstream.clone());
+                self.pool.set_backend(settings.upstream.clone(), settings.upstream_tls.clone());
                 *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
             }
             Order::Closing => self.closing.set(true),
@@ -256,13 +280,13 @@ impl Worker {
 /// everything has ended after a drain.
 pub async fn run(
     index: usize,
-    listener: std::net::TcpListener,
+    listener: listener::Socket,
     meter: Meter,
     settings: Settings,
     shared: Arc<Shared>,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = listener::Listener::new(listener)?;
     let worker = Rc::new(Worker::new(index, meter, settings, shared));
     tokio::task::spawn_local(Rc::clone(&worker).tick());
     let tended = Rc::clone(&worker);
