@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::access;
 use super::error::{ConfigError, Source, found};
 use super::expression::{self, Format};
 use super::presets;
@@ -111,6 +112,8 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         upstream,
         listen,
         admin,
+        admin_auth,
+        admin_hosts,
         workers,
         timeouts,
         limits,
@@ -172,6 +175,10 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         upstream,
         listen,
         admin,
+        admin_auth: access::resolve_auth(&mut keys, admin_auth, &around.folders)?,
+        admin_hosts: keys.value("admin_hosts", admin_hosts, defaults.admin_hosts, |given| {
+            access::resolve_hosts("admin_hosts", given)
+        })?,
         workers: workers.unwrap_or(around.cores.max(1)),
         timeouts: resolve_timeouts(&mut keys, timeouts, defaults.timeouts)?,
         limits: resolve_limits(&mut keys, limits, defaults.limits)?,
@@ -239,7 +246,7 @@ pub(super) fn distinct(
 
 impl Folders {
     /// The folder where the relative paths of a source begin.
-    fn of(&self, source: &Source) -> &PathBuf {
+    pub(super) fn of(&self, source: &Source) -> &PathBuf {
         match source {
             Source::File { .. } => &self.file,
             Source::Flag(_) | Source::Environment(_) => &self.working,
@@ -251,13 +258,13 @@ impl Folders {
 
 /// Takes values one by one and remembers where those came from that are not the default.
 #[derive(Default)]
-struct Keys {
+pub(super) struct Keys {
     sources: Sources,
 }
 
 impl Keys {
     /// The value of a scalar key.
-    fn scalar<T: PartialEq>(
+    pub(super) fn scalar<T: PartialEq>(
         &mut self,
         key: &'static str,
         given: Scalar,
@@ -268,7 +275,7 @@ impl Keys {
     }
 
     /// The value of any key.
-    fn value<G, T: PartialEq>(
+    pub(super) fn value<G, T: PartialEq>(
         &mut self,
         key: &'static str,
         given: Option<Given<G>>,
@@ -285,7 +292,7 @@ impl Keys {
     }
 }
 
-fn checked<T>(
+pub(super) fn checked<T>(
     key: &str,
     given: Given<String>,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -1116,7 +1123,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 /// A path, made absolute. Nothing is looked up, so it may not exist yet.
-fn parse_path_of_file(text: &str, such_as: &str, folder: &Path) -> Result<PathBuf, String> {
+pub(super) fn parse_path_of_file(text: &str, such_as: &str, folder: &Path) -> Result<PathBuf, String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(format!("{} is not a path; expected one such as {such_as}", found(text)));
     }

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::access::REDACTED;
 use super::error::redact;
 use super::resolve::Sources;
 use super::units::{format_duration, format_size};
 use super::{
-    BackendHints, BackendMetrics, Config, Drain, Forwarded, ImplicitError, Learn, Limits, Network, OpenApi, Pool,
-    PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, Slo, Source, Symptom, Timeouts,
+    AdminAuth, BackendHints, BackendMetrics, Config, Drain, Forwarded, ImplicitError, Learn, Limits, Network, OpenApi,
+    Pool, PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, SecretFrom, Slo, Source, Symptom,
+    Timeouts,
 };
 
 /// A value on its way out.
@@ -59,6 +61,8 @@ fn shown(config: &Config) -> Shown {
         upstream,
         listen,
         admin,
+        admin_auth,
+        admin_hosts,
         workers,
         timeouts,
         limits,
@@ -103,6 +107,8 @@ fn shown(config: &Config) -> Shown {
         ("upstream", Shown::Text(upstream.to_string())),
         ("listen", Shown::Text(listen.to_string())),
         ("admin", Shown::Text(admin.to_string())),
+        ("admin_auth", shown_admin_auth(admin_auth)),
+        ("admin_hosts", Shown::List(admin_hosts.iter().map(|host| Shown::Text(host.to_string())).collect())),
         ("workers", count(*workers)),
         (
             "timeouts",
@@ -160,6 +166,26 @@ fn shown(config: &Config) -> Shown {
         ("backend_metrics", shown_backend_metrics(backend_metrics)),
         ("forwarded", shown_forwarded(forwarded)),
         ("via", Shown::Bool(*via)),
+    ])
+}
+
+/// Files are named, secrets are not.
+fn shown_admin_auth(auth: &AdminAuth) -> Shown {
+    let AdminAuth { token, basic } = auth;
+    let both = |secret: Option<&SecretFrom>| match secret {
+        None => (none(), none()),
+        Some(SecretFrom::Given(_)) => (Shown::Text(REDACTED.to_owned()), none()),
+        Some(SecretFrom::File(path)) => (none(), Shown::Text(path.display().to_string())),
+    };
+    let (token, token_file) = both(token.as_ref());
+    let (password, password_file) = both(basic.as_ref().map(|(_, password)| password));
+    let username = basic.as_ref().map_or_else(none, |(name, _)| Shown::Text(name.clone()));
+    Shown::Map(vec![
+        ("token", token),
+        ("token_file", token_file),
+        ("username", username),
+        ("password", password),
+        ("password_file", password_file),
     ])
 }
 

@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::descriptors::{self, Reserve};
 use crate::labels::RejectReason;
 use crate::proxy::connection;
 use crate::proxy::worker::Worker;
 
 /// Connections waiting for `accept`. The kernel cuts it to `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
-/// Pause after a failed `accept`: without descriptors it fails again at once, and a loop would spin.
+/// Pause after a failed `accept`: it may fail again at once, and a loop would spin.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// Connections over the limit that get an answer instead of a plain close, at any time, over all workers.
-const TURNED_AWAY_AT_ONCE: usize = 128;
 
 /// Binds one listening socket per worker to the same address. Port 0 is chosen once.
 ///
@@ -64,12 +63,23 @@ impl Drop for Admission {
 }
 
 /// Accepts for ever; ended by aborting the task.
+///
+/// One descriptor is kept for the time when there are no others. It is given up then, so that whoever waits to be
+/// accepted is closed and knows, instead of waiting for what may not come. Without it, there is nothing but to pause.
 pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let mut reserve = Reserve::new(1);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(&worker, stream, peer),
+            Ok((stream, peer)) if reserve.refill() => admit(&worker, stream, peer),
+            Ok((stream, _)) => {
+                // It has what was kept.
+                drop(stream);
+                reserve.refill();
+                worker.meter.connection_rejected(RejectReason::Descriptors);
+            }
+            Err(error) if descriptors::ran_out(&error) && reserve.release() => {}
             Err(error) => {
-                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+                if descriptors::ran_out(&error) {
                     worker.meter.connection_rejected(RejectReason::Descriptors);
                 }
                 tokio::time::sleep(BACK_OFF).await;
@@ -81,7 +91,9 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
 fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     // Answers are written in one piece; waiting for more (Nagle) would only delay streams. Failing is harmless.
     let _ = stream.set_nodelay(true);
-    let limit = worker.settings().limits.connections;
+    let configured = worker.settings().limits.connections;
+    let (room, turned_away) = worker.shared.room.get();
+    let limit = configured.min(room);
     let before = worker.shared.connections.fetch_add(1, Relaxed);
     let admission = Admission(Rc::clone(worker));
     if before < limit {
@@ -92,8 +104,9 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         });
         return;
     }
-    worker.meter.connection_rejected(RejectReason::Limit);
-    if before < limit + TURNED_AWAY_AT_ONCE {
+    let reason = if before < configured { RejectReason::Descriptors } else { RejectReason::Limit };
+    worker.meter.connection_rejected(reason);
+    if before < limit + turned_away {
         let worker = Rc::clone(worker);
         tokio::task::spawn_local(async move {
             connection::turn_away(worker, stream).await;
