@@ -201,6 +201,16 @@ closed_set! {
 }
 
 closed_set! {
+    /// Why the admin port refused a request before it looked at its path.
+    Refusal {
+        /// Credentials are asked for, and there were none, or wrong ones.
+        Credentials = "credentials",
+        /// It was asked for under a name that it does not answer to.
+        Host = "host",
+    }
+}
+
+closed_set! {
     /// What a certificate of ours is for.
     CertificateUse { Listener = "listener", Upstream = "upstream", Admin = "admin" }
 }

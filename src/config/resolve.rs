@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::access;
 use super::error::{ConfigError, Source, found};
 use super::expression::{self, Format};
 use super::presets;
@@ -112,6 +113,8 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         upstream,
         listen,
         admin,
+        admin_auth,
+        admin_hosts,
         workers,
         tls,
         upstream_tls,
@@ -169,8 +172,6 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
     }
     let RawServerTls { certificate, key, client_ca, client_auth } = tls;
     let tls = [certificate, key, client_ca, client_auth];
-    let RawAdminTls { certificate, key, client_ca } = admin_tls;
-    let admin_tls = [certificate, key, client_ca, None];
     let upstream_tls =
         resolve_upstream_tls(&mut keys, upstream_tls, defaults.upstream_tls, &upstream, &around.folders)?;
 
@@ -185,8 +186,12 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         proxy_protocol: keys.scalar("proxy_protocol", proxy_protocol, defaults.proxy_protocol, parse_bool)?,
         tls: resolve_server_tls(&mut keys, &TLS_KEYS, tls, &around.folders)?,
         upstream_tls,
-        admin_tls: resolve_server_tls(&mut keys, &ADMIN_TLS_KEYS, admin_tls, &around.folders)?,
+        admin_tls: resolve_admin_tls(&mut keys, admin_tls, &around.folders)?,
         admin,
+        admin_auth: access::resolve_auth(&mut keys, admin_auth, &around.folders)?,
+        admin_hosts: keys.value("admin_hosts", admin_hosts, defaults.admin_hosts, |given| {
+            access::resolve_hosts("admin_hosts", given)
+        })?,
         workers: workers.unwrap_or(around.cores.max(1)),
         timeouts: resolve_timeouts(&mut keys, timeouts, defaults.timeouts)?,
         limits: resolve_limits(&mut keys, limits, defaults.limits)?,
@@ -255,7 +260,7 @@ pub(super) fn distinct(
 
 impl Folders {
     /// The folder where the relative paths of a source begin.
-    fn of(&self, source: &Source) -> &PathBuf {
+    pub(super) fn of(&self, source: &Source) -> &PathBuf {
         match source {
             Source::File { .. } => &self.file,
             Source::Flag(_) | Source::Environment(_) => &self.working,
@@ -267,13 +272,13 @@ impl Folders {
 
 /// Takes values one by one and remembers where those came from that are not the default.
 #[derive(Default)]
-struct Keys {
+pub(super) struct Keys {
     sources: Sources,
 }
 
 impl Keys {
     /// The value of a scalar key.
-    fn scalar<T: PartialEq>(
+    pub(super) fn scalar<T: PartialEq>(
         &mut self,
         key: &'static str,
         given: Scalar,
@@ -284,7 +289,7 @@ impl Keys {
     }
 
     /// The value of any key.
-    fn value<G, T: PartialEq>(
+    pub(super) fn value<G, T: PartialEq>(
         &mut self,
         key: &'static str,
         given: Option<Given<G>>,
@@ -301,7 +306,7 @@ impl Keys {
     }
 }
 
-fn checked<T>(
+pub(super) fn checked<T>(
     key: &str,
     given: Given<String>,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -376,6 +381,19 @@ fn resolve_server_tls(
         return Err(ConfigError::new(name_of_auth, problem, auth_source));
     }
     Ok(Some(ServerTls { identity, client_ca, client_auth }))
+}
+
+/// The section `admin_tls`, outside of a whole configuration too.
+///
+/// # Errors
+/// The first mistake in it.
+pub(super) fn resolve_admin_tls(
+    keys: &mut Keys,
+    raw: RawAdminTls,
+    folders: &Folders,
+) -> Result<Option<ServerTls>, ConfigError> {
+    let RawAdminTls { certificate, key, client_ca } = raw;
+    resolve_server_tls(keys, &ADMIN_TLS_KEYS, [certificate, key, client_ca, None], folders)
 }
 
 fn resolve_upstream_tls(
@@ -1273,7 +1291,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 /// A path, made absolute. Nothing is looked up, so it may not exist yet.
-fn parse_path_of_file(text: &str, such_as: &str, folder: &Path) -> Result<PathBuf, String> {
+pub(super) fn parse_path_of_file(text: &str, such_as: &str, folder: &Path) -> Result<PathBuf, String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(format!("{} is not a path; expected one such as {such_as}", found(text)));
     }

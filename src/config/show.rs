@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::access::REDACTED;
 use super::error::redact;
 use super::resolve::Sources;
 use super::units::{format_duration, format_size};
 use super::{
-    BackendHints, BackendMetrics, ClientAuth, Config, Drain, Forwarded, ImplicitError, Learn, Limits, Network, OpenApi,
-    Pool, PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, ServerTls, Slo, Source, Symptom,
-    Timeouts, UpstreamTls,
+    AdminAuth, BackendHints, BackendMetrics, ClientAuth, Config, Drain, Forwarded, ImplicitError, Learn, Limits,
+    Network, OpenApi, Pool, PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, SecretFrom,
+    ServerTls, Slo, Source, Symptom, Timeouts, UpstreamTls,
 };
 
 /// A value on its way out.
@@ -60,6 +61,8 @@ fn shown(config: &Config) -> Shown {
         upstream,
         listen,
         admin,
+        admin_auth,
+        admin_hosts,
         workers,
         tls,
         upstream_tls,
@@ -108,6 +111,8 @@ fn shown(config: &Config) -> Shown {
         ("upstream", Shown::Text(upstream.to_string())),
         ("listen", Shown::Text(listen.to_string())),
         ("admin", Shown::Text(admin.to_string())),
+        ("admin_auth", shown_admin_auth(admin_auth)),
+        ("admin_hosts", Shown::List(admin_hosts.iter().map(|host| Shown::Text(host.to_string())).collect())),
         ("workers", count(*workers)),
         ("tls", shown_tls(tls.as_ref(), true)),
         ("upstream_tls", shown_upstream_tls(upstream_tls)),
@@ -200,6 +205,26 @@ fn shown_upstream_tls(tls: &UpstreamTls) -> Shown {
 
 fn shown_path(path: Option<&PathBuf>) -> Shown {
     path.map_or_else(none, |path| Shown::Text(path.display().to_string()))
+}
+
+/// Files are named, secrets are not.
+fn shown_admin_auth(auth: &AdminAuth) -> Shown {
+    let AdminAuth { token, basic } = auth;
+    let both = |secret: Option<&SecretFrom>| match secret {
+        None => (none(), none()),
+        Some(SecretFrom::Given(_)) => (Shown::Text(REDACTED.to_owned()), none()),
+        Some(SecretFrom::File(path)) => (none(), Shown::Text(path.display().to_string())),
+    };
+    let (token, token_file) = both(token.as_ref());
+    let (password, password_file) = both(basic.as_ref().map(|(_, password)| password));
+    let username = basic.as_ref().map_or_else(none, |(name, _)| Shown::Text(name.clone()));
+    Shown::Map(vec![
+        ("token", token),
+        ("token_file", token_file),
+        ("username", username),
+        ("password", password),
+        ("password_file", password_file),
+    ])
 }
 
 fn shown_route(route: &RouteTemplate) -> Shown {

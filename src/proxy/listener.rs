@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::Listen;
+use crate::descriptors::{self, Reserve};
 use crate::labels::RejectReason;
 use crate::proxy::connection;
 use crate::proxy::worker::Worker;
@@ -19,10 +20,8 @@ use crate::transport::Stream;
 
 /// Connections waiting for `accept`. The kernel cuts it to `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
-/// Pause after a failed `accept`: without descriptors it fails again at once, and a loop would spin.
+/// Pause after a failed `accept`: it may fail again at once, and a loop would spin.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// Connections over the limit that get an answer instead of a plain close, at any time, over all workers.
-const TURNED_AWAY_AT_ONCE: usize = 128;
 
 /// Who may connect to a socket of the file system: its owner and its group, as with most servers that have one. Others
 /// come in by a folder's rights or by the group.
@@ -181,12 +180,23 @@ impl Drop for Admission {
 }
 
 /// Accepts for ever; ended by aborting the task.
+///
+/// One descriptor is kept for the time when there are no others. It is given up then, so that whoever waits to be
+/// accepted is closed and knows, instead of waiting for what may not come. Without it, there is nothing but to pause.
 pub async fn accept(worker: Rc<Worker>, listener: Listener) {
+    let mut reserve = Reserve::new(1);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(&worker, stream, peer),
+            Ok((stream, peer)) if reserve.refill() => admit(&worker, stream, peer),
+            Ok((stream, _)) => {
+                // It has what was kept.
+                drop(stream);
+                reserve.refill();
+                worker.meter.connection_rejected(RejectReason::Descriptors);
+            }
+            Err(error) if descriptors::ran_out(&error) && reserve.release() => {}
             Err(error) => {
-                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+                if descriptors::ran_out(&error) {
                     worker.meter.connection_rejected(RejectReason::Descriptors);
                 }
                 tokio::time::sleep(BACK_OFF).await;
@@ -199,7 +209,9 @@ fn admit(worker: &Rc<Worker>, stream: Stream, peer: Option<IpAddr>) {
     // Answers are written in one piece; waiting for more would only delay streams.
     stream.set_nodelay();
     let settings = worker.settings();
-    let limit = settings.limits.connections;
+    let configured = settings.limits.connections;
+    let (room, turned_away) = worker.shared.room.get();
+    let limit = configured.min(room);
     let before = worker.shared.connections.fetch_add(1, Relaxed);
     let admission = Admission(Rc::clone(worker));
     if before < limit {
@@ -210,9 +222,10 @@ fn admit(worker: &Rc<Worker>, stream: Stream, peer: Option<IpAddr>) {
         });
         return;
     }
-    worker.meter.connection_rejected(RejectReason::Limit);
+    let reason = if before < configured { RejectReason::Descriptors } else { RejectReason::Limit };
+    worker.meter.connection_rejected(reason);
     // A client that waits for a handshake would not understand an answer.
-    if before < limit + TURNED_AWAY_AT_ONCE && settings.tls.is_none() {
+    if before < limit + turned_away && settings.tls.is_none() {
         let worker = Rc::clone(worker);
         tokio::task::spawn_local(async move {
             connection::turn_away(worker, stream).await;

@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Context;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::{Config, Forwarded, Limits, Probes, Timeouts};
+use crate::descriptors::Shares;
 use crate::measure::{Meter, PoolGauges};
 use crate::memory;
 use crate::proxy::buffer::{Buffers, Window};
@@ -130,8 +131,17 @@ pub enum Order {
 pub struct Shared {
     /// Client connections over all workers.
     pub connections: AtomicUsize,
+    /// How many of them file descriptors allow.
+    pub room: Room,
     /// Backend connections over all workers.
     pub budget: Arc<Budget>,
+}
+
+/// How many client connections there may be at once for want of file descriptors, whatever the limits say.
+#[derive(Debug)]
+pub struct Room {
+    connections: AtomicUsize,
+    turned_away: AtomicUsize,
 }
 
 /// What the requests of one worker share.
@@ -153,6 +163,26 @@ pub struct Worker {
     closing: Cell<bool>,
     draining: Cell<bool>,
     cut: Cell<bool>,
+}
+
+impl Room {
+    /// Room for what these shares say.
+    #[must_use]
+    pub fn new(shares: Shares) -> Room {
+        Room { connections: AtomicUsize::new(shares.connections), turned_away: AtomicUsize::new(shares.turned_away) }
+    }
+
+    /// Other limits leave another room.
+    pub fn set(&self, shares: Shares) {
+        self.connections.store(shares.connections, Relaxed);
+        self.turned_away.store(shares.turned_away, Relaxed);
+    }
+
+    /// How many are served, and how many more are told that they are too many.
+    #[must_use]
+    pub fn get(&self) -> (usize, usize) {
+        (self.connections.load(Relaxed), self.turned_away.load(Relaxed))
+    }
 }
 
 impl Worker {

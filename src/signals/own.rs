@@ -8,7 +8,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, GaugeVec, IntCounterVec, IntGauge, Opts, Registry};
 
-use crate::labels::{CertificateUse, Trouble};
+use crate::labels::{CertificateUse, Refusal, Trouble};
 
 /// Why a document cannot be had: of a file the first two, of a URL the next three.
 const DOCUMENT_TROUBLES: [Trouble; 7] = [
@@ -33,6 +33,8 @@ pub struct Own {
     pub openapi_templates: IntGauge,
     /// Attempts to read a document that failed, by reason.
     pub openapi_failures: IntCounterVec,
+    /// Requests that the admin port refused, by reason.
+    pub admin_refused: IntCounterVec,
     /// 1 while the backend answers the readiness probe.
     pub backend_up: Gauge,
     /// How long the last readiness probe took.
@@ -84,6 +86,14 @@ impl Own {
                 &["reason"],
             )
             .expect(VALID),
+            admin_refused: IntCounterVec::new(
+                Opts::new(
+                    "golden_admin_refused_requests_total",
+                    "Requests that this sidecar's admin port refused for want of credentials (401), or for a Host that it does not answer to (421, without one 400).",
+                ),
+                &["reason"],
+            )
+            .expect(VALID),
             backend_up: gauge(
                 "golden_backend_up",
                 "1 when the latest readiness probe of the backend succeeded, else 0; without readiness.path that means that it listens and its accept queue has room.",
@@ -105,6 +115,9 @@ impl Own {
         for reason in DOCUMENT_TROUBLES {
             own.openapi_failures.with_label_values(&[reason.as_str()]);
         }
+        for reason in Refusal::ALL {
+            own.admin_refused.with_label_values(&[reason.as_str()]);
+        }
         own.loaded();
         let all: Vec<Box<dyn Collector>> = vec![
             Box::new(own.reloads.clone()),
@@ -114,6 +127,7 @@ impl Own {
             Box::new(own.certificate_expiry.clone()),
             Box::new(own.openapi_templates.clone()),
             Box::new(own.openapi_failures.clone()),
+            Box::new(own.admin_refused.clone()),
             Box::new(own.backend_up.clone()),
             Box::new(own.backend_probe_duration.clone()),
             Box::new(build),

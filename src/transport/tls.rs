@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -301,7 +302,7 @@ fn client_config(files: &UpstreamTls, protocols: &[Negotiated]) -> Result<(Clien
             problem: format!("is of no use: {error}"),
         })?
     } else {
-        Arc::new(Anybody)
+        Arc::new(Unverified(None))
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_safe_default_protocol_versions()
@@ -322,20 +323,23 @@ fn client_config(files: &UpstreamTls, protocols: &[Negotiated]) -> Result<(Clien
     Ok((config, expires))
 }
 
-/// Takes any certificate for the right one; the handshake still proves that the peer has its key.
+/// Takes this certificate and no other for the right one, or any; the handshake still proves that the peer has its key.
 #[derive(Debug)]
-struct Anybody;
+struct Unverified(Option<CertificateDer<'static>>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for Unverified {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
+        end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        match &self.0 {
+            Some(only) if only != end_entity => Err(rustls::CertificateError::ApplicationVerificationFailure.into()),
+            _ => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -361,6 +365,44 @@ impl ServerCertVerifier for Anybody {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         PROVIDER.signature_verification_algorithms.supported_schemes()
     }
+}
+
+// === Questions to oneself ===
+
+/// The client's side of a handshake with another process of this program, for a blocking socket. On loopback whoever
+/// answers is taken for it: who can listen there in its place could do so without TLS too, and a health check must not
+/// fail while a new certificate is in its file and not yet in force. Elsewhere it must show the certificate of the file.
+/// Where it asks for a certificate, it is shown its own.
+///
+/// # Errors
+/// When there is no certificate to compare with.
+pub fn with_own(
+    identity: &Identity,
+    address: SocketAddr,
+    socket: std::net::TcpStream,
+) -> Result<impl io::Read + io::Write + use<>, Unusable> {
+    const SECTION: &str = "admin_tls";
+    let only = match address.ip().is_loopback() {
+        true => None,
+        false => Some(certificates("admin_tls.certificate", &identity.certificate)?.swap_remove(0)),
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has cipher suites of both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unverified(only)));
+    let config = match certified(SECTION, identity) {
+        Ok(own) => builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own))),
+        // The key may be out of reach, and mostly nobody asks for it.
+        Err(_) => builder.with_no_client_auth(),
+    };
+    let name = ServerName::IpAddress(address.ip().into());
+    let session = rustls::ClientConnection::new(Arc::new(config), name).map_err(|error| Unusable {
+        key: SECTION.to_owned(),
+        file: None,
+        problem: error.to_string(),
+    })?;
+    Ok(rustls::StreamOwned::new(session, socket))
 }
 
 // === Failures ===
