@@ -1065,6 +1065,9 @@ const VALUES: &[(&str, &[&str])] = &[
             "descriptors",
             "client",
             "proxy",
+            // Of refusals at the admin port.
+            "credentials",
+            "host",
             // Of restarts.
             "exit",
             "signal",
