@@ -255,7 +255,9 @@ impl<R: FnMut(Event)> Keeper<R> {
         let mut command = process::Command::new(&self.argv[0]);
         command.args(&self.argv[1..]).process_group(0);
         // Many a program shows its environment when it fails.
-        SECRET_VARIABLES.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in SECRET_VARIABLES {
+            command.env_remove(name);
+        }
         let open_files = self.open_files;
         let on_terminal = io::stdin().is_terminal();
         let prepare = move || {
