@@ -330,6 +330,12 @@ fn a_process_without_any_descriptor_left_turns_clients_away_serves_admin_and_rec
         // The probe of the backend needs a descriptor as well, so the verdict may be either.
         assert!([200, 503].contains(&sidecar.admin_get("/readyz", "").status()));
     }
+    // Several at once, each with a descriptor of the reserve.
+    let mut held: Vec<Client> = (0..6).map(|_| Client::to(sidecar.admin)).collect();
+    for client in &mut held {
+        assert_eq!(client.get("/livez").status(), 200);
+    }
+    drop(held);
     // Who is connected is served as ever, and nobody waits for what does not come.
     assert_eq!(kept.get("/").status(), 200);
     let ticks = |sidecar: &Sidecar| {
