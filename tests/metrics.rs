@@ -1089,6 +1089,9 @@ const VALUES: &[(&str, &[&str])] = &[
             "descriptors",
             "client",
             "proxy",
+            // Of refusals at the admin port.
+            "credentials",
+            "host",
             // Of restarts.
             "exit",
             "signal",

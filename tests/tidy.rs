@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("turns", &[]),
     // The kernel's limit of open files.
     ("descriptors", &[]),
-    // Of config the policy of restarts.
+    // Of config the policy of restarts, and the names of variables that are nothing for others.
     ("command", &["config"]),
     ("routes", &["labels", "config"]),
     // Of config where the backend is, of labels what went wrong.

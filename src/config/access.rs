@@ -15,6 +15,8 @@ use super::resolve::{Folders, Keys, checked, parse_path_of_file};
 const TOKEN_CHARS_MIN: usize = 16;
 /// A quarter of the head that the admin port reads; what is longer is another file.
 pub const SECRET_BYTES_MAX: usize = 4 << 10;
+/// The variables that may hold a secret, for whoever hands the environment on.
+pub const SECRET_VARIABLES: [&str; 2] = ["GOLDEN_ADMIN_AUTH_TOKEN", "GOLDEN_ADMIN_AUTH_PASSWORD"];
 /// The entry of `admin_hosts` that stands for the address that a connection came to. No host name has such a form in DNS.
 const OWN_ADDRESS: &str = "<address>";
 /// What is shown in the place of a secret.

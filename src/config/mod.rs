@@ -35,7 +35,7 @@ mod show;
 pub mod units;
 mod yaml;
 
-pub use access::{AdminAuth, AdminHost, Purpose, Running, SECRET_BYTES_MAX, Secret, SecretFrom};
+pub use access::{AdminAuth, AdminHost, Purpose, Running, SECRET_BYTES_MAX, SECRET_VARIABLES, Secret, SecretFrom};
 pub use error::{ConfigError, Failure, Source, Stream};
 
 /// The length of a request line unless told otherwise: twice what browsers and servers commonly bear (8 KiB).
