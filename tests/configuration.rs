@@ -1692,7 +1692,10 @@ fn demo_configuration_ends_without_waiting() {
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
     let config = Config::for_demo(address("127.0.0.1:1"), address("127.0.0.1:2"), address("127.0.0.1:3"));
     assert_eq!(config.upstream.to_string(), "http://127.0.0.1:1");
-    assert_eq!((config.listen, config.admin), (address("127.0.0.1:2"), address("127.0.0.1:3")));
+    assert_eq!(
+        (config.listen, config.admin),
+        (golden_sidecar::config::Listen::Tcp(address("127.0.0.1:2")), address("127.0.0.1:3"))
+    );
     assert_eq!(config.drain.grace, Duration::ZERO);
 }
 
