@@ -18,6 +18,7 @@ mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use http::header::{
@@ -88,7 +89,17 @@ pub struct Admin {
     about: watch::Receiver<About>,
     routes: watch::Receiver<Arc<RouteTable>>,
     signals: Arc<Signals>,
-    scrapes: watch::Sender<u64>,
+    /// How many pages have been asked for.
+    asked: AtomicU64,
+    scrapes: watch::Sender<Scrapes>,
+}
+
+/// Pages that were handed out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scrapes {
+    count: u64,
+    /// Of all that were handed out, the one that was asked for last: its number in the order of asking.
+    newest: u64,
 }
 
 // === impl Admin ===
@@ -105,7 +116,7 @@ impl Admin {
         routes: watch::Receiver<Arc<RouteTable>>,
         signals: Arc<Signals>,
     ) -> Admin {
-        Admin { exporter, readiness, config_json, about, routes, signals, scrapes: watch::Sender::new(0) }
+        Admin { exporter, readiness, config_json, about, routes, signals, asked: AtomicU64::new(0), scrapes: watch::Sender::default() }
     }
 
     /// What makes the pages.
@@ -117,16 +128,18 @@ impl Admin {
     /// Metrics pages handed out so far. HEAD does not count: nobody read a number.
     #[must_use]
     pub fn scrapes(&self) -> u64 {
-        *self.scrapes.borrow()
+        self.scrapes.borrow().count
     }
 
-    /// Waits for the next metrics page after this call (not after the first poll). The page may still be on its way to
-    /// its reader then; ending [`serve`] lets it arrive.
+    /// Waits for the next metrics page that is asked for after this call (not after the first poll): one that was asked for
+    /// before may have been made before the numbers were final. The page may still be on its way to its reader then; ending
+    /// [`serve`] lets it arrive.
     pub fn scraped(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut scrapes = self.scrapes.subscribe();
+        let asked = self.asked.load(Relaxed);
         async move {
             // Closed means that the server is gone: there will be no further scrape to wait for.
-            let _ = scrapes.changed().await;
+            let _ = scrapes.wait_for(|scrapes| scrapes.newest > asked).await;
         }
     }
 
@@ -172,6 +185,7 @@ impl Admin {
             Ok(wanted) => wanted,
             Err(bad) => return answer(StatusCode::BAD_REQUEST, TEXT, format!("{bad}\n")),
         };
+        let number = self.asked.fetch_add(1, Relaxed) + 1;
         let page = match self.exporter.page(wanted).await {
             Ok(page) => page,
             Err(none @ NoPage::Busy) => {
@@ -187,7 +201,10 @@ impl Admin {
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
         if request.method == Method::GET {
-            self.scrapes.send_modify(|scrapes| *scrapes += 1);
+            self.scrapes.send_modify(|scrapes| {
+                scrapes.count += 1;
+                scrapes.newest = scrapes.newest.max(number);
+            });
         }
         response
     }

@@ -113,16 +113,6 @@ matrix! {
         ["GET / whole; ended", "GET / whole; kept", "GET / whole; ended"],
         "error",
     ),
-    a_pooled_connection_that_is_idle_too_long => Row {
-        config: "timeouts:\n  upstream_idle: 300ms\n",
-        ..stale(
-            get,
-            vec![Do::WaitEnd],
-            ["GET / whole; let go", "GET / whole; kept", "GET / whole; let go"],
-            "idle",
-        )
-    },
-
     a_reused_connection_that_ends_after_a_get => read_and_lost(
         get,
         Do::Close,

@@ -10,6 +10,9 @@ use crate::stage::Stage;
 /// What a well-served request is answered with.
 pub const GOOD: &str = "good";
 
+/// Somebody may wait for this: the script of a backend connection has ended.
+pub const ENDED: &str = "a backend connection has ended";
+
 /// What the backend saw of each connection, in the order of their first bytes.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<Seen>>>);
@@ -61,6 +64,7 @@ pub fn script(scripts: Vec<Vec<Do>>, stage: Stage, log: Log) -> impl Fn(&mut Pee
         log.with(peer.index, |_| {});
         let end = if play(steps, peer, &stage, &log).is_ok() { "ended" } else { "let go" };
         log.end(peer.index, end);
+        stage.mark(ENDED);
     }
 }
 
