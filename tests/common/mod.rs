@@ -6,6 +6,7 @@ pub mod backend;
 pub mod client;
 pub mod files;
 pub mod frames;
+pub mod h2_backend;
 pub mod h2c;
 pub mod page;
 pub mod program;
