@@ -116,7 +116,16 @@ impl Admin {
         routes: watch::Receiver<Arc<RouteTable>>,
         signals: Arc<Signals>,
     ) -> Admin {
-        Admin { exporter, readiness, config_json, about, routes, signals, asked: AtomicU64::new(0), scrapes: watch::Sender::default() }
+        Admin {
+            exporter,
+            readiness,
+            config_json,
+            about,
+            routes,
+            signals,
+            asked: AtomicU64::new(0),
+            scrapes: watch::Sender::default(),
+        }
     }
 
     /// What makes the pages.

@@ -116,7 +116,6 @@ impl<'a> Player<'a> {
                 answer.proxy_made(word).unwrap();
             }
             Act::End => drop(self.client().expect_end()),
-            Act::AnyEnd => drop(self.client().wire.wait_end().expect("the sidecar ends the connection")),
             Act::HalfClose => self.client().half_close(),
             Act::Leave => drop(self.connection().client.take()),
             Act::Reset => self.connection().client.take().expect("the client has not left").reset(),

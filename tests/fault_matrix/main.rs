@@ -14,6 +14,7 @@
 //! | `streams.rs` | tunnels and event streams |
 //! | `pooled.rs` | between two requests on a connection |
 //! | `h2_clients.rs` | HTTP/2 from clients |
+//! | `h2_backends.rs` | HTTP/2 to the backend, gRPC |
 //! | `system.rs` | descriptors, logs, names |
 
 #[path = "../common/mod.rs"]
@@ -45,6 +46,7 @@ macro_rules! matrix {
 mod bodies;
 mod clients;
 mod connecting;
+mod h2_backends;
 mod h2_clients;
 mod heads;
 mod pooled;
@@ -63,6 +65,7 @@ const ALL: &[&[(&str, fn() -> Row)]] = &[
     streams::ROWS,
     pooled::ROWS,
     h2_clients::ROWS,
+    h2_backends::ROWS,
     system::ROWS,
 ];
 

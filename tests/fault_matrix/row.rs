@@ -58,8 +58,12 @@ pub struct Row {
     pub phase: Phase,
     /// The configuration file, besides upstream, ports and drain.
     pub config: &'static str,
+    /// `http`, or `h2c` for a backend of HTTP/2.
+    pub scheme: &'static str,
     /// Who is there.
     pub upstream: Upstream,
+    /// Its log cannot be written.
+    pub mute: bool,
     /// One script for each connection that brings a byte, in that order. Later connections are served well.
     pub backend: Vec<Vec<Do>>,
     /// What the client does and sees.
@@ -157,8 +161,6 @@ pub enum Do {
     Wait(&'static str),
     /// The middle of the scenario.
     Middle,
-    /// Ends our side and reads on.
-    HalfClose,
     /// Ends the connection.
     Close,
     /// Resets the connection.
@@ -200,8 +202,6 @@ pub enum Act {
     Refused(u16, &'static str),
     /// The sidecar ends the connection without another byte.
     End,
-    /// The sidecar ends the connection, whatever it has sent before.
-    AnyEnd,
     /// Ends our side and reads on.
     HalfClose,
     /// Leaves.
@@ -241,7 +241,9 @@ impl Default for Row {
         Row {
             phase: Phase::Wait,
             config: "",
+            scheme: "http",
             upstream: Upstream::Scripted,
+            mute: false,
             backend: Vec::new(),
             client: Vec::new(),
             expect: Expect::default(),
@@ -253,6 +255,11 @@ impl Default for Row {
 /// A step that sends text.
 pub fn send(text: &str) -> Do {
     Do::Send(text.into())
+}
+
+/// A step that sends frames.
+pub fn frames(list: &[Vec<u8>]) -> Do {
+    Do::Send(list.concat())
 }
 
 /// An act that sends text.

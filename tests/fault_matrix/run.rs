@@ -84,10 +84,10 @@ enum Place {
 }
 
 impl Place {
-    fn new(upstream: Upstream, scripts: Vec<Vec<Do>>, stage: &Stage, log: &Log) -> (Place, SocketAddr) {
+    fn new(upstream: Upstream, scheme: &str, scripts: Vec<Vec<Do>>, stage: &Stage, log: &Log) -> (Place, SocketAddr) {
         match upstream {
             Upstream::Scripted => {
-                let backend = server::start(scripts, stage, log);
+                let backend = server::start(scripts, scheme == "h2c", stage, log);
                 let address = backend.address;
                 (Place::Backend(backend), address)
             }
@@ -107,7 +107,7 @@ impl Place {
     }
 
     /// Somebody who serves well is there from now on.
-    fn recovered(self, stage: &Stage, log: &Log) -> Place {
+    fn recovered(self, scheme: &str, stage: &Stage, log: &Log) -> Place {
         let listener: TcpListener = match self {
             Place::Backend(_) => return self,
             Place::Refusing(socket) => {
@@ -116,12 +116,15 @@ impl Place {
             }
             Place::Deaf(unreachable) => unreachable.into_listener(),
         };
-        Place::Backend(Backend::start_on(listener, server::script(Vec::new(), stage.clone(), log.clone())))
+        Place::Backend(Backend::start_on(
+            listener,
+            server::script(Vec::new(), scheme == "h2c", stage.clone(), log.clone()),
+        ))
     }
 }
 
 fn play(row: Row, variant: Variant) {
-    let Row { config, upstream, mut backend, mut client, mut expect, term, .. } = row;
+    let Row { config, scheme, upstream, mute, mut backend, mut client, mut expect, term, .. } = row;
     let draining = variant == Variant::Drain;
     let (mut told, mut drain) = (None, DRAIN);
     if let Some(term) = term.filter(|_| draining) {
@@ -133,15 +136,15 @@ fn play(row: Row, variant: Variant) {
     }
     let says_close = draining && (upstream != Upstream::Scripted || heads_follow_the_middle(config, &backend, &client));
     let (stage, log) = (Stage::default(), Log::default());
-    let (place, address) = Place::new(upstream, backend, &stage, &log);
-    let mut sidecar = Sidecar::upstream(format!("http://{address}"))
+    let (place, address) = Place::new(upstream, scheme, backend, &stage, &log);
+    let builder = Sidecar::upstream(format!("{scheme}://{address}"))
         .yaml(config)
         .flag("--drain-grace", "0s")
         .flag("--drain-timeout", drain)
         .env("GOLDEN_DRAIN_LAST_SCRAPE", "30s")
         // The samplers tell of the machine; this is about requests.
-        .env("GOLDEN_SATURATION_INTERVAL", "10s")
-        .start();
+        .env("GOLDEN_SATURATION_INTERVAL", "10s");
+    let mut sidecar = if mute { builder.log_on_a_full_disk().start() } else { builder.start() };
     wait_for_page(&sidecar, "all is set up", |page| page.sum("golden_sampler_ticks_total", &[]) >= 1.0);
     let before = look(&sidecar);
     let descriptors = open_descriptors(sidecar.pid());
@@ -192,7 +195,7 @@ fn play(row: Row, variant: Variant) {
     if variant == Variant::Reload {
         assert_eq!(look(&sidecar).value("golden_config_reloads_total", &[("result", "success")]), 1.0);
     }
-    let _backend = place.recovered(&stage, &log);
+    let _backend = place.recovered(scheme, &stage, &log);
     let answer = sidecar.get("/good");
     assert_eq!((answer.status(), answer.text().as_str()), (200, GOOD), "the sidecar is well again");
     let opened = expect.moved.iter().filter(|series| **series == Series::Opened).count();

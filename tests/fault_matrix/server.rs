@@ -55,11 +55,11 @@ impl Log {
 /// Why a script goes no further: the sidecar ended the connection.
 struct LetGo;
 
-/// The script of each connection; connections without one are served well.
-pub fn script(scripts: Vec<Vec<Do>>, stage: Stage, log: Log) -> impl Fn(&mut Peer) + Send + Sync + 'static {
+/// The script of each connection; connections without one are served well, if `h2` by HTTP/2.
+pub fn script(scripts: Vec<Vec<Do>>, h2: bool, stage: Stage, log: Log) -> impl Fn(&mut Peer) + Send + Sync + 'static {
     move |peer| {
         let _presence = stage.enter();
-        let serve = vec![Do::Serve];
+        let serve = if h2 { vec![Do::H2Accept(frames::settings(&[])), Do::H2Serve] } else { vec![Do::Serve] };
         let steps = scripts.get(peer.index).unwrap_or(&serve);
         log.with(peer.index, |_| {});
         let end = if play(steps, peer, &stage, &log).is_ok() { "ended" } else { "let go" };
@@ -69,8 +69,8 @@ pub fn script(scripts: Vec<Vec<Do>>, stage: Stage, log: Log) -> impl Fn(&mut Pee
 }
 
 /// A backend on any port that plays these scripts.
-pub fn start(scripts: Vec<Vec<Do>>, stage: &Stage, log: &Log) -> Backend {
-    Backend::start(script(scripts, stage.clone(), log.clone()))
+pub fn start(scripts: Vec<Vec<Do>>, h2: bool, stage: &Stage, log: &Log) -> Backend {
+    Backend::start(script(scripts, h2, stage.clone(), log.clone()))
 }
 
 fn play(steps: &[Do], peer: &mut Peer, stage: &Stage, log: &Log) -> Result<(), LetGo> {
@@ -121,7 +121,6 @@ fn play(steps: &[Do], peer: &mut Peer, stage: &Stage, log: &Log) -> Result<(), L
             Do::Mark(point) => stage.mark(point),
             Do::Wait(point) => stage.wait(point),
             Do::Middle => stage.middle(),
-            Do::HalfClose => peer.half_close(),
             Do::Close => return Ok(()),
             Do::Reset => {
                 peer.reset();

@@ -1,8 +1,20 @@
 //! Not a request at all: descriptors, logs, names.
 
-use crate::row::{Act, Do, Expect, Phase, Row, Series, Term, answered, get, send};
+use crate::row::{Act, Do, Expect, KEPT, Phase, Row, Series, Term, acts, answered, get, get_in_two_parts, send};
 
 matrix! {
+    a_log_on_a_full_disk => Row {
+        phase: Phase::System,
+        mute: true,
+        client: acts([
+            vec![Act::Page("what cannot be written is counted", |page| page.sum("golden_log_dropped_total", &[]) >= 1.0)],
+            get_in_two_parts(),
+            vec![Act::Head(200), Act::Whole("good")],
+        ]),
+        expect: answered("GET", "200", vec!["GET / whole; kept"], KEPT),
+        ..Row::default()
+    },
+
     a_sidecar_without_descriptors => Row {
         phase: Phase::System,
         backend: vec![vec![Do::Read, send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"), Do::Serve]],
