@@ -156,6 +156,22 @@ matrix! {
             vec!["stream 1 whole, stream 3 whole; kept"],
             &[Series::Retry("success"), Series::Opened],
         ),
+        // A drain has let go of the first connection: no new stream begins there.
+        term: Some(Term {
+            expect: Some(answered(
+                "GET",
+                "200",
+                vec!["stream 1 whole; let go", "stream 1 whole; let go"],
+                &[
+                    Series::Retry("success"),
+                    Series::Opened,
+                    Series::Opened,
+                    Series::Closed("drain"),
+                    Series::Closed("drain"),
+                ],
+            )),
+            ..Term::default()
+        }),
         ..Row::default()
     },
     a_stream_that_is_refused_twice => Row {
@@ -178,6 +194,26 @@ matrix! {
                 Series::Opened,
             ],
         },
+        term: Some(Term {
+            backend: Some(vec![
+                asked(vec![Do::Middle, frames(&[h2::reset(1, code::REFUSED_STREAM)]), Do::H2Serve]),
+                asked(vec![frames(&[h2::reset(1, code::REFUSED_STREAM)]), Do::H2Serve]),
+            ]),
+            expect: Some(Expect {
+                requests: 1,
+                seen: vec!["stream 1 whole; let go", "stream 1 whole; let go"],
+                moved: vec![
+                    Series::Request("GET", "502", "proxy"),
+                    Series::Error("reset_before_head", "backend", "send"),
+                    Series::Retry("failure"),
+                    Series::Opened,
+                    Series::Opened,
+                    Series::Closed("drain"),
+                    Series::Closed("drain"),
+                ],
+            }),
+            ..Term::default()
+        }),
         ..Row::default()
     },
     a_refused_stream_whose_body_is_gone => Row {
@@ -216,6 +252,16 @@ matrix! {
         ])],
         client: vec![get(), Act::Head(200), Act::Whole("last")],
         expect: answered("GET", "200", vec!["stream 1 whole; let go"], &[Series::Opened, Series::Closed("peer")]),
+        // It would have been let go of anyhow.
+        term: Some(Term {
+            expect: Some(answered(
+                "GET",
+                "200",
+                vec!["stream 1 whole; let go"],
+                &[Series::Opened, Series::Closed("drain")],
+            )),
+            ..Term::default()
+        }),
         ..Row::default()
     },
     a_goodbye_between_requests => Row {
