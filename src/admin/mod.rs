@@ -21,6 +21,7 @@ mod routes;
 mod server;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use http::header::{
@@ -96,7 +97,17 @@ pub struct Admin {
     signals: Arc<Signals>,
     guard: Guard,
     tls: Option<Arc<Acceptor>>,
-    scrapes: watch::Sender<u64>,
+    /// How many pages have been asked for.
+    asked: AtomicU64,
+    scrapes: watch::Sender<Scrapes>,
+}
+
+/// Pages that were handed out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scrapes {
+    count: u64,
+    /// Of all that were handed out, the one that was asked for last: its number in the order of asking.
+    newest: u64,
 }
 
 // === impl Admin ===
@@ -114,8 +125,18 @@ impl Admin {
         signals: Arc<Signals>,
         guard: Guard,
     ) -> Admin {
-        let scrapes = watch::Sender::new(0);
-        Admin { exporter, readiness, config_json, about, routes, signals, guard, tls: None, scrapes }
+        Admin {
+            exporter,
+            readiness,
+            config_json,
+            about,
+            routes,
+            signals,
+            guard,
+            tls: None,
+            asked: AtomicU64::new(0),
+            scrapes: watch::Sender::default(),
+        }
     }
 
     /// The same under TLS, if there is an acceptor.
@@ -133,16 +154,18 @@ impl Admin {
     /// Metrics pages handed out so far. HEAD does not count: nobody read a number.
     #[must_use]
     pub fn scrapes(&self) -> u64 {
-        *self.scrapes.borrow()
+        self.scrapes.borrow().count
     }
 
-    /// Waits for the next metrics page after this call (not after the first poll). The page may still be on its way to
-    /// its reader then; ending [`serve`] lets it arrive.
+    /// Waits for the next metrics page that is asked for after this call (not after the first poll): one that was asked for
+    /// before may have been made before the numbers were final. The page may still be on its way to its reader then; ending
+    /// [`serve`] lets it arrive.
     pub fn scraped(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut scrapes = self.scrapes.subscribe();
+        let asked = self.asked.load(Relaxed);
         async move {
             // Closed means that the server is gone: there will be no further scrape to wait for.
-            let _ = scrapes.changed().await;
+            let _ = scrapes.wait_for(|scrapes| scrapes.newest > asked).await;
         }
     }
 
@@ -207,6 +230,7 @@ impl Admin {
             Ok(wanted) => wanted,
             Err(bad) => return answer(StatusCode::BAD_REQUEST, TEXT, format!("{bad}\n")),
         };
+        let number = self.asked.fetch_add(1, Relaxed) + 1;
         let page = match self.exporter.page(wanted).await {
             Ok(page) => page,
             Err(none @ NoPage::Busy) => {
@@ -222,7 +246,10 @@ impl Admin {
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
         if request.method == Method::GET {
-            self.scrapes.send_modify(|scrapes| *scrapes += 1);
+            self.scrapes.send_modify(|scrapes| {
+                scrapes.count += 1;
+                scrapes.newest = scrapes.newest.max(number);
+            });
         }
         response
     }

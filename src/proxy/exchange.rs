@@ -396,6 +396,7 @@ impl Exchange<'_, '_> {
         let mut pending: Option<Bytes> = None;
         let mut finished = ended;
         let mut messages = Messages::default();
+        let mut rpc_status = None;
         let mut progress = 0u64;
         let mut armed = None;
         let end = poll_fn(|cx| {
@@ -466,11 +467,7 @@ impl Exchange<'_, '_> {
                     }
                     Poll::Ready(Ok(Piece::End(trailers))) => {
                         let status = trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
-                        if let Some(status) = status.and_then(|value| grpc::parse_status(value.as_bytes()))
-                            && head.rpc.is_some()
-                        {
-                            observation.rpc_status(status);
-                        }
+                        rpc_status = status.and_then(|value| grpc::parse_status(value.as_bytes()));
                         finished = true;
                         if front.finish(trailers) == Err(Gone) {
                             return Poll::Ready(Err(Trouble::ClientLeft));
@@ -519,6 +516,12 @@ impl Exchange<'_, '_> {
         }
         if !told {
             observation.head(status, kind, received, measure::now());
+        }
+        // Not before the head has been told of, even if all came in one piece: it would pass for the head's.
+        if let Some(status) = rpc_status
+            && head.rpc.is_some()
+        {
+            observation.rpc_status(status);
         }
         match back {
             Back::H1(back) => back.release(worker, &answered, whole),

@@ -182,7 +182,9 @@ async fn drive(connection: Connection<Stream, Bytes>, open: Open, multiplexed: W
         polled
     })
     .await;
-    if ended.is_err() && state.reason.get() == CloseReason::Peer {
+    // One that breaks in a drain is broken all the same; one whose backend said goodbye first is not, whom it left out.
+    let goodbye = |error: &h2::Error| error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
+    if ended.is_err_and(|error| !goodbye(&error)) {
         state.reason.set(CloseReason::Error);
     }
 }

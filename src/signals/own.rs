@@ -182,7 +182,7 @@ impl LogDropped {
     fn new(lines: Option<Arc<AtomicU64>>) -> LogDropped {
         let shown = prometheus::IntCounter::new(
             "golden_log_dropped_total",
-            "Log lines of this sidecar that were dropped because the log could not be written fast enough.",
+            "Log lines of this sidecar that were dropped because the log could not be written, or not fast enough.",
         )
         .expect(VALID);
         LogDropped { lines, shown }

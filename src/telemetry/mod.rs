@@ -32,8 +32,10 @@ impl Log {
     /// When the system refuses a thread.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Log> {
         let (sender, receiver) = sync_channel(WAITING_LINES);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&receiver, out))?;
-        Ok(Log { sender, dropped: Arc::default() })
+        let dropped = Arc::<AtomicU64>::default();
+        let lost = Arc::clone(&dropped);
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&receiver, out, &lost))?;
+        Ok(Log { sender, dropped })
     }
 
     /// Lines dropped so far; the cell is shared with the metric.
@@ -67,11 +69,15 @@ impl Write for Log {
     }
 }
 
-fn write_lines(receiver: &Receiver<Message>, mut out: impl Write) {
+fn write_lines(receiver: &Receiver<Message>, mut out: impl Write, lost: &AtomicU64) {
     for message in receiver {
         match message {
-            // Nobody is left to be told that the log cannot be written.
-            Message::Line(line) => drop(out.write_all(&line)),
+            // A full disk, or a pipe that nobody holds: only the count can tell.
+            Message::Line(line) => {
+                if out.write_all(&line).is_err() {
+                    lost.fetch_add(1, Relaxed);
+                }
+            }
             Message::Flush(done) => drop(done.send(())),
         }
     }
@@ -100,6 +106,29 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// A disk that is full.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted() {
+        let mut log = Log::start(Full).unwrap();
+        for _ in 0..3 {
+            log.write_all(b"line\n").unwrap();
+        }
+        log.flush();
+        assert_eq!(log.dropped().load(Relaxed), 3);
     }
 
     #[test]

@@ -105,19 +105,25 @@ impl Backend {
     /// send nothing) are neither answered nor counted.
     #[must_use]
     pub fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Backend {
-        Backend::launch("127.0.0.1:0".parse().unwrap(), true, script)
+        Backend::launch(bind("127.0.0.1:0".parse().unwrap()), true, script)
     }
 
     /// The same at an address that was in use before: a backend that comes back.
     #[must_use]
     pub fn start_at(address: SocketAddr, script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Backend {
-        Backend::launch(address, true, script)
+        Backend::launch(bind(address), true, script)
+    }
+
+    /// The same on a socket that somebody has prepared.
+    #[must_use]
+    pub fn start_on(listener: TcpListener, script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Backend {
+        Backend::launch(listener, true, script)
     }
 
     /// Runs the script as soon as a connection is accepted, probes included.
     #[must_use]
     pub fn on_accept(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Backend {
-        Backend::launch("127.0.0.1:0".parse().unwrap(), false, script)
+        Backend::launch(bind("127.0.0.1:0".parse().unwrap()), false, script)
     }
 
     /// Answers every request with what the function returns, and keeps the connection.
@@ -173,8 +179,11 @@ impl Backend {
         })
     }
 
-    fn launch(address: SocketAddr, wait_for_byte: bool, script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Backend {
-        let listener = TcpListener::bind(address).expect("bind");
+    fn launch(
+        listener: TcpListener,
+        wait_for_byte: bool,
+        script: impl Fn(&mut Peer) + Send + Sync + 'static,
+    ) -> Backend {
         let address = listener.local_addr().expect("address");
         let state = Arc::new(State::default());
         let script: Arc<dyn Fn(&mut Peer) + Send + Sync> = Arc::new(script);
@@ -282,6 +291,10 @@ impl Drop for Backend {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn bind(address: SocketAddr) -> TcpListener {
+    TcpListener::bind(address).expect("bind")
 }
 
 fn serve(stream: TcpStream, wait_for_byte: bool, state: &Arc<State>, script: &(dyn Fn(&mut Peer) + Send + Sync)) {
@@ -419,7 +432,7 @@ impl Peer {
 pub struct Unreachable {
     /// The address.
     pub address: SocketAddr,
-    _listener: socket2::Socket,
+    listener: socket2::Socket,
     _fill: Vec<TcpStream>,
 }
 
@@ -438,6 +451,13 @@ impl Unreachable {
             fill.push(stream);
             assert!(fill.len() < 100, "the accept queue does not fill");
         }
-        Unreachable { address, _listener: listener, _fill: fill }
+        Unreachable { address, listener, _fill: fill }
+    }
+
+    /// Somebody is there at last: the listener, with those that fill its queue gone.
+    #[must_use]
+    pub fn into_listener(self) -> TcpListener {
+        self.listener.listen(128).expect("listen");
+        self.listener.into()
     }
 }

@@ -36,6 +36,16 @@ pub struct Builder {
     command: Vec<String>,
     rights: Rights,
     open_files: Option<u64>,
+    log: LogTo,
+}
+
+/// Where the log goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum LogTo {
+    /// A pipe that this process reads.
+    Us,
+    /// A disk that is full.
+    FullDisk,
 }
 
 /// What the sidecar may see.
@@ -179,7 +189,14 @@ impl Builder {
         self
     }
 
-    /// Starts and waits for the `listening` line.
+    /// With a log that cannot be written: standard output and standard error are on a disk that is full.
+    #[must_use]
+    pub fn log_on_a_full_disk(mut self) -> Self {
+        self.log = LogTo::FullDisk;
+        self
+    }
+
+    /// Starts and waits for the `listening` line, or where there is none until both ports are open.
     #[must_use]
     #[track_caller]
     pub fn start(self) -> Sidecar {
@@ -188,7 +205,9 @@ impl Builder {
         if !self.upstream.is_empty() {
             command.args(["--upstream", &self.upstream]);
         }
-        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        // Of a sidecar that cannot say where it listens, the address tells which port is which.
+        let admin = if self.log == LogTo::FullDisk { MUTE_ADMIN } else { "127.0.0.1:0" };
+        command.args(["--listen", "127.0.0.1:0", "--admin", admin]);
         command.args(["--workers", &self.workers.to_string()]);
         if let Some(yaml) = &self.yaml {
             config.write_all(yaml.as_bytes()).expect("write");
@@ -213,13 +232,16 @@ impl Builder {
                 });
             }
         }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let (out, error) = match self.log {
+            LogTo::Us => (Stdio::null(), Stdio::piped()),
+            LogTo::FullDisk => (full_disk(), full_disk()),
+        };
+        let mut child = command.stdin(Stdio::null()).stdout(out).stderr(error).spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(Vec::new()));
+        if self.log == LogTo::FullDisk {
+            let (proxy, admin) = open_ports(&child);
+            return Sidecar { child, proxy, admin, log, config, _folder: folder };
+        }
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let draining = std::thread::spawn({
             let log = Arc::clone(&log);
@@ -281,6 +303,42 @@ fn run_as_nobody(command: &mut Command, config: &std::path::Path, rights: Rights
     folder
 }
 
+/// Where the admin port of a sidecar is that cannot say it.
+const MUTE_ADMIN: &str = "127.0.0.2:0";
+
+/// A file to which nothing can be written, as on a full disk.
+fn full_disk() -> Stdio {
+    std::fs::File::options().write(true).open("/dev/full").expect("/dev/full").into()
+}
+
+/// The proxy's and the admin port of a process, once it listens on both. Asked of the kernel: `/proc/PID/net/tcp` has all
+/// listeners (state 0A), the process' descriptors say which are its own; addresses are in hexadecimal, the lowest byte first.
+fn open_ports(child: &Child) -> (SocketAddr, SocketAddr) {
+    let (mut proxy, mut admin) = (None, None);
+    let opened = wait_for(PATIENCE, || {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", child.id())).expect("/proc");
+        let own: Vec<_> = descriptors
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()?.to_str().map(str::to_owned))
+            .collect();
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", child.id())).expect("/proc");
+        for line in table.lines().skip(1) {
+            let columns: Vec<_> = line.split_whitespace().collect();
+            if columns[3] == "0A" && own.contains(&format!("socket:[{}]", columns[9])) {
+                let (address, port) = columns[1].split_once(':').expect("address and port");
+                let port = u16::from_str_radix(port, 16).expect("a port");
+                match address {
+                    "0100007F" => proxy = Some(SocketAddr::from(([127, 0, 0, 1], port))),
+                    "0200007F" => admin = Some(SocketAddr::from(([127, 0, 0, 2], port))),
+                    other => panic!("it listens on {other}"),
+                }
+            }
+        }
+        proxy.is_some() && admin.is_some()
+    });
+    assert!(opened, "it does not listen within {PATIENCE:?}");
+    (proxy.expect("seen above"), admin.expect("seen above"))
+}
+
 /// The two addresses of a `listening` log line. Fields may stand at the top level or under `fields`.
 fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let json: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -312,6 +370,7 @@ impl Sidecar {
             learning: false,
             command: Vec::new(),
             rights: Rights::Ours,
+            log: LogTo::Us,
             open_files: None,
         }
     }
