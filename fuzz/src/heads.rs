@@ -1,9 +1,11 @@
 //! Heads, chunks and trailers by themselves: what the sidecar understood is what a second reader understands, and what
 //! it writes is in proper form.
 //!
-//! Shape: a letter (`q` request, `p` response, `c` chunks, `t` trailers), a byte whose bits are options, then the bytes.
+//! Shape: a letter (`q` request, `p` response, `c` chunks, `t` trailers, `g` gRPC), a byte whose bits are options, then the
+//! bytes.
 
 use golden_sidecar::config::Forwarded;
+use golden_sidecar::proxy::grpc;
 use golden_sidecar::proxy::h1::{ChunkReader, ChunkStep, Framing, HeadScan};
 use golden_sidecar::proxy::headers::{self, RequestContext, ResponseContext};
 
@@ -25,6 +27,7 @@ pub fn run(input: &[u8]) {
         b'p' => response(*options, bytes),
         b'c' => chunks(*options, bytes),
         b't' => trailers(bytes),
+        b'g' => grpc_values(*options, bytes),
         _ => {}
     }
 }
@@ -240,4 +243,33 @@ fn checked_trailers(out: &[u8]) {
             [b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer", b"upgrade"];
         assert!(!framing.contains(&&name[..]), "{} in a trailer", shown(&name));
     }
+}
+
+fn grpc_values(options: u8, bytes: &[u8]) {
+    let _ = grpc::is_grpc(bytes);
+    let _ = grpc::parse_status(bytes);
+    if let Some(timeout) = grpc::parse_timeout(bytes) {
+        assert!(timeout.as_secs() <= 99_999_999 * 3600, "{timeout:?}");
+        assert!((2..=9).contains(&bytes.len()));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let mut written = Vec::new();
+        grpc::write_message(text, &mut written);
+        assert!(written.iter().all(|byte| (b' '..=b'~').contains(byte)), "{}", shown(&written));
+        let mut read = Vec::new();
+        let mut rest = &written[..];
+        while let Some((first, after)) = rest.split_first() {
+            let digits = (*first == b'%').then(|| std::str::from_utf8(&after[..2]).expect("ASCII"));
+            read.push(digits.map_or(*first, |digits| u8::from_str_radix(digits, 16).expect("two digits")));
+            rest = if digits.is_some() { &after[2..] } else { after };
+        }
+        assert_eq!(read, bytes, "percent-encoded as {}", shown(&written));
+    }
+    // The second message begins where the first ends, in whatever pieces.
+    let length = bytes.first_chunk::<5>().map(|[_, a, b, c, d]| u32::from_be_bytes([*a, *b, *c, *d]));
+    let expected = length.is_some_and(|length| bytes.len() as u64 > 5 + u64::from(length));
+    assert_eq!(grpc::Messages::default().second_begins(bytes), expected);
+    let mut dripped = grpc::Messages::default();
+    let pieces = bytes.chunks(usize::from(options % 8) + 1);
+    assert_eq!(pieces.fold(false, |_, piece| dripped.second_begins(piece)), expected);
 }

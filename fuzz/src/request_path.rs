@@ -14,6 +14,7 @@
 //! | `a` | the backend answers when it has a head, not the whole request |
 //! | `v` | the sidecar adds `Via` and replaces `X-Forwarded-*` |
 //! | `s` | small limits |
+//! | `2` | the backend speaks HTTP/2: a real one without bytes, else what the bytes are, all at once |
 //!
 //! What must hold, whatever the bytes are:
 //!
@@ -33,13 +34,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use golden_sidecar::config::{Config, Forwarded, ImplicitError, Symptom, Upstream};
+use golden_sidecar::config::{Config, Forwarded, ImplicitError, Place, Scheme, Symptom, Upstream};
 use golden_sidecar::labels::{RouteId, RouteKind};
 use golden_sidecar::proxy::upstream::Budget;
 use golden_sidecar::proxy::worker::{self, Order, Settings, Shared};
 use golden_sidecar::routes::{Ids, Learned, RouteTable};
 use golden_sidecar::signals::Signals;
 use golden_sidecar::signals::shard::WorkerSignals;
+use golden_sidecar::transport::Addresses;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -78,6 +80,7 @@ struct Script {
     at_head: bool,
     via: bool,
     small: bool,
+    h2: bool,
     clients: Vec<Vec<Vec<u8>>>,
     backend: Vec<Vec<Vec<u8>>>,
 }
@@ -95,11 +98,12 @@ impl Script {
         Script {
             half_close: has(b'h'),
             reset: has(b'r'),
-            eager: has(b'e'),
+            eager: has(b'e') || has(b'2'),
             close: has(b'c'),
             at_head: has(b'a'),
             via: has(b'v'),
             small: has(b's'),
+            h2: has(b'2'),
             clients: parts(clients, MOST_CLIENTS),
             backend: parts(backend, MOST_CONNECTIONS),
         }
@@ -177,7 +181,9 @@ pub fn run(input: &[u8]) {
 }
 
 fn config(script: &Script, backend: SocketAddr) -> Config {
-    let mut config = Config::with_defaults(Upstream { host: backend.ip().to_string(), port: backend.port() });
+    let scheme = if script.h2 { Scheme::H2c } else { Scheme::Http };
+    let place = Place::Tcp { host: backend.ip().to_string(), port: backend.port() };
+    let mut config = Config::with_defaults(Upstream { scheme, place });
     config.workers = 1;
     config.via = script.via;
     if script.via {
@@ -212,7 +218,7 @@ async fn exchange(script: Script, quiet_rounds: usize) -> Result<(), String> {
     signals.set_implicit_errors(&config.implicit_errors);
     let ids = Arc::new(Numbers(Arc::clone(&signals)));
     let routes = RouteTable::new(&[], &[], Some(Arc::new(Learned::new(20))), ids).expect("no routes are declared");
-    let settings = Settings::new(&config, Arc::new(routes), Arc::from([backend_address]));
+    let settings = Settings::new(&config, Arc::new(routes), Addresses::Tcp(Arc::from([backend_address])));
     let shared = Arc::new(Shared { connections: AtomicUsize::new(0), budget: Budget::new(1, &config.limits) });
     let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     socket.set_nonblocking(true).expect("a socket");
@@ -325,6 +331,9 @@ async fn accept(listener: TcpListener, script: Rc<Script>, log: Rc<Log>, stopped
 /// One connection of the backend, to its end.
 async fn connection(mut stream: TcpStream, place: usize, script: &Script, log: &Log) {
     let pieces = script.backend.get(place).map_or(&[][..], Vec::as_slice);
+    if script.h2 && pieces.is_empty() {
+        return h2_connection(stream, log).await;
+    }
     let mut next = 0;
     if script.eager {
         for piece in pieces {
@@ -344,6 +353,9 @@ async fn connection(mut stream: TcpStream, place: usize, script: &Script, log: &
         }
         let Ok(n @ 1..) = stream.read(&mut buffer).await else { return };
         log.moves();
+        if script.h2 {
+            continue;
+        }
         let before = requests(log, place).0;
         log.connections.borrow_mut()[place].received.extend_from_slice(&buffer[..n]);
         let (complete, heads) = requests(log, place);
@@ -370,6 +382,21 @@ async fn connection(mut stream: TcpStream, place: usize, script: &Script, log: &
                 return;
             }
         }
+    }
+}
+
+/// A backend that speaks HTTP/2 and answers everything, with a trailer.
+async fn h2_connection(stream: TcpStream, log: &Log) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        log.moves();
+        drop(request);
+        // What fails has been reset by the sidecar.
+        let Ok(mut body) = respond.send_response(http::Response::new(()), false) else { continue };
+        let _ = body.send_data("default".into(), false);
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+        let _ = body.send_trailers(trailers);
     }
 }
 
@@ -513,11 +540,12 @@ fn check(script: &Script, log: &Log, received: &[Vec<u8>], signals: &Signals) ->
     let connections = log.connections.borrow();
     let whole: Vec<Vec<u8>> = script.clients.iter().map(|pieces| pieces.concat()).collect();
     let clients: Vec<_> = whole.iter().map(|bytes| sent(bytes)).collect();
-    let h2 = clients.iter().any(|client| client.h2);
+    let h2 = script.h2 || clients.iter().any(|client| client.h2);
 
     // What reached the backend.
     let seen: Vec<Vec<Message<'_>>> = connections
         .iter()
+        .filter(|_| !script.h2)
         .map(|connection| {
             let read = seen_requests(&connection.received).into_iter();
             read.collect::<Result<_, _>>()
@@ -598,7 +626,7 @@ fn check(script: &Script, log: &Log, received: &[Vec<u8>], signals: &Signals) ->
                 };
                 other.head.status().map(|(status, _)| status) == answer.head.status().map(|(status, _)| status) && body
             };
-            if own && said.iter().all(|other| !same(&other)) {
+            if script.h2 || own && said.iter().all(|other| !same(&other)) {
                 continue;
             }
             let at = said[from..].iter().position(|other| same(&other)).ok_or_else(|| {
