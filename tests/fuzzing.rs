@@ -12,7 +12,9 @@ use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Mutations end after so long, whatever is left, so that a busy machine takes no longer.
 const TIME: Duration = Duration::from_secs(3);
