@@ -52,7 +52,7 @@ impl Bytes<'_> {
     }
 
     fn exemplar(&mut self) -> Option<Exemplar> {
-        (self.byte() % 3 == 0).then(|| Exemplar {
+        self.byte().is_multiple_of(3).then(|| Exemplar {
             trace_id: u128::from(self.number()) << 64 | 7,
             span_id: self.number(),
             value: self.size(),

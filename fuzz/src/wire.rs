@@ -1,13 +1,19 @@
 //! A second reader of HTTP/1.1 (RFC 9110, RFC 9112), which shares no code with the sidecar and is stricter than any
 //! backend: what it cannot read in one way only, nobody should be sent.
 
+/// A name and its value, white space around it taken off.
+pub type Field<'a> = (&'a [u8], &'a [u8]);
+
+/// Method, target and version.
+pub type RequestLine<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
 /// A head: its first line, its fields in order, and how many bytes it takes with its empty line.
 #[derive(Clone, Debug)]
 pub struct Head<'a> {
     /// The first line without its end.
     pub line: &'a [u8],
-    /// Names and values, white space around the values taken off.
-    pub fields: Vec<(&'a [u8], &'a [u8])>,
+    /// In the order in which they came.
+    pub fields: Vec<Field<'a>>,
     /// Bytes up to the body.
     pub len: usize,
 }
@@ -74,7 +80,7 @@ pub fn shown(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// When one is not `name: value`, or holds a byte that no field may hold.
-pub fn fields(lines: &[u8]) -> Result<Vec<(&[u8], &[u8])>, String> {
+pub fn fields(lines: &[u8]) -> Result<Vec<Field<'_>>, String> {
     let mut fields = Vec::new();
     let mut rest = lines;
     while !rest.is_empty() {
@@ -112,7 +118,7 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, String> {
 impl<'a> Head<'a> {
     /// The values of all fields of this name.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let named = |(own, value): &(&'a [u8], &'a [u8])| own.eq_ignore_ascii_case(name.as_bytes()).then_some(*value);
+        let named = |(own, value): &Field<'a>| own.eq_ignore_ascii_case(name.as_bytes()).then_some(*value);
         self.fields.iter().filter_map(named)
     }
 
@@ -120,7 +126,7 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// When the line is not just that.
-    pub fn request_line(&self) -> Result<(&'a [u8], &'a [u8], &'a [u8]), String> {
+    pub fn request_line(&self) -> Result<RequestLine<'a>, String> {
         let parts: Vec<_> = self.line.split(|byte| *byte == b' ').collect();
         let [method, target, version] = parts[..] else { return Err(format!("no request: {}", shown(self.line))) };
         let good = !method.is_empty()
