@@ -15,7 +15,11 @@ endif
 # More arguments for the bench, for example: make bench BENCH_ARGS="--rounds 3 --only sidecar,haproxy"
 BENCH_ARGS ?=
 
-.PHONY: help setup fmt lint deny doctest test bench-build bench pack pictures demo
+# Seconds for each target of the fuzzer, and which targets; all unless told.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+
+.PHONY: help setup fmt lint deny doctest test fuzz bench-build bench pack pictures demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -56,6 +60,12 @@ test: lint deny doctest ## everything that must be green: format, lints, depende
 		echo "cargo test --locked --lib --bins --tests --no-fail-fast"; \
 		cargo test --locked --lib --bins --tests --no-fail-fast; \
 	fi
+
+fuzz: ## look for inputs that break a promise, FUZZ_SECONDS (60) for each target (docs/fuzzing.md)
+	@echo "== setup: what the fuzzer needs"
+	@tools/setup.sh fuzz
+	@echo "== fuzz"
+	tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 bench-build: ## the programs of the bench: all measurement on, and compiled out; the routes alone
 	@echo "== release builds"

@@ -5,6 +5,7 @@
 #                           Python environment with protocol clients, gunicorn and a database client; OpenAPI documents
 #                           of public interfaces (45 MiB to fetch), reduced to their path templates; a browser and
 #                           Grafana's drawing code, which draw the dashboards
+#   tools/setup.sh fuzz     a C++ compiler, for libFuzzer
 #   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, h2load, strace
 #
 # Debian packages need root (or sudo); the Python environment is `target/venv` and needs neither.
@@ -18,9 +19,9 @@ VENV=target/venv
 
 part="${1:-}"
 case "$part" in
-test | bench) ;;
+test | fuzz | bench) ;;
 *)
-    echo "usage: tools/setup.sh test | bench" >&2
+    echo "usage: tools/setup.sh test | fuzz | bench" >&2
     exit 2
     ;;
 esac
@@ -74,6 +75,11 @@ test)
         packages+=(postgresql)
         reasons+=("a database behind a backend, whose pool of connections is read")
     fi
+    ;;
+fuzz)
+    need g++ c++ "compiles libFuzzer, which is C++"
+    need gcc cc "links the targets"
+    need libc6-dev cc "links the targets"
     ;;
 bench)
     need haproxy haproxy "a peer, in HTTP and in TCP mode"

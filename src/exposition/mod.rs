@@ -20,6 +20,8 @@
 mod backend;
 mod body;
 mod cold;
+#[cfg(test)]
+mod encoded;
 mod encoder;
 mod escaping;
 mod filter;
@@ -248,7 +250,7 @@ impl Pages {
     #[allow(clippy::cast_precision_loss)]
     fn render(&self, wanted: &Wanted, scraped: Option<&Scraped>) -> Rendered {
         let begun = Instant::now();
-        let Wanted { format, escaping, encoding, filter, backend: _ } = wanted;
+        let Wanted { format, escaping, encoding, filter: _, backend: _ } = wanted;
         let mut families = cold::convert(self.registry.gather(), self.started_seconds);
         families.extend((self.source)());
 
@@ -265,22 +267,8 @@ impl Pages {
             }
             families.extend(cold::convert(backend.counted(), self.started_seconds));
         }
-        if !filter.is_open() {
-            families.retain(|family| filter.takes(foreign::names_of(&family.name, family.kind)));
-        }
-        // One order, whatever they come from.
-        families.sort_by(|one, other| one.name.cmp(&other.name));
-
-        let mut sink = Sink::new(*encoding);
-        match format.profile() {
-            Some(profile) => encoder::encode(&families, profile, self.created.load(Relaxed), &mut sink),
-            None => protobuf::encode(&families, &mut sink),
-        }
-        if let Some(foreign) = foreign {
-            foreign.write(*format, filter, &mut sink);
-        }
-        sink.write(format.profile().map_or(b"", |profile| profile.end));
-        let sink::Finished { chunks, plain_bytes } = sink.finish();
+        let sink::Finished { chunks, plain_bytes } =
+            write(families, foreign.as_ref(), wanted, self.created.load(Relaxed));
         let body = Body::from(chunks);
 
         self.identity_bytes.set(plain_bytes as f64);
@@ -297,6 +285,44 @@ impl fmt::Debug for Pages {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Pages").field("backend", &self.backend).finish_non_exhaustive()
     }
+}
+
+/// A page of these families and, behind them, of what fits beside them of another page: what an [`Exporter`] makes, without
+/// asking anybody. For fuzzing. `None`: the other page cannot be read.
+#[doc(hidden)]
+#[must_use]
+pub fn page(families: Vec<MetricFamily>, theirs: &[u8], wanted: &Wanted) -> Option<Vec<u8>> {
+    let mut names = foreign::Names::default();
+    let (theirs, escaped) = names.escape(crate::scrape::text::parse(theirs).ok()?, wanted.escaping.unwrap_or_default());
+    let taken = families.iter().flat_map(|family| foreign::names_of(&family.name, family.kind)).collect();
+    let foreign = Foreign::beside(&theirs, &taken, escaped);
+    Some(write(families, Some(&foreign), wanted, true).chunks.concat())
+}
+
+/// Writes a page: those of our families that are wanted, then those of another page, then its end. `created`: with
+/// `_created`.
+fn write(
+    mut families: Vec<MetricFamily>,
+    foreign: Option<&Foreign<'_, '_>>,
+    wanted: &Wanted,
+    created: bool,
+) -> sink::Finished {
+    let Wanted { format, encoding, filter, .. } = wanted;
+    if !filter.is_open() {
+        families.retain(|family| filter.takes(foreign::names_of(&family.name, family.kind)));
+    }
+    // One order, whatever they come from.
+    families.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut sink = Sink::new(*encoding);
+    match format.profile() {
+        Some(profile) => encoder::encode(&families, profile, created, &mut sink),
+        None => protobuf::encode(&families, &mut sink),
+    }
+    if let Some(foreign) = foreign {
+        foreign.write(*format, filter, &mut sink);
+    }
+    sink.write(format.profile().map_or(b"", |profile| profile.end));
+    sink.finish()
 }
 
 // === impl Format ===
