@@ -41,6 +41,9 @@ class Limits:
 
     head: int = 10
     body: int = 30
+    idle: int = 75
+    # Silence of the answer, whether the backend does not send or the client does not read.
+    answer: int = 60
 
 
 def free_port() -> int:
@@ -114,6 +117,7 @@ def sidecar_argv(directory: pathlib.Path, kind: str, backend: int, binary: str, 
     config.write_text(
         f"upstream: {scheme}://127.0.0.1:{backend}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\n"
         f"timeouts:\n  client_head: {limits.head}s\n  client_body: {limits.body}s\n"
+        f"  client_idle: {limits.idle}s\n  body: {limits.answer}s\n"
     )
     return [binary, "--config", str(config)]
 
@@ -148,7 +152,8 @@ def nginx(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limit
         f"daemon off;\nworker_processes 1;\nuser root;\npid {directory}/pid;\nerror_log stderr crit;\n"
         "events { worker_connections 4096; }\n"
         f"http {{\n{temporary}  access_log off;\n  client_max_body_size 0; large_client_header_buffers 8 64k; proxy_buffer_size 64k; proxy_buffers 8 64k;\n"
-        f"  client_header_timeout {limits.head}s; client_body_timeout {limits.body}s; send_timeout {limits.body}s;\n"
+        f"  client_header_timeout {limits.head}s; client_body_timeout {limits.body}s; send_timeout {limits.answer}s; proxy_read_timeout {limits.answer}s;\n"
+        f"  keepalive_timeout {limits.idle}s; reset_timedout_connection on;\n"
         "  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }\n"
         f"  upstream b {{ server 127.0.0.1:{backend} max_fails=0; keepalive 64; }}\n"
         f"  server {{\n    listen 127.0.0.1:{ports[0]};\n    listen 127.0.0.1:{ports[1]} http2;\n"
@@ -163,7 +168,8 @@ def haproxy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Lim
     config.write_text(
         "global\n  nbthread 1\n  maxconn 8000\n  no strict-limits\n  tune.bufsize 65536\n"
         "defaults\n  mode http\n  option http-keep-alive\n  http-reuse always\n  timeout connect 2s\n"
-        f"  timeout client {limits.body}s\n  timeout server 60s\n  timeout tunnel 60s\n  timeout http-request {limits.head}s\n"
+        f"  timeout client {limits.body}s\n  timeout server {limits.answer}s\n  timeout tunnel 60s\n  timeout http-request {limits.head}s\n"
+        f"  timeout http-keep-alive {limits.idle}s\n"
         f"frontend f\n  bind 127.0.0.1:{ports[0]}\n  bind 127.0.0.1:{ports[1]} proto h2\n  default_backend b\n"
         f"backend b\n  server s 127.0.0.1:{backend}{proto}\n"
     )
@@ -183,6 +189,7 @@ def envoy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limit
         "codec_type": "AUTO",
         "request_headers_timeout": f"{limits.head}s",
         "stream_idle_timeout": f"{limits.body}s",
+        "common_http_protocol_options": {"idle_timeout": f"{limits.idle}s"},
         "http2_protocol_options": {"allow_connect": True},
         "http_protocol_options": {"enable_trailers": True, "accept_http_10": True, "default_host_for_http_10": "x"},
         "upgrade_configs": [{"upgrade_type": "websocket"}],

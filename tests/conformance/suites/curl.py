@@ -107,7 +107,9 @@ def _(target, flag):
 def _(target, flag):
     done = curl(target, "/inspect", flag, "--data", "a=1", "--data-urlencode", "b=x y&z")
     require(sent(done, "content-type") == ["application/x-www-form-urlencoded"], "another type")
-    require(done.json()["sha256"] == hashlib.sha256(b"a=1&b=x%20y%26z").hexdigest(), "other bytes")
+    # A blank is `+` or `%20`, as the version of curl likes.
+    wanted = {hashlib.sha256(form).hexdigest() for form in (b"a=1&b=x+y%26z", b"a=1&b=x%20y%26z")}
+    require(done.json()["sha256"] in wanted, "other bytes")
 
 
 @each_version("--form of parts")
