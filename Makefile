@@ -15,7 +15,7 @@ endif
 # More arguments for the bench, for example: make bench BENCH_ARGS="--rounds 3 --only sidecar,haproxy"
 BENCH_ARGS ?=
 
-.PHONY: help setup fmt lint deny doctest test bench-build bench pack pictures demo
+.PHONY: help setup fmt lint deny doctest test conformance bench-build bench pack pictures demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -56,6 +56,12 @@ test: lint deny doctest ## everything that must be green: format, lints, depende
 		echo "cargo test --locked --lib --bins --tests --no-fail-fast"; \
 		cargo test --locked --lib --bins --tests --no-fail-fast; \
 	fi
+
+conformance: ## the suites of others against the sidecar, nginx, HAProxy and Envoy; writes the scores into the README
+	@tools/setup.sh test
+	@tools/setup.sh bench
+	cargo build --locked
+	target/venv/bin/python tests/conformance/run.py --sidecar target/debug/golden-sidecar --proxies all --markdown README.md
 
 bench-build: ## the programs of the bench: all measurement on, and compiled out; the routes alone
 	@echo "== release builds"

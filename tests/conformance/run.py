@@ -47,6 +47,7 @@ def main() -> int:
         parser.error("--sidecar PATH is needed")
     sidecar = arguments.sidecar and str(pathlib.Path(arguments.sidecar).resolve())
     scores = {}
+    failed = []
     for suite_name, suite in suites.items():
         for proxy in chosen:
             start = time.monotonic()
@@ -54,7 +55,8 @@ def main() -> int:
             for result in results:
                 where = f"{proxy} {suite_name} | {result.case.section} | {result.case.name}"
                 if result.reason is not None:
-                    print(f"FAILED {where}: {result.reason}")
+                    print(f"FAILED {where} -> {' '.join(result.reason.split())}")
+                    failed += [f"`{suite_name}`: {result.case.section}, {result.case.name}"] * (proxy == "sidecar")
                 elif arguments.verbose:
                     print(f"passed {where} ({result.seconds:.2f} s)")
             passed = sum(result.reason is None for result in results)
@@ -62,7 +64,7 @@ def main() -> int:
             print(f"{len(results)} cases in {time.monotonic() - start:.1f} s")
             print(f"score {proxy} {suite_name} {passed}/{len(results)}", flush=True)
     if arguments.markdown:
-        write(pathlib.Path(arguments.markdown), table(suites, chosen, scores, sidecar))
+        write(pathlib.Path(arguments.markdown), table(suites, chosen, scores, failed, sidecar))
     ours = [score for (_, proxy), score in scores.items() if proxy == "sidecar" or "sidecar" not in chosen]
     return 0 if all(passed == count for passed, count in ours) else 1
 
@@ -78,7 +80,7 @@ def against(suite, proxy: str, sidecar: str | None, only: str) -> list[cases.Res
 BEGIN, END = "<!-- conformance:begin -->", "<!-- conformance:end -->"
 
 
-def table(suites, chosen, scores, sidecar) -> str:
+def table(suites, chosen, scores, failed, sidecar) -> str:
     versions = ", ".join(f"{NAMES[name]} {proxies.version(name, sidecar)}" for name in chosen)
     lines = [
         f"Measured on {datetime.date.today()}: {versions}; Linux {platform.release()}. To repeat: `make conformance`.",
@@ -89,6 +91,8 @@ def table(suites, chosen, scores, sidecar) -> str:
     for name, suite in suites.items():
         cells = [f"{passed}/{count}" for passed, count in (scores[name, proxy] for proxy in chosen)]
         lines.append(f"| `{name}`: {suite.TITLE} | {suite.SOURCE} | " + " | ".join(cells) + " |")
+    if failed:
+        lines += ["", "What golden-sidecar fails:", "", *[f"- {case}" for case in failed]]
     return "\n".join(lines)
 
 

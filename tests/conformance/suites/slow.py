@@ -19,10 +19,10 @@ KIND = "http"
 WORKERS = 1
 CASES = Cases()
 # Short, so that the suite is: what counts is that a limit holds.
-LIMITS = proxies.Limits(head=2, body=2, idle=2, answer=2)
+LIMITS = proxies.Limits(head=1, body=1, idle=1, answer=1)
 CONNECTIONS = 150
 # Longer than a limit, and what a busy machine needs to open and to close all connections.
-SECONDS = 9
+SECONDS = 15
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def closes_all(name: str, path: str, *options: str) -> None:
         def ask() -> None:
             while not over.wait(0.1):
                 url = f"http://{target.host}:{target.port}/alive"
-                argv = ["curl", "--disable", "--silent", "--noproxy", "*", "--max-time", "3", "--output", "/dev/null", "--write-out", "%{http_code}", url]
+                argv = ["curl", "--disable", "--silent", "--noproxy", "*", "--max-time", "8", "--output", "/dev/null", "--write-out", "%{http_code}", url]
                 status = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
                 if status != "200":
                     refused.append(status)
