@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::sidecar::program;
-use common::{Backend, Page, Sidecar, ok, response, wait_until};
-use golden_sidecar::labels::{Failure, Policy};
+use common::{Backend, Page, Sidecar, h2c, ok, response, wait_until};
+use golden_sidecar::labels::{Failure, Policy, RpcStatus};
 use golden_sidecar::proxy::error::Answer;
 use golden_sidecar::signals::families;
 
@@ -31,10 +31,11 @@ fn the_metrics_table_is_the_page_of_a_sidecar_that_has_seen_everything() {
                  implicit_errors: [{name: told, header: {name: X-Error}}]\n";
     let sidecar = Sidecar::before(&backend).flag("--inflight", 100).yaml(rules).start();
     // Families without a label set are not on the page, so something of each kind has to happen: an answer, an error, an
-    // event stream, a client that leaves.
+    // event stream, a gRPC call, a client that leaves.
     for (path, status) in [("/ok", 200), ("/fail", 500), ("/events", 200)] {
         assert_eq!(sidecar.get(path).status(), status, "{path}");
     }
+    h2c::call(sidecar.proxy, "/shop.Cart/Add");
     let mut leaver = sidecar.client();
     leaver.send("GET /silent HTTP/1.1\r\nHost: readme\r\n\r\n");
     drop(leaver);
@@ -231,8 +232,13 @@ fn the_table_of_errors_is_what_the_program_answers() {
         let expected = ["policy", "the backend's", "–"].map(str::to_owned);
         assert_eq!(told.get(policy.as_str()), Some(&expected), "{}: left the README", policy.as_str());
     }
+    // One row has all statuses of gRPC calls that are errors.
+    let of_grpc = RpcStatus::ALL.iter().filter(|status| status.is_server_error()).map(|status| status.as_str());
+    let of_grpc = of_grpc.collect::<Vec<_>>().join("`, `");
+    let expected = ["backend", "the backend's", "–"].map(str::to_owned);
+    assert_eq!(told.get(of_grpc.as_str()), Some(&expected), "{of_grpc}: left the README");
     // And the row for the backend's own statuses.
-    assert_eq!(told.len(), Failure::COUNT + Policy::COUNT + 1, "{:?}", told.keys());
+    assert_eq!(told.len(), Failure::COUNT + Policy::COUNT + 2, "{:?}", told.keys());
 }
 
 #[test]

@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use crate::labels::Failure;
 use crate::proxy::buffer::{Filled, LARGE, SMALL, Window};
 use crate::proxy::h1::{ChunkReader, ChunkStep, Framing, write_chunk_head, write_last_chunk};
 use crate::proxy::headers;
+use crate::transport::Stream;
 
 /// Pieces up to this size are copied behind the head, so that head and body leave in one packet and one system call;
 /// larger ones are written from where they were read.
@@ -62,7 +62,7 @@ impl Outbox {
     ///
     /// # Errors
     /// As the write does.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<io::Result<()>> {
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let n = ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.written..]))?;
             if n == 0 {
@@ -71,11 +71,11 @@ impl Outbox {
             self.written += n;
             self.total += n as u64;
         }
-        Poll::Ready(Ok(()))
+        Pin::new(stream).poll_flush(cx)
     }
 
     /// Forgets what has been written, if that is everything. Returns whether something was forgotten.
-    fn make_room(&mut self) -> bool {
+    pub fn forget_written(&mut self) -> bool {
         let forget = self.is_empty() && !self.bytes.is_empty();
         if forget {
             self.bytes.clear();
@@ -273,8 +273,8 @@ impl Pump {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: (&mut TcpStream, &mut Window),
-        to: &mut TcpStream,
+        from: (&mut Stream, &mut Window),
+        to: &mut Stream,
         out: &mut Outbox,
         mut seen: impl FnMut(&[u8]),
     ) -> Poll<Result<(), Broken>> {
@@ -348,7 +348,7 @@ impl Pump {
                     if !self.chunked && n > COPY_LIMIT {
                         return Ok(n);
                     }
-                    self.replayable &= !out.make_room();
+                    self.replayable &= !out.forget_written();
                     if out.bytes.len() > LARGE {
                         return Ok(0);
                     }
@@ -371,7 +371,7 @@ impl Pump {
     fn end(&mut self, out: &mut Outbox) {
         self.ended = true;
         if self.chunked {
-            self.replayable &= !out.make_room();
+            self.replayable &= !out.forget_written();
             write_last_chunk(&mut out.bytes, &self.trailers);
         }
     }

@@ -1,17 +1,16 @@
 //! A worker: one thread, one runtime, and everything that its requests share without a lock.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Context;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::{Config, Forwarded, Limits, Probes, Timeouts};
+use crate::config::{Config, Forwarded, Limits, Probes, Scheme, Timeouts};
 use crate::measure::{Meter, PoolGauges};
 use crate::memory;
 use crate::proxy::buffer::{Buffers, Window};
@@ -20,8 +19,9 @@ use crate::proxy::headers::RequestContext;
 use crate::proxy::listener;
 use crate::proxy::service::client_left;
 use crate::proxy::timer::{Deadline, TICK, Timers};
-use crate::proxy::upstream::{Budget, Pool};
+use crate::proxy::upstream::{Budget, Pool, Protocol};
 use crate::routes::RouteTable;
+use crate::transport::{Addresses, Stream};
 
 /// Ticks between two looks at all idle backend connections: 4 times a second finds a closed one before anybody notices.
 const SWEEP_TICKS: u64 = 5;
@@ -47,16 +47,16 @@ pub struct Settings {
     /// `Host` for requests without one.
     pub default_host: String,
     /// The backend.
-    pub upstream: Arc<[SocketAddr]>,
+    pub upstream: Addresses,
+    /// What is spoken with it, unless it chooses something else.
+    pub protocol: Protocol,
 }
 
 impl Settings {
     /// The request path's view of a configuration.
     #[must_use]
-    pub fn new(config: &Config, routes: Arc<RouteTable>, upstream: Arc<[SocketAddr]>) -> Settings {
-        let host = &config.upstream.host;
-        let port = config.upstream.port;
-        let default_host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    pub fn new(config: &Config, routes: Arc<RouteTable>, upstream: Addresses) -> Settings {
+        let default_host = config.upstream.authority();
         Settings {
             timeouts: config.timeouts,
             limits: config.limits,
@@ -66,6 +66,7 @@ impl Settings {
             routes,
             default_host,
             upstream,
+            protocol: if config.upstream.scheme == Scheme::H2c { Protocol::Http2 } else { Protocol::Http1 },
         }
     }
 
@@ -80,6 +81,12 @@ impl Settings {
             max_fields: self.limits.headers,
             probe_agents: &self.probes.user_agents,
         }
+    }
+
+    /// Bytes and fields that a head, or a trailer section, may have.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.limits.head_bytes, self.limits.headers)
     }
 
     /// Whether a path marks a probe.
@@ -146,8 +153,9 @@ impl Worker {
         let buffers = Rc::new(Buffers::default());
         let pool_gauges = PoolGauges::new(&meter);
         let budget = Arc::clone(&shared.budget);
-        let addresses = settings.upstream.iter().copied().collect();
-        let pool = Pool::new(index, addresses, budget, pool_gauges.clone(), Rc::clone(&timers), Rc::clone(&buffers));
+        let (addresses, protocol) = (settings.upstream.clone(), settings.protocol);
+        let pool =
+            Pool::new(index, addresses, protocol, budget, pool_gauges.clone(), Rc::clone(&timers), Rc::clone(&buffers));
         Worker {
             meter,
             pool,
@@ -200,7 +208,7 @@ impl Worker {
     pub fn interrupted(
         &self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         inbound: &mut Window,
         deadline: &Deadline,
     ) -> Option<Stop> {
@@ -213,7 +221,7 @@ impl Worker {
     fn obey(&self, order: Order) {
         match order {
             Order::Reload(settings) => {
-                self.pool.set_addresses(settings.upstream.iter().copied().collect());
+                self.pool.set_backend(settings.upstream.clone(), settings.protocol);
                 *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
             }
             Order::Closing => self.closing.set(true),
