@@ -136,6 +136,7 @@ class Backend:
         path = re.sub(r"^http://[^/]*", "", request.target).split("?")[0]
         if path == "/early":
             connection.sendall(message(413, b"too large\n", ["Connection: close"]))
+            linger(connection)
             return False
         if path == "/unread":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -146,6 +147,7 @@ class Backend:
         if request.all("expect"):
             if path == "/refuse":
                 connection.sendall(message(417, b"", ["Connection: close"]))
+                linger(connection)
                 return False
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         content = request.content(reader)
@@ -206,6 +208,15 @@ class Backend:
         if word == "large-head":
             return message(200, b"large head\n", [f"X-Large-{index}: {'v' * 1000}" for index in range(number)])
         return message(200, f"answer to {request.target}\n".encode())
+
+
+def linger(connection: socket.socket) -> None:
+    """Ends the sending side and reads on, as servers do: a close with unread bytes would reset the connection, and the answer
+    with it (RFC 9112, 9.6)."""
+    connection.shutdown(socket.SHUT_WR)
+    connection.settimeout(5)
+    while connection.recv(1 << 16):
+        pass
 
 
 def bytes_of(count: int) -> bytes:

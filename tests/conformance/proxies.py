@@ -189,6 +189,8 @@ def envoy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limit
         "codec_type": "AUTO",
         "request_headers_timeout": f"{limits.head}s",
         "stream_idle_timeout": f"{limits.body}s",
+        # The default of 1 s only makes whoever waits for the end wait.
+        "delayed_close_timeout": "0.02s",
         "common_http_protocol_options": {"idle_timeout": f"{limits.idle}s"},
         "http2_protocol_options": {"allow_connect": True},
         "http_protocol_options": {"enable_trailers": True, "accept_http_10": True, "default_host_for_http_10": "x"},

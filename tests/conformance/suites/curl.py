@@ -176,10 +176,10 @@ def _(target):
     require(done.statuses[0] == 417, f"statuses {done.statuses}")
 
 
-@each_version("413 before the upload is over arrives")
-def _(target, flag):
-    # curl stops to send once it has the answer; an early end of the upload is then its exit code 0 or 55, 56 or 92.
-    done = curl(target, "/early", flag, "--data-binary", "@-", "--header", "Expect:", given=bytes_of(20_000_000), fails=True)
+@case("HTTP/1.1", "413 before the upload is over arrives")
+def _(target):
+    # Over HTTP/2 curl 7.88 takes the RST_STREAM with NO_ERROR behind such an answer for a failure; suite `http2` asks there.
+    done = curl(target, "/early", "--http1.1", "--data-binary", "@-", "--header", "Expect:", given=bytes_of(20_000_000), fails=True)
     require(413 in done.statuses and done.content == b"too large\n", f"exit code {done.code}, statuses {done.statuses}: {done.complaint}")
 
 

@@ -642,6 +642,14 @@ fails_the_stream("RFC 9113, 8.1", "a second HEADERS frame that does not end the 
 fails_the_stream("RFC 9113, 8.1", "trailer fields with a pseudo-header field", [PROTOCOL_ERROR], opened() + frame(DATA, 0, 1, b"x") + frame(HEADERS, END_STREAM | END_HEADERS, 1, block([(":method", "GET")])))
 
 
+@case("RFC 9113, 8.1", "an answer that comes before the end of the content arrives whole")
+def _(target):
+    with Connection(target) as connection:
+        connection.send(opened(path="/early"), *[frame(DATA, 0, 1, bytes(16_000)) for _ in range(3)])
+        answer = connection.answer(1)
+        require((answer.status, answer.content) == (413, b"too large\n"), f"{answer.status}, {answer.content!r}")
+
+
 @case("RFC 9113, 8.1", "HEAD, 204 and 304 have no content")
 def _(target):
     with Connection(target) as connection:
