@@ -151,8 +151,8 @@ def nginx(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limit
     config.write_text(
         f"daemon off;\nworker_processes 1;\nuser root;\npid {directory}/pid;\nerror_log stderr crit;\n"
         "events { worker_connections 4096; }\n"
-        f"http {{\n{temporary}  access_log off;\n  client_max_body_size 0; large_client_header_buffers 8 64k; proxy_buffer_size 64k; proxy_buffers 8 64k;\n"
-        f"  client_header_timeout {limits.head}s; client_body_timeout {limits.body}s; send_timeout {limits.answer}s; proxy_read_timeout {limits.answer}s;\n"
+        f"http {{\n{temporary}  access_log off;\n  client_max_body_size 0; keepalive_requests 1000000; large_client_header_buffers 8 64k; proxy_buffer_size 64k; proxy_buffers 8 64k;\n"
+        f"  client_header_timeout {limits.head}s; client_body_timeout {limits.body}s; send_timeout {limits.answer}s;\n"
         f"  keepalive_timeout {limits.idle}s; reset_timedout_connection on;\n"
         "  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }\n"
         f"  upstream b {{ server 127.0.0.1:{backend} max_fails=0; keepalive 64; }}\n"
@@ -168,7 +168,7 @@ def haproxy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Lim
     config.write_text(
         "global\n  nbthread 1\n  maxconn 8000\n  no strict-limits\n  tune.bufsize 65536\n"
         "defaults\n  mode http\n  option http-keep-alive\n  http-reuse always\n  timeout connect 2s\n"
-        f"  timeout client {limits.body}s\n  timeout server {limits.answer}s\n  timeout tunnel 60s\n  timeout http-request {limits.head}s\n"
+        f"  timeout client {limits.body}s\n  timeout server 60s\n  timeout tunnel 60s\n  timeout http-request {limits.head}s\n"
         f"  timeout http-keep-alive {limits.idle}s\n"
         f"frontend f\n  bind 127.0.0.1:{ports[0]}\n  bind 127.0.0.1:{ports[1]} proto h2\n  default_backend b\n"
         f"backend b\n  server s 127.0.0.1:{backend}{proto}\n"
