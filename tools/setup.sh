@@ -68,6 +68,7 @@ test)
     need "$promtool" promtool "promtool reads the metrics page, tests the rules and back-fills days"
     [ "$promtool" = prometheus ] || need prometheus prometheus "scrapes the metrics page and evaluates the rules"
     need prometheus-alertmanager prometheus-alertmanager "shows which alert keeps another one quiet"
+    need openssl openssl "certificates for a day"
     need slowhttptest slowhttptest "clients that are as slow as they can be"
     need chromium chromium "draws the dashboards, without a window"
     # Its programs are not on the path: several versions may live beside each other.

@@ -1,6 +1,7 @@
 """The sidecar and its peers as processes in front of a backend on loopback, each with all that a suite needs turned on.
 
-A kind says what the backend speaks: `http` (HTTP/1.1, WebSocket included) or `grpc` (HTTP/2 without TLS).
+A kind says what the backend speaks: `http` (HTTP/1.1, WebSocket included) or `grpc` (HTTP/2 without TLS). `tls` is `http`
+with more listeners: one with TLS, one behind the PROXY protocol, one at a socket of the file system.
 """
 
 import contextlib
@@ -31,8 +32,50 @@ class Target:
     port: int
     h2_port: int
     backend: object
-    # Seconds after which a head or body that does not come on is cut.
-    patience: float
+    # Of the kind `tls`: the listener with TLS and its files, the port behind the PROXY protocol, the socket.
+    tls: object = None
+    proxied: int = 0
+    unix: pathlib.Path | None = None
+
+
+@dataclasses.dataclass
+class Tls:
+    """Files of PEM, and the port that has the certificate. `stranger` is signed by nobody that anybody trusts."""
+
+    ca: pathlib.Path
+    certificate: pathlib.Path
+    key: pathlib.Path
+    client: pathlib.Path
+    client_key: pathlib.Path
+    stranger: pathlib.Path
+    stranger_key: pathlib.Path
+    port: int = 0
+
+
+def certificates(directory: pathlib.Path) -> Tls:
+    """An authority of a day, and what it has signed: the server for localhost and 127.0.0.1, and a client."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=directory)
+
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    for authority in ("ca", "other"):
+        openssl("req", "-x509", *new, "-subj", f"/CN={authority}", "-keyout", f"{authority}.key", "-out", f"{authority}.pem")
+    for name, authority, usage in [
+        ("server", "ca", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ("client", "ca", "extendedKeyUsage=clientAuth"),
+        ("stranger", "other", "extendedKeyUsage=clientAuth"),
+    ]:
+        (directory / f"{name}.ext").write_text(usage + "\nbasicConstraints=CA:FALSE\n")
+        openssl("req", "-new", *new[:-2], "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        openssl(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key", "-CAcreateserial",
+            "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem",
+        )
+    # HAProxy wants both in one file.
+    (directory / "both.pem").write_text((directory / "server.pem").read_text() + (directory / "server.key").read_text())
+    names = ("ca.pem", "server.pem", "server.key", "client.pem", "client.key", "stranger.pem", "stranger.key")
+    return Tls(*[directory / name for name in names])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,30 +137,51 @@ def wait_for_port(child: subprocess.Popen, directory: pathlib.Path, port: int) -
 def start(name: str, kind: str, backend, sidecar: str | None = None, limits: Limits = Limits()):
     """Gives a `Target` in front of the backend; `direct` is the backend itself."""
     if name == "direct":
-        yield Target(name, "127.0.0.1", backend.port, backend.port, backend, limits.head)
+        yield Target(name, "127.0.0.1", backend.port, backend.port, backend)
         return
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder)
+        tls = certificates(directory) if kind == "tls" else None
         if name == "sidecar":
-            with process(sidecar_argv(directory, kind, backend.port, sidecar, limits), directory) as child:
-                port = listening(child, directory)
-                yield Target(name, "127.0.0.1", port, port, backend, limits.head)
+            with contextlib.ExitStack() as stack:
+
+                def one(more: str = "", listen: str = "127.0.0.1:0") -> int:
+                    """Starts a sidecar; gives its port, 0 at a socket of the file system."""
+                    own = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                    argv = sidecar_argv(own, kind, backend.port, sidecar, limits, listen, more)
+                    return listening(stack.enter_context(process(argv, own)), own)
+
+                port = one()
+                target = Target(name, "127.0.0.1", port, port, backend)
+                if tls:
+                    tls.port = one(
+                        f"tls:\n  certificate: {tls.certificate}\n  key: {tls.key}\n  client_ca: {tls.ca}\n  client_auth: optional\n"
+                    )
+                    target.tls, target.proxied, target.unix = tls, one("proxy_protocol: true\n"), directory / "listen"
+                    one(listen=f"unix:{target.unix}")
+                yield target
             return
         ports = free_port(), free_port()
-        argv = {"nginx": nginx, "haproxy": haproxy, "envoy": envoy}[name](directory, kind, ports, backend.port, limits)
+        more = (free_port(), free_port(), directory / "listen") if tls else None
+        argv = {"nginx": nginx, "haproxy": haproxy, "envoy": envoy}[name](directory, kind, ports, backend.port, limits, tls, more)
         with process(argv, directory) as child:
-            for port in ports:
+            for port in (*ports, *(more or ())[:2]):
                 wait_for_port(child, directory, port)
-            yield Target(name, "127.0.0.1", ports[0], ports[1], backend, limits.head)
+            target = Target(name, "127.0.0.1", *ports, backend)
+            if tls:
+                tls.port, target.proxied, target.unix, target.tls = *more, tls
+            yield target
 
 
-def sidecar_argv(directory: pathlib.Path, kind: str, backend: int, binary: str, limits: Limits) -> list[str]:
+def sidecar_argv(
+    directory: pathlib.Path, kind: str, backend: int, binary: str, limits: Limits, listen: str, more: str
+) -> list[str]:
     scheme = "h2c" if kind == "grpc" else "http"
     config = directory / "golden.yaml"
     config.write_text(
-        f"upstream: {scheme}://127.0.0.1:{backend}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\n"
+        f"upstream: {scheme}://127.0.0.1:{backend}\nlisten: {listen}\nadmin: 127.0.0.1:0\nworkers: 1\n"
         f"timeouts:\n  client_head: {limits.head}s\n  client_body: {limits.body}s\n"
-        f"  client_idle: {limits.idle}s\n  body: {limits.answer}s\n"
+        f"  client_idle: {limits.idle}s\n  body: {limits.answer}s\n{more}"
     )
     return [binary, "--config", str(config)]
 
@@ -131,12 +195,12 @@ def listening(child: subprocess.Popen, directory: pathlib.Path) -> int:
                 entry = json.loads(line)
                 entry = entry.get("fields", entry)
                 if entry["event"] == "listening":
-                    return int(entry["proxy"].rsplit(":", 1)[1])
+                    return 0 if entry["proxy"].startswith("unix:") else int(entry["proxy"].rsplit(":", 1)[1])
         time.sleep(0.01)
     raise SystemExit(f"the sidecar does not listen: {(directory / 'output').read_text(errors='replace')[-2000:]}")
 
 
-def nginx(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limits) -> list[str]:
+def nginx(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limits, tls: Tls | None, more) -> list[str]:
     temporary = "".join(
         f"  {part}_temp_path {directory}/{part};\n" for part in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -147,6 +211,14 @@ def nginx(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limit
         "      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;\n"
         "      proxy_request_buffering off; proxy_buffering off;\n"
     )
+    listeners = f"    listen 127.0.0.1:{ports[0]};\n    listen 127.0.0.1:{ports[1]} http2;\n"
+    if tls:
+        listeners += (
+            f"    listen 127.0.0.1:{more[0]} ssl http2;\n    listen 127.0.0.1:{more[1]} proxy_protocol;\n    listen unix:{more[2]};\n"
+            f"    ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {tls.certificate}; ssl_certificate_key {tls.key};\n"
+            f"    ssl_client_certificate {tls.ca}; ssl_verify_client optional;\n"
+        )
+        location += "      proxy_set_header X-Forwarded-For $proxy_protocol_addr;\n"
     config = directory / "nginx.conf"
     config.write_text(
         f"daemon off;\nworker_processes 1;\nuser root;\npid {directory}/pid;\nerror_log stderr crit;\n"
@@ -156,27 +228,33 @@ def nginx(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limit
         f"  keepalive_timeout {limits.idle}s; reset_timedout_connection on;\n"
         "  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }\n"
         f"  upstream b {{ server 127.0.0.1:{backend} max_fails=0; keepalive 64; }}\n"
-        f"  server {{\n    listen 127.0.0.1:{ports[0]};\n    listen 127.0.0.1:{ports[1]} http2;\n"
+        f"  server {{\n{listeners}"
         f"    location / {{\n      {location}    }}\n  }}\n}}\n"
     )
     return [program("nginx"), "-c", str(config), "-e", "stderr"]
 
 
-def haproxy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limits) -> list[str]:
+def haproxy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limits, tls: Tls | None, more) -> list[str]:
     proto = " proto h2" if kind == "grpc" else ""
+    listeners = ""
+    if tls:
+        listeners = (
+            f"  bind 127.0.0.1:{more[0]} ssl crt {directory}/both.pem alpn h2,http/1.1 ca-file {tls.ca} verify optional\n"
+            f"  bind 127.0.0.1:{more[1]} accept-proxy\n  bind {more[2]}\n  option forwardfor\n"
+        )
     config = directory / "haproxy.cfg"
     config.write_text(
         "global\n  nbthread 1\n  maxconn 8000\n  no strict-limits\n  tune.bufsize 65536\n"
         "defaults\n  mode http\n  option http-keep-alive\n  http-reuse always\n  timeout connect 2s\n"
         f"  timeout client {limits.body}s\n  timeout server 60s\n  timeout tunnel 60s\n  timeout http-request {limits.head}s\n"
         f"  timeout http-keep-alive {limits.idle}s\n"
-        f"frontend f\n  bind 127.0.0.1:{ports[0]}\n  bind 127.0.0.1:{ports[1]} proto h2\n  default_backend b\n"
+        f"frontend f\n  bind 127.0.0.1:{ports[0]}\n  bind 127.0.0.1:{ports[1]} proto h2\n{listeners}  default_backend b\n"
         f"backend b\n  server s 127.0.0.1:{backend}{proto}\n"
     )
     return [program("haproxy"), "-db", "-f", str(config)]
 
 
-def envoy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limits) -> list[str]:
+def envoy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limits, tls: Tls | None, more) -> list[str]:
     def address(number: int) -> dict:
         return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
 
@@ -210,8 +288,30 @@ def envoy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Limit
     }
     most = [{"priority": "DEFAULT", "max_connections": 8000, "max_pending_requests": 8000, "max_requests": 8000}]
     listener = [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]
+    listeners = [{"name": str(port), "address": address(port), "filter_chains": listener} for port in ports]
+    if tls:
+        manager |= {"use_remote_address": True}
+        file = lambda path: {"filename": str(path)}  # noqa: E731
+        common = {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_certificates": [{"certificate_chain": file(tls.certificate), "private_key": file(tls.key)}],
+            "validation_context": {"trusted_ca": file(tls.ca)},
+        }
+        encrypted = {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {"@type": f"{extensions}.transport_sockets.tls.v3.DownstreamTlsContext", "common_tls_context": common},
+        }
+        announced = {
+            "name": "envoy.filters.listener.proxy_protocol",
+            "typed_config": {"@type": f"{extensions}.filters.listener.proxy_protocol.v3.ProxyProtocol"},
+        }
+        listeners += [
+            {"name": "tls", "address": address(more[0]), "filter_chains": [listener[0] | {"transport_socket": encrypted}]},
+            {"name": "announced", "address": address(more[1]), "filter_chains": listener, "listener_filters": [announced]},
+            {"name": "unix", "address": {"pipe": {"path": str(more[2])}}, "filter_chains": listener},
+        ]
     resources = {
-        "listeners": [{"name": str(port), "address": address(port), "filter_chains": listener} for port in ports],
+        "listeners": listeners,
         "clusters": [{
             "name": "b", "type": "STATIC", "connect_timeout": "2s",
             "circuit_breakers": {"thresholds": most},

@@ -21,7 +21,7 @@ import time
 import cases
 import proxies
 
-SUITES = ["http2", "load", "grpc", "websocket", "curl", "slow", "smuggling"]
+SUITES = ["http2", "load", "grpc", "websocket", "curl", "slow", "smuggling", "tls"]
 PEERS = ["nginx", "haproxy", "envoy"]
 NAMES = {"sidecar": "golden-sidecar", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy", "direct": "direct"}
 
