@@ -19,7 +19,7 @@ BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 
-.PHONY: help setup fmt lint deny doctest test fuzz bench-build bench pack pictures demo
+.PHONY: help setup fmt lint deny doctest test fuzz conformance bench-build bench pack pictures demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -66,6 +66,12 @@ fuzz: ## look for inputs that break a promise, FUZZ_SECONDS (60) for each target
 	@tools/setup.sh fuzz
 	@echo "== fuzz"
 	tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+conformance: ## the suites of others against the sidecar, nginx, HAProxy and Envoy; writes the scores into the README
+	@tools/setup.sh test
+	@tools/setup.sh bench
+	cargo build --locked
+	target/venv/bin/python tests/conformance/run.py --sidecar target/debug/golden-sidecar --proxies all --markdown README.md
 
 bench-build: ## the programs of the bench: all measurement on, and compiled out; the routes alone
 	@echo "== release builds"

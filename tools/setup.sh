@@ -6,7 +6,7 @@
 #                           of public interfaces (45 MiB to fetch), reduced to their path templates; a browser and
 #                           Grafana's drawing code, which draw the dashboards
 #   tools/setup.sh fuzz     a C++ compiler, for libFuzzer
-#   tools/setup.sh bench    the peers of `make bench`: nginx, HAProxy, Envoy; wrk, h2load, strace
+#   tools/setup.sh bench    the peers of `make bench` and `make conformance`: nginx, HAProxy, Envoy; wrk, h2load, strace
 #
 # Debian packages need root (or sudo); the Python environment is `target/venv` and needs neither.
 # Nothing is left running: some of these packages would start a service, which is forbidden while they install.
@@ -69,6 +69,8 @@ test)
     need "$promtool" promtool "promtool reads the metrics page, tests the rules and back-fills days"
     [ "$promtool" = prometheus ] || need prometheus prometheus "scrapes the metrics page and evaluates the rules"
     need prometheus-alertmanager prometheus-alertmanager "shows which alert keeps another one quiet"
+    need openssl openssl "certificates for a day"
+    need slowhttptest slowhttptest "clients that are as slow as they can be"
     need chromium chromium "draws the dashboards, without a window"
     # Its programs are not on the path: several versions may live beside each other.
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
