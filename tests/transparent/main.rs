@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `message.rs`, `request.rs` | valid requests out of a seed |
 //! | `answer.rs` | the backend, whose answers follow from the request's number |
+//! | `injection.rs` | nothing of a request shows raw in log lines or labels |
 //! | `differences.rs` | the comparison, and the differences that are allowed, each with its rule |
 
 mod answer;
 #[path = "../common/mod.rs"]
 mod common;
 mod differences;
+mod injection;
 mod message;
 mod request;
 
