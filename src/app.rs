@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Question, Restart, Upstream};
+use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Place, Question, Restart, Upstream};
 use crate::demo;
 use crate::doctor;
 use crate::exposition::{Exporter, Target};
@@ -47,6 +47,7 @@ use crate::signals::Signals;
 use crate::signals::collect::snapshot;
 use crate::signals::own::Own;
 use crate::signals::shard::WorkerSignals;
+use crate::transport::Addresses;
 use crate::turns;
 
 /// Time that cut connections get to tell the books, after the drain deadline.
@@ -297,7 +298,8 @@ pub fn check(config: &Config) -> Result<(), Error> {
 pub fn doctor(loaded: &Loaded, upstream_given: bool) -> Result<(), Error> {
     let config = &loaded.config;
     let upstream = resolve(&config.upstream)?;
-    let settings = saturation::Settings { saturation: config.saturation.clone(), upstream, wrapped: false };
+    let settings =
+        saturation::Settings { saturation: config.saturation.clone(), upstream: upstream.tcp().into(), wrapped: false };
     let runtime = control_runtime()?;
     let seen = runtime.block_on(async {
         let signals = Signals::new(1, &config.buckets, config.limits.series);
@@ -436,18 +438,22 @@ fn raise_descriptor_limit(config: &Config) -> libc::rlimit {
     before
 }
 
-fn resolve(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, Error> {
-    let failed = |source| Error::Resolve { host: upstream.host.clone(), source };
-    let addresses: Vec<_> = (upstream.host.as_str(), upstream.port).to_socket_addrs().map_err(failed)?.collect();
+fn resolve(upstream: &Upstream) -> Result<Addresses, Error> {
+    let (host, port) = match &upstream.place {
+        Place::Unix(path) => return Ok(Addresses::Unix(path.as_path().into())),
+        Place::Tcp { host, port } => (host, *port),
+    };
+    let failed = |source| Error::Resolve { host: host.clone(), source };
+    let addresses: Vec<_> = (host.as_str(), port).to_socket_addrs().map_err(failed)?.collect();
     if addresses.is_empty() {
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
     }
-    Ok(addresses.into())
+    Ok(Addresses::Tcp(addresses.into()))
 }
 
 /// The same while others are served: a name service that does not answer must not hold up the admin port, and signals
 /// for two seconds at most.
-async fn resolve_in_time(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, Error> {
+async fn resolve_in_time(upstream: &Upstream) -> Result<Addresses, Error> {
     let asked = upstream.clone();
     let answer = tokio::task::spawn_blocking(move || resolve(&asked));
     match tokio::time::timeout(RESOLVE_PATIENCE, answer).await {
@@ -455,7 +461,7 @@ async fn resolve_in_time(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, Error
         Ok(Err(panicked)) => Err(Error::System("look up the upstream", io::Error::other(panicked))),
         Err(_) => {
             let source = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {RESOLVE_PATIENCE:?}"));
-            Err(Error::Resolve { host: upstream.host.clone(), source })
+            Err(Error::Resolve { host: upstream.to_string(), source })
         }
     }
 }
@@ -499,6 +505,8 @@ struct Sidecar {
     about: watch::Sender<About>,
     table: watch::Sender<Arc<RouteTable>>,
     backend_page: watch::Sender<Target>,
+    /// Where the backend is, as far as is known.
+    addresses: Addresses,
     probe: Option<tokio::task::JoinHandle<()>>,
     sampling: watch::Sender<saturation::Settings>,
     changes: Option<mpsc::UnboundedReceiver<saturation::Change>>,
@@ -526,14 +534,14 @@ impl Sidecar {
         let signals = Signals::new(config.workers, for_all.as_deref().unwrap_or(&config.buckets), config.limits.series);
         let sampling = saturation::Settings {
             saturation: config.saturation.clone(),
-            upstream: Arc::clone(&upstream),
+            upstream: upstream.tcp().into(),
             wrapped: changes.is_some(),
         };
         apply_store_limits(&config, &signals);
         let learned = Arc::new(Learned::new(config.learn.limit));
         let ids = Arc::new(StoreIds::new(&signals, config.learn.limit, latency_edges));
         let routes = routes(&config, &documents, &learned, &ids)?;
-        let settings = Settings::new(&config, Arc::clone(&routes), upstream);
+        let settings = Settings::new(&config, Arc::clone(&routes), upstream.clone());
         let bind = |key, address| move |source| Error::Bind { key, address, source };
         let sockets = listener::bind(config.listen, config.workers).map_err(bind("listen", config.listen))?;
         let proxy = sockets[0].local_addr().map_err(bind("listen", config.listen))?;
@@ -592,6 +600,7 @@ impl Sidecar {
                 about,
                 table,
                 backend_page,
+                addresses: upstream,
                 probe: None,
                 sampling: watch::Sender::new(sampling),
                 changes,
@@ -729,7 +738,6 @@ impl Sidecar {
     async fn try_reload(&mut self, loaded: &mut Loaded) -> Result<(), String> {
         let mut new = loaded.reload().map_err(|error| error.to_string())?;
         let upstream = resolve_in_time(&new.config.upstream).await.map_err(|error| error.to_string())?;
-        let sampled = Arc::clone(&upstream);
         let documents = self.read_documents(&new.config.openapi).await?;
         let fixed = keep_fixed(&self.config, &mut new.config);
         // Before the routes: those that are new get the edges that hold from now on.
@@ -759,9 +767,10 @@ impl Sidecar {
         self.backend_page.send_replace(backend_page(&self.config));
         self.sampling.send_modify(|sampling| {
             sampling.saturation = self.config.saturation.clone();
-            sampling.upstream = sampled;
+            sampling.upstream = upstream.tcp().into();
         });
         self.table.send_replace(Arc::clone(&routes));
+        self.addresses = upstream.clone();
         self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream))));
         if (&old.upstream, &old.readiness) != (&self.config.upstream, &self.config.readiness) {
             self.about.send_replace(about(&self.config, self.proxy));
@@ -781,7 +790,7 @@ impl Sidecar {
 
     /// Lets the workers know the templates of a document that has come.
     fn take_in_documents(&mut self) {
-        let upstream = Arc::clone(&self.sampling.borrow().upstream);
+        let upstream = self.addresses.clone();
         match routes(&self.config, self.documents.slots(), &self.learned, &self.ids) {
             Ok(routes) => {
                 self.own.openapi_templates.set(routes.imported().count() as i64);

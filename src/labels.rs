@@ -119,6 +119,16 @@ impl FirstByte {
             _ => FirstByte::Success,
         }
     }
+
+    /// Of a gRPC call whose head tells its status, or whose answer is this sidecar's.
+    #[must_use]
+    pub const fn from_rpc(status: RpcStatus) -> FirstByte {
+        match status {
+            RpcStatus::Ok => FirstByte::Success,
+            failed if failed.is_server_error() => FirstByte::ServerError,
+            _ => FirstByte::ClientError,
+        }
+    }
 }
 
 closed_set! {
@@ -381,6 +391,90 @@ impl Failure {
 }
 
 closed_set! {
+    /// The status of a gRPC call. Up to the last, a value's index is its code
+    /// (gRPC, doc/statuscodes.md).
+    RpcStatus {
+        Ok = "OK", Cancelled = "CANCELLED", Unknown = "UNKNOWN", InvalidArgument = "INVALID_ARGUMENT",
+        DeadlineExceeded = "DEADLINE_EXCEEDED", NotFound = "NOT_FOUND", AlreadyExists = "ALREADY_EXISTS",
+        PermissionDenied = "PERMISSION_DENIED", ResourceExhausted = "RESOURCE_EXHAUSTED",
+        FailedPrecondition = "FAILED_PRECONDITION", Aborted = "ABORTED", OutOfRange = "OUT_OF_RANGE",
+        Unimplemented = "UNIMPLEMENTED", Internal = "INTERNAL", Unavailable = "UNAVAILABLE",
+        DataLoss = "DATA_LOSS", Unauthenticated = "UNAUTHENTICATED",
+        /// A code that gRPC has not given out.
+        Other = "_OTHER",
+    }
+}
+
+impl RpcStatus {
+    /// Reads a code.
+    #[must_use]
+    pub fn from_code(code: u32) -> RpcStatus {
+        // Unknown codes come after all known ones, as `_OTHER` does.
+        Self::from_index((code as usize).min(RpcStatus::Other.index()))
+    }
+
+    /// The code; that of UNKNOWN for a status that has none, as clients read it.
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        match self {
+            RpcStatus::Other => RpcStatus::Unknown as u32,
+            known => known as u32,
+        }
+    }
+
+    /// What a client makes of an answer that tells no status of the call (gRPC, doc/http-grpc-status-mapping.md).
+    #[must_use]
+    pub const fn from_http(status: u16) -> RpcStatus {
+        match status {
+            400 => RpcStatus::Internal,
+            401 => RpcStatus::Unauthenticated,
+            403 => RpcStatus::PermissionDenied,
+            404 => RpcStatus::Unimplemented,
+            429 | 502..=504 => RpcStatus::Unavailable,
+            _ => RpcStatus::Unknown,
+        }
+    }
+
+    /// What an answer of this sidecar's own says. UNAVAILABLE invites to try again, so it stands for what may be better in a
+    /// moment; a call that the backend let wait for too long may have had its effect.
+    #[must_use]
+    pub const fn from_failure(failure: Failure) -> RpcStatus {
+        match failure {
+            Failure::ConnectRefused
+            | Failure::ConnectTimeout
+            | Failure::ConnectReset
+            | Failure::DnsFailure
+            | Failure::TlsFailure
+            | Failure::NoCapacity
+            | Failure::QueueTimeout
+            | Failure::Shed
+            | Failure::ResetBeforeHead
+            | Failure::ResetAfterHead
+            | Failure::DrainDeadline => RpcStatus::Unavailable,
+            Failure::HeadTimeout | Failure::BodyTimeout => RpcStatus::DeadlineExceeded,
+            Failure::ProtocolError | Failure::ResponseTooLarge | Failure::Internal => RpcStatus::Internal,
+            Failure::RequestTooLarge | Failure::HeaderLimit => RpcStatus::ResourceExhausted,
+            Failure::BadRequest => RpcStatus::InvalidArgument,
+            Failure::ClientTimeout => RpcStatus::Cancelled,
+        }
+    }
+
+    /// Whether it tells of a failure of the server and not of its client (OpenTelemetry, semantic conventions for gRPC).
+    #[must_use]
+    pub const fn is_server_error(self) -> bool {
+        matches!(
+            self,
+            RpcStatus::Unknown
+                | RpcStatus::DeadlineExceeded
+                | RpcStatus::Unimplemented
+                | RpcStatus::Internal
+                | RpcStatus::Unavailable
+                | RpcStatus::DataLoss
+        )
+    }
+}
+
+closed_set! {
     /// What makes an error of a request that was answered: somebody's policy; see [`ErrorType`].
     Policy {
         /// A configured rule says that a 2xx answer is an error.
@@ -390,7 +484,8 @@ closed_set! {
     }
 }
 
-/// The `error_type` of a request: none, a status that the backend sent, a named failure, or a policy.
+/// The `error_type` of a request: none, a status that the backend sent, a named failure, the status of a gRPC call, or a
+/// policy.
 /// One number, so that it can be part of a packed series key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErrorType(u16);
@@ -400,7 +495,9 @@ impl ErrorType {
     pub const NONE: ErrorType = ErrorType(0);
     /// Named failures start above every status number.
     const FIRST_FAILURE: u16 = 1000;
-    /// Policies start above every failure that there will ever be, and end below 2048, which keys have room for.
+    /// The statuses of gRPC calls start above every failure that there will ever be.
+    const FIRST_RPC: u16 = 1500;
+    /// Policies start above those, and end below 2048, which keys have room for.
     const FIRST_POLICY: u16 = 2000;
 
     /// The backend's own 5xx.
@@ -413,6 +510,12 @@ impl ErrorType {
     #[must_use]
     pub const fn from_failure(failure: Failure) -> ErrorType {
         ErrorType(Self::FIRST_FAILURE + failure as u16)
+    }
+
+    /// A gRPC call that failed, by its status.
+    #[must_use]
+    pub const fn from_rpc(status: RpcStatus) -> ErrorType {
+        ErrorType(Self::FIRST_RPC + status as u16)
     }
 
     /// An error by policy.
@@ -433,7 +536,7 @@ impl ErrorType {
         ErrorType(bits)
     }
 
-    /// The label value: empty, the status as text, or the name of the failure or policy.
+    /// The label value: empty, the status as text, or the name of the failure, gRPC status or policy.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self.0 {
@@ -441,6 +544,7 @@ impl ErrorType {
             policy if policy >= Self::FIRST_POLICY => {
                 Policy::from_index(usize::from(policy - Self::FIRST_POLICY)).as_str()
             }
+            rpc if rpc >= Self::FIRST_RPC => RpcStatus::from_index(usize::from(rpc - Self::FIRST_RPC)).as_str(),
             failure => Failure::from_index(usize::from(failure - Self::FIRST_FAILURE)).as_str(),
         }
     }

@@ -77,4 +77,5 @@ pub mod scrape;
 pub mod shutdown;
 pub mod signals;
 pub mod telemetry;
+pub mod transport;
 pub mod turns;

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::config::{self, Upstream};
+use crate::config::{self, Place, Upstream};
 
 /// The longest that one probe may take, whatever the interval. One second: a lost SYN is repeated after one, and a
 /// backend that needs longer for a health check is not well.
@@ -189,7 +189,10 @@ impl Probe {
     ) -> Result<Probe, reqwest::Error> {
         let config::Readiness { path, interval } = config;
         let http = path.as_deref().map(|path| HttpProbe::new(upstream, path)).transpose()?;
-        let Upstream { host, port } = upstream.clone();
+        let (host, port) = match upstream.place.clone() {
+            Place::Tcp { host, port } => (host, port),
+            Place::Unix(_) => ("localhost".to_owned(), 0),
+        };
         Ok(Probe { resolver: Resolver { host, port, pending: None }, http, interval: *interval, gauges, listening })
     }
 
@@ -249,7 +252,6 @@ async fn connect(host: &str, addresses: &[SocketAddr], limit: Duration, listenin
 
 impl HttpProbe {
     fn new(upstream: &Upstream, path: &str) -> Result<HttpProbe, reqwest::Error> {
-        let Upstream { host, port } = upstream;
         let addresses = Addresses::default();
         let client = reqwest::Client::builder()
             // The probe asks this backend, not what the environment or the backend may point to.
@@ -260,8 +262,7 @@ impl HttpProbe {
             .user_agent(concat!("golden-sidecar/", env!("CARGO_PKG_VERSION"), " readiness"))
             .dns_resolver(addresses.clone())
             .build()?;
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let url = format!("http://{host}:{port}{path}");
+        let url = format!("http://{}{path}", upstream.authority());
         client.get(&url).build()?;
         Ok(HttpProbe { client, url, path: path.to_owned(), addresses })
     }

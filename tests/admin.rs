@@ -402,7 +402,7 @@ async fn readiness_flips_within_two_seconds_at_the_default_interval() {
     let mut reader = readiness.reader();
     let report = readiness.clone();
     let probe = Probe::new(
-        &Upstream { host: "localhost".to_owned(), port: address.port() },
+        &Upstream::http("localhost".to_owned(), address.port()),
         &ReadinessConfig { path: None, interval: Duration::from_secs(1) },
         Gauges::new(&Registry::new()).unwrap(),
         |_| None,
@@ -464,7 +464,7 @@ async fn with_a_path_the_status_decides() {
 
 /// A probe every 100 ms that reports to this readiness.
 fn probe(address: SocketAddr, path: Option<&str>, gauges: Gauges, readiness: &Readiness) -> JoinHandle<()> {
-    let upstream = Upstream { host: address.ip().to_string(), port: address.port() };
+    let upstream = Upstream::http(address.ip().to_string(), address.port());
     let config = ReadinessConfig { path: path.map(str::to_owned), interval: Duration::from_millis(100) };
     let readiness = readiness.clone();
     // As for a backend on another machine: the kernel here knows nothing of it.

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use golden_sidecar::config::units::{format_duration, format_size, parse_duration, parse_size};
-use golden_sidecar::config::{self, Config, Failure, Invocation, Loaded, OpenApi, Stream};
+use golden_sidecar::config::{self, Config, Failure, Invocation, Loaded, OpenApi, Stream, Upstream};
 use proptest::prelude::*;
 
 /// Runs the binary in a folder of its own, where `file` is `golden.yaml`, with these variables and no others.
@@ -738,52 +738,48 @@ const BAD_VARIABLES: &[(&str, &str, &str)] = &[
 const BAD_FLAGS: &[(&[&str], &str)] = &[
     (&[], "upstream: missing; expected http://HOST:PORT, given as --upstream, GOLDEN_UPSTREAM or a key of the file"),
     (
-        &["--upstream=https://example.com"],
-        "upstream: \"https://example.com\" uses https, which is not built yet in this version; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        &["--upstream=tcp://127.0.0.1:5432"],
+        "upstream: \"tcp://127.0.0.1:5432\" is not HTTP, and only HTTP can be measured; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)",
     ),
     (
-        &["--upstream=h2c://example.com"],
-        "upstream: \"h2c://example.com\" uses h2c, which is not built yet in this version; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
-    ),
-    (
-        &["--upstream=unix:/run/app.sock"],
-        "upstream: \"unix:/run/app.sock\" uses unix, which is not built yet in this version; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        &["--upstream=unix:app.sock"],
+        "upstream: \"unix:app.sock\" has no absolute path; expected unix:/PATH of a socket (flag --upstream)",
     ),
     (
         &["--upstream=ftp://example.com"],
-        "upstream: \"ftp://example.com\" has an unknown scheme; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        "upstream: \"ftp://example.com\" has an unknown scheme; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)",
     ),
     (
         &["--upstream=127.0.0.1:8080"],
-        "upstream: \"127.0.0.1:8080\" has no scheme; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        "upstream: \"127.0.0.1:8080\" has no scheme; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)",
     ),
     (
         &["--upstream=http://"],
-        "upstream: \"http://\" has no valid host; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        "upstream: \"http://\" has no valid host; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)",
     ),
     (
         &["--upstream=http://a b"],
-        "upstream: \"http://a b\" has no valid host; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        "upstream: \"http://a b\" has no valid host; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)",
     ),
     (
         &["--upstream=http://example.com:0"],
-        "upstream: \"http://example.com:0\" has no valid port; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        "upstream: \"http://example.com:0\" has no valid port; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)",
     ),
     (
         &["--upstream=http://example.com:99999"],
-        "upstream: \"http://example.com:99999\" has no valid port; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        "upstream: \"http://example.com:99999\" has no valid port; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)",
     ),
     (
         &["--upstream=http://[::1:80"],
-        "upstream: \"http://[::1:80\" has a bracket that is not closed; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        "upstream: \"http://[::1:80\" has a bracket that is not closed; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)",
     ),
     (
         &["--upstream=http://example.com/api"],
-        "upstream: \"http://example.com/api\" has a path; expected http://HOST:PORT, for example http://127.0.0.1:8080, since paths are passed on as they come (flag --upstream)",
+        "upstream: \"http://example.com/api\" has a path; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080, since paths are passed on as they come (flag --upstream)",
     ),
     (
         &["--upstream=http://admin:hunter2@example.com"],
-        "upstream: \"http://***@example.com\" holds user information, which the sidecar does not send; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)",
+        "upstream: \"http://***@example.com\" holds user information, which the sidecar does not send; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)",
     ),
     (
         &["--upstream=http://localhost:8000"],
@@ -1036,10 +1032,10 @@ fn addresses_that_only_look_alike_are_accepted() {
         loaded(args, &[]);
     }
     let config = loaded(&["--upstream=HTTP://Example.com/", "--listen=localhost:1", "--admin=[::]:2"], &[]).config;
-    assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("example.com", 80));
+    assert_eq!(config.upstream, Upstream::http("example.com".to_owned(), 80));
     assert_eq!((config.listen.to_string(), config.admin.to_string()), ("127.0.0.1:1".into(), "[::]:2".into()));
     let config = loaded(&["--upstream=http://[::1]:81"], &[]).config;
-    assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("::1", 81));
+    assert_eq!(config.upstream, Upstream::http("::1".to_owned(), 81));
 }
 
 // === all keys ===
@@ -1550,7 +1546,7 @@ fn doctor_needs_no_upstream_but_everything_else_in_order() {
         ),
         (
             &["doctor", "--upstream=app"],
-            "upstream: \"app\" has no scheme; expected http://HOST:PORT, for example http://127.0.0.1:8080 (flag --upstream)\n",
+            "upstream: \"app\" has no scheme; expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example http://127.0.0.1:8080 (flag --upstream)\n",
         ),
         (
             &["doctor", "--listen=127.0.0.1:8080"],

@@ -918,7 +918,7 @@ fn scrapes_while_traffic_runs_never_contradict_themselves() {
 type Family = (&'static str, &'static str, &'static [&'static str]);
 
 /// The families of the catalogue that exist now: "Latency and traffic", "Backend side", "Errors" and "The sidecar
-/// itself" without native histograms, exemplars, gRPC, TLS and traces; and "Saturation",
+/// itself" without native histograms, exemplars, TLS and traces; and "Saturation",
 /// as far as every machine shows it.
 const CATALOGUE: &[Family] = &[
     (
@@ -1027,6 +1027,7 @@ const CATALOGUE: &[Family] = &[
 
 /// Families of the catalogue that depend on the kernel, the container or the load; on the page or not.
 const MAY: &[Family] = &[
+    ("rpc_server_call_duration_seconds", "histogram", &["rpc_method", "rpc_response_status_code", "error_type"]),
     ("golden_saturation_time_to_limit_seconds", "gauge", &["resource"]),
     ("golden_backend_cpu_periods_total", "counter", &[]),
     ("golden_backend_cpu_throttled_periods_total", "counter", &[]),
@@ -1044,6 +1045,29 @@ const VALUES: &[(&str, &[&str])] = &[
     ),
     ("origin", &["backend", "proxy", "client"]),
     ("traffic", &["user", "probe"]),
+    (
+        "rpc_response_status_code",
+        &[
+            "OK",
+            "CANCELLED",
+            "UNKNOWN",
+            "INVALID_ARGUMENT",
+            "DEADLINE_EXCEEDED",
+            "NOT_FOUND",
+            "ALREADY_EXISTS",
+            "PERMISSION_DENIED",
+            "RESOURCE_EXHAUSTED",
+            "FAILED_PRECONDITION",
+            "ABORTED",
+            "OUT_OF_RANGE",
+            "UNIMPLEMENTED",
+            "INTERNAL",
+            "UNAVAILABLE",
+            "DATA_LOSS",
+            "UNAUTHENTICATED",
+            "_OTHER",
+        ],
+    ),
     ("outcome", &["success", "client_error", "server_error", "aborted"]),
     ("fault", &["client", "proxy", "network", "backend", "policy"]),
     ("end", &["complete", "client_abort", "backend_reset", "timeout"]),

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use common::sidecar::program;
 use common::{Backend, Page, Sidecar, ok, response, wait_until};
-use golden_sidecar::labels::{Failure, Policy};
+use golden_sidecar::labels::{Failure, Policy, RpcStatus};
 use golden_sidecar::proxy::error::Answer;
 use golden_sidecar::signals::families;
 
@@ -231,8 +231,13 @@ fn the_table_of_errors_is_what_the_program_answers() {
         let expected = ["policy", "the backend's", "–"].map(str::to_owned);
         assert_eq!(told.get(policy.as_str()), Some(&expected), "{}: left the README", policy.as_str());
     }
+    // One row has all statuses of gRPC calls that are errors.
+    let of_grpc = RpcStatus::ALL.iter().filter(|status| status.is_server_error()).map(|status| status.as_str());
+    let of_grpc = of_grpc.collect::<Vec<_>>().join("`, `");
+    let expected = ["backend", "the backend's", "–"].map(str::to_owned);
+    assert_eq!(told.get(of_grpc.as_str()), Some(&expected), "{of_grpc}: left the README");
     // And the row for the backend's own statuses.
-    assert_eq!(told.len(), Failure::COUNT + Policy::COUNT + 1, "{:?}", told.keys());
+    assert_eq!(told.len(), Failure::COUNT + Policy::COUNT + 2, "{:?}", told.keys());
 }
 
 #[test]

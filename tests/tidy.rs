@@ -30,8 +30,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Of config the policy of restarts.
     ("command", &["config"]),
     ("routes", &["labels", "config"]),
+    // Of config where the backend is, of labels what went wrong.
+    ("transport", &["labels", "config"]),
     // Of telemetry the trace context.
-    ("proxy", &["labels", "config", "routes", "measure", "memory", "telemetry"]),
+    ("proxy", &["labels", "config", "routes", "measure", "memory", "telemetry", "transport"]),
     // Somebody else's metrics page; of labels the words for what went wrong.
     ("scrape", &["labels"]),
     // Of measure the sidecar's own connection counts, of scrape the pools that the backend reports.
@@ -41,9 +43,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Of signals the snapshots.
     ("verdict", &["labels", "signals"]),
     // Reads, never writes. Of labels the words of a question about routes.
-    ("admin", &["labels", "config", "signals", "exposition", "verdict", "routes"]),
+    ("admin", &["labels", "config", "signals", "exposition", "verdict", "routes", "transport"]),
     // Asks the backend whether it is up.
-    ("readiness", &["config"]),
+    ("readiness", &["labels", "config", "transport"]),
     ("telemetry", &["labels", "config"]),
     // Of signals the names.
     ("pack", &["labels", "signals", "config"]),

@@ -99,10 +99,35 @@ pub struct Config {
 /// The backend's address as it was written, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// Host name or address literal, IPv6 without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+    /// What is spoken there.
+    pub scheme: Scheme,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// What is spoken with the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// HTTP/1.1.
+    Http,
+    /// TLS, and in it what the backend chooses: HTTP/2 or HTTP/1.1.
+    Https,
+    /// HTTP/2 with prior knowledge.
+    H2c,
+}
+
+/// Where the backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A port of TCP.
+    Tcp {
+        /// Host name or address literal, IPv6 without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A socket of the file system.
+    Unix(PathBuf),
 }
 
 /// Deadlines. Each is checked on a coarse clock of 50 ms, so each may fire up to 100 ms late.
@@ -522,7 +547,7 @@ fn pack(objective: Option<String>, latency: Option<String>, out: PathBuf) -> Res
 
 /// The backend that the doctor looks for when nobody names one: that of all our examples.
 fn doctors_upstream() -> Upstream {
-    Upstream { host: Ipv4Addr::LOCALHOST.to_string(), port: 8080 }
+    Upstream::http(Ipv4Addr::LOCALHOST.to_string(), 8080)
 }
 
 /// The demonstration stays on loopback and reads no file; of the environment it takes the two addresses only.
@@ -851,7 +876,7 @@ impl Config {
     /// The configuration of the demonstration: this backend, these addresses, and an end without waiting.
     #[must_use]
     pub fn for_demo(upstream: SocketAddr, listen: SocketAddr, admin: SocketAddr) -> Config {
-        let mut config = Config::with_defaults(Upstream { host: upstream.ip().to_string(), port: upstream.port() });
+        let mut config = Config::with_defaults(Upstream::http(upstream.ip().to_string(), upstream.port()));
         config.listen = listen;
         config.admin = admin;
         // No load balancer has to notice.

@@ -19,8 +19,8 @@ use super::raw::{
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{
     BackendHints, BackendMetrics, Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Expression, Forwarded,
-    IMPLICIT_ERRORS_MAX, ImplicitError, Learn, Limits, Network, OpenApi, Pool, PoolKind, PoolSelectors, Probes,
-    Readiness, Restart, RouteTemplate, SLOS_MAX, Saturation, Slo, Symptom, Timeouts, Upstream,
+    IMPLICIT_ERRORS_MAX, ImplicitError, Learn, Limits, Network, OpenApi, Place, Pool, PoolKind, PoolSelectors, Probes,
+    Readiness, Restart, RouteTemplate, SLOS_MAX, Saturation, Scheme, Slo, Symptom, Timeouts, Upstream,
 };
 use crate::labels::Method;
 
@@ -1008,19 +1008,32 @@ fn parse_labels(key: &str, given: Given<Vec<Given<String>>>) -> Result<Vec<Strin
 }
 
 fn parse_upstream(text: &str) -> Result<Upstream, String> {
-    const EXPECTED: &str = "expected http://HOST:PORT, for example http://127.0.0.1:8080";
+    const EXPECTED: &str = "expected http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH, for example \
+                            http://127.0.0.1:8080";
     let shown = found(text);
-    for (scheme, name) in [("https://", "https"), ("h2c://", "h2c"), ("unix:", "unix")] {
-        if text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)) {
-            return Err(format!("{shown} uses {name}, which is not built yet in this version; {EXPECTED}"));
+    let after = |scheme: &str| {
+        let matches = text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+        matches.then(|| &text[scheme.len()..])
+    };
+    for (prefix, scheme) in [("unix:", Scheme::Http), ("h2c+unix:", Scheme::H2c)] {
+        if let Some(path) = after(prefix) {
+            return match socket_path(path) {
+                Ok(path) => Ok(Upstream { scheme, place: Place::Unix(path) }),
+                Err(problem) => Err(format!("{shown} {problem}; expected {prefix}/PATH of a socket")),
+            };
         }
     }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!("{shown} has no scheme; {EXPECTED}"));
-    };
-    if !scheme.eq_ignore_ascii_case("http") {
-        return Err(format!("{shown} has an unknown scheme; {EXPECTED}"));
+    for name in ["tcp", "tls", "udp"] {
+        if after(name).is_some_and(|rest| rest.starts_with(':')) {
+            return Err(format!("{shown} is not HTTP, and only HTTP can be measured; {EXPECTED}"));
+        }
     }
+    let schemes = [("http://", Scheme::Http, 80), ("https://", Scheme::Https, 443), ("h2c://", Scheme::H2c, 80)];
+    let known = schemes.iter().find_map(|&(prefix, scheme, port)| Some((after(prefix)?, scheme, port)));
+    let Some((rest, scheme, default_port)) = known else {
+        let what = if text.contains("://") { "an unknown scheme" } else { "no scheme" };
+        return Err(format!("{shown} has {what}; {EXPECTED}"));
+    };
     if rest.contains('@') {
         return Err(format!("{shown} holds user information, which the sidecar does not send; {EXPECTED}"));
     }
@@ -1028,12 +1041,27 @@ fn parse_upstream(text: &str) -> Result<Upstream, String> {
     if !matches!(path, "" | "/") {
         return Err(format!("{shown} has a path; {EXPECTED}, since paths are passed on as they come"));
     }
-    let (host, port) = host_and_port(authority).map_err(|problem| format!("{shown} {problem}; {EXPECTED}"))?;
-    Ok(Upstream { host: host.to_ascii_lowercase(), port })
+    let (host, port) =
+        host_and_port(authority, default_port).map_err(|problem| format!("{shown} {problem}; {EXPECTED}"))?;
+    Ok(Upstream { scheme, place: Place::Tcp { host: host.to_ascii_lowercase(), port } })
 }
 
-/// The host of a URL, IPv6 without brackets, and its port, 80 if there is none. An error is what is wrong with it.
-fn host_and_port(authority: &str) -> Result<(&str, u16), &'static str> {
+/// The path of a socket of the file system.
+fn socket_path(text: &str) -> Result<PathBuf, &'static str> {
+    /// `sun_path` of the kernel, which a NUL ends.
+    const LENGTH_MAX: usize = 107;
+    let path = text.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(text);
+    if !path.starts_with('/') {
+        return Err("has no absolute path");
+    }
+    if path.len() > LENGTH_MAX || path.contains('\0') {
+        return Err("has a path that no socket can have (at most 107 bytes)");
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// The host of a URL, IPv6 without brackets, and its port, `default` if there is none. An error is what is wrong with it.
+fn host_and_port(authority: &str, default: u16) -> Result<(&str, u16), &'static str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(literal) => {
             let Some((address, port)) = literal.split_once(']') else {
@@ -1054,7 +1082,7 @@ fn host_and_port(authority: &str) -> Result<(&str, u16), &'static str> {
         return Err("has no valid host");
     }
     match port {
-        None => Ok((host, 80)),
+        None => Ok((host, default)),
         Some(port) => match whole_number::<u16>(port) {
             Some(port) if port > 0 => Ok((host, port)),
             _ => Err("has no valid port"),
@@ -1095,7 +1123,7 @@ fn parse_url(text: &str, expected: &str) -> Result<String, String> {
     }
     let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    host_and_port(host).map_err(|problem| format!("{shown} {problem}; {expected}"))?;
+    host_and_port(host, 80).map_err(|problem| format!("{shown} {problem}; {expected}"))?;
     Ok(text.to_owned())
 }
 
@@ -1414,11 +1442,12 @@ fn is_wildcard(address: SocketAddr) -> bool {
 /// Whether a connection to the upstream arrives at our own address, as far as texts can tell: other names, and
 /// addresses of this machine's interfaces, are not looked up.
 fn leads_to(upstream: &Upstream, own: SocketAddr) -> bool {
-    if own.port() == 0 || own.port() != upstream.port {
+    let Place::Tcp { host, port } = &upstream.place else { return false };
+    if own.port() == 0 || own.port() != *port {
         return false;
     }
     let own_ip = own.ip().to_canonical();
-    let targets = match upstream.host.as_str() {
+    let targets = match host.as_str() {
         "localhost" => vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
         host => host.parse::<IpAddr>().map(|ip| ip.to_canonical()).into_iter().collect(),
     };
@@ -1447,10 +1476,34 @@ impl Restart {
 
 // === impl Upstream ===
 
+impl Upstream {
+    /// A backend that speaks HTTP/1.1 on a port of TCP.
+    #[must_use]
+    pub fn http(host: String, port: u16) -> Upstream {
+        Upstream { scheme: Scheme::Http, place: Place::Tcp { host, port } }
+    }
+
+    /// `HOST:PORT`, IPv6 in brackets: what `Host` says when nobody else does. `localhost` for a socket of the file
+    /// system, as curl has it.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match &self.place {
+            Place::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            Place::Tcp { host, port } => format!("{host}:{port}"),
+            Place::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
 impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Upstream { host, port } = self;
         // User information is refused, so there is no secret that this could show.
-        if host.contains(':') { write!(f, "http://[{host}]:{port}") } else { write!(f, "http://{host}:{port}") }
+        match (&self.place, self.scheme) {
+            (Place::Tcp { .. }, Scheme::Http) => write!(f, "http://{}", self.authority()),
+            (Place::Tcp { .. }, Scheme::Https) => write!(f, "https://{}", self.authority()),
+            (Place::Tcp { .. }, Scheme::H2c) => write!(f, "h2c://{}", self.authority()),
+            (Place::Unix(path), Scheme::H2c) => write!(f, "h2c+unix:{}", path.display()),
+            (Place::Unix(path), _) => write!(f, "unix:{}", path.display()),
+        }
     }
 }

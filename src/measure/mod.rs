@@ -4,8 +4,8 @@
 //!   connection, when it failed, or when its client left. Each is recorded exactly once.
 //! * An [`Observation`] is pessimistic: it is born as "the client left" and must be told otherwise. A path that forgets
 //!   to tell it anything shows up as an abort, never as a missing request.
-//! * *In flight* is between begin and end. A tunnel leaves at its 101. An event stream stays in flight but loses its
-//!   age.
+//! * *In flight* is between begin and end. A tunnel leaves at its 101. A *stream* stays in flight but loses its age: an
+//!   event stream from its head on, a gRPC call from the second message in one direction on.
 //! * The *phases* are queue (waiting for a backend connection), connect, send (request written), wait (until the
 //!   response head) and body (until the end).
 
@@ -20,13 +20,14 @@ pub use crate::signals::store::TraceIds;
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::labels::{
     CloseReason, ConnectionEnd, Direction, ErrorType, Failure, FirstByte, Method, OverheadDirection, Phase, Policy,
-    RetryResult, RouteId, RuleId, Traffic, TunnelProtocol,
+    RetryResult, RouteId, RpcStatus, RuleId, Traffic, TunnelProtocol,
 };
-use crate::measure::outcome::{End, Facts, Outcome, classify, slo_result};
-use crate::signals::keys::{DurationKey, ErrorKey, RequestKey};
+use crate::measure::outcome::{Call, End, Facts, Outcome, classify, slo_result};
+use crate::signals::keys::{DurationKey, ErrorKey, RequestKey, RpcKey};
 use crate::signals::shard::RouteSignals;
 use crate::signals::store::Traced;
 
@@ -52,6 +53,15 @@ pub struct Begin {
     pub at: Moment,
     /// Its trace, if it is a sampled one.
     pub trace: Option<TraceIds>,
+    /// What it says as a gRPC call, if it is one.
+    pub rpc: Option<Rpc>,
+}
+
+/// What the head of a gRPC call says.
+#[derive(Clone, Copy, Debug)]
+pub struct Rpc {
+    /// How long its client waits for the end (`grpc-timeout`).
+    pub deadline: Option<Duration>,
 }
 
 /// The clock of the request path. With the feature `unmeasured` it stands still: then nothing looks at it.
@@ -91,12 +101,21 @@ struct Live {
     head_at: Option<Moment>,
     facts: Facts,
     kind: ResponseKind,
+    /// From when on a gRPC call whose client leaves has missed its deadline; nanoseconds as [`Moment`] counts.
+    rpc_deadline: u64,
     /// The rule that says that the answer is an error.
     rule: Option<RuleId>,
+    /// Its place among the unfinished requests of its route; a stream has none.
     line: u32,
-    in_line: bool,
+    stream: bool,
     ended: Option<Moment>,
 }
+
+/// A client's deadline began before its call was here, and its timer and ours need not agree to the millisecond: it may
+/// hang up this much early.
+const DEADLINE_TOLERANCE: Duration = Duration::from_millis(10);
+/// The same for long deadlines, as a part of them.
+const DEADLINE_TOLERANCE_PART: u32 = 100;
 
 /// With the feature `unmeasured` every method is empty: the path that shows what measuring costs. It is for `make
 /// bench` alone.
@@ -120,6 +139,12 @@ impl Observation {
         None
     }
     pub fn implicit_error(&mut self, rule: RuleId, phase: Phase) {}
+    pub fn rpc_status(&mut self, status: RpcStatus) {}
+    pub fn becomes_stream(&mut self) {}
+    #[must_use]
+    pub fn rpc_deadline_passed(&self, now: Moment) -> bool {
+        false
+    }
     pub fn ends(&mut self, at: Moment) {}
     pub fn finish(self, at: Moment) {}
     pub fn upgraded(self, protocol: TunnelProtocol, received: Moment, handed: Moment) {}
@@ -130,7 +155,7 @@ impl Observation {
     /// The request's head has been read.
     #[must_use]
     pub fn begin(worker: &Rc<Meter>, begin: Begin) -> Observation {
-        let Begin { route, method, traffic, at, trace } = begin;
+        let Begin { route, method, traffic, at, trace, rpc } = begin;
         let route = worker.route(route);
         let line = worker.begin(&route, method, at.nanos());
         Observation {
@@ -145,11 +170,18 @@ impl Observation {
                 head_written: false,
                 sent: None,
                 head_at: None,
-                facts: Facts { status: 0, from_backend: false, end: End::ClientLeft, implicit: None },
+                facts: Facts {
+                    status: 0,
+                    from_backend: false,
+                    end: End::ClientLeft,
+                    implicit: None,
+                    rpc: rpc.map(|_| Call::default()),
+                },
                 kind: ResponseKind::Plain,
+                rpc_deadline: rpc.and_then(|rpc| rpc.deadline).map_or(u64::MAX, |wait| deadline(at, wait)),
                 rule: None,
                 line,
-                in_line: true,
+                stream: false,
                 ended: None,
             },
         }
@@ -193,7 +225,14 @@ impl Observation {
             return;
         }
         let new = live.worker.route(route);
-        live.line = live.worker.move_to(&live.route, &new, live.line);
+        if live.stream {
+            for (route, n) in [(&live.route, -1), (&new, 1)] {
+                route.gauges.inflight.add(n);
+                route.gauges.streams.add(n);
+            }
+        } else {
+            live.line = live.worker.move_to(&live.route, &new, live.line);
+        }
         live.route = new;
     }
 
@@ -207,11 +246,9 @@ impl Observation {
         live.facts.status = status;
         live.facts.from_backend = true;
         live.kind = kind;
-        live.first_byte(FirstByte::from_status(status), handed);
+        live.first_byte(handed);
         if kind == ResponseKind::EventStream {
-            live.worker.without_age(&live.route, live.line);
-            live.in_line = false;
-            live.route.gauges.streams.add(1);
+            live.becomes_stream();
         }
     }
 
@@ -219,7 +256,30 @@ impl Observation {
     pub fn answered(&mut self, status: u16, handed: Moment) {
         self.live.facts.status = status;
         self.live.facts.from_backend = false;
-        self.live.first_byte(FirstByte::from_status(status), handed);
+        self.live.first_byte(handed);
+    }
+
+    /// The backend told the status of this gRPC call. What is told before [`Observation::head`] stood in the head of the
+    /// answer; what is told later, in its trailers. Of an answer that does not end completely, nothing comes of it.
+    pub fn rpc_status(&mut self, status: RpcStatus) {
+        let by_head = self.live.head_at.is_none();
+        if let Some(call) = &mut self.live.facts.rpc {
+            call.told = Some(status);
+            call.by_head = by_head;
+        }
+    }
+
+    /// A second message of this gRPC call went in one direction. To be told once or more.
+    pub fn becomes_stream(&mut self) {
+        if self.live.facts.rpc.is_some() {
+            self.live.becomes_stream();
+        }
+    }
+
+    /// Whether a client that leaves this gRPC call now does so because its deadline has passed.
+    #[must_use]
+    pub fn rpc_deadline_passed(&self, now: Moment) -> bool {
+        now.nanos() >= self.live.rpc_deadline
     }
 
     /// Body bytes came from the client.
@@ -268,6 +328,8 @@ impl Observation {
 
     /// The connection became a tunnel: the request is counted now and leaves the gauges.
     pub fn upgraded(mut self, protocol: TunnelProtocol, received: Moment, handed: Moment) {
+        // Whatever the request said, a tunnel is no call.
+        self.live.facts.rpc = None;
         self.head(101, ResponseKind::Plain, received, handed);
         let shard = self.live.worker.shard();
         shard.tunnels_opened[protocol.index()].add(1);
@@ -278,9 +340,17 @@ impl Observation {
 
 #[cfg(not(feature = "unmeasured"))]
 impl Live {
-    fn first_byte(&mut self, outcome: FirstByte, at: Moment) {
+    fn first_byte(&mut self, at: Moment) {
         self.head_at = Some(at);
-        self.worker.observe_first_byte(&self.route, outcome, at.nanos_since(self.started), self.traced(at));
+        let took = at.nanos_since(self.started);
+        self.worker.observe_first_byte(&self.route, self.facts.first_byte(), took, self.traced(at));
+    }
+
+    fn becomes_stream(&mut self) {
+        if !std::mem::replace(&mut self.stream, true) {
+            self.worker.without_age(&self.route, self.line);
+            self.route.gauges.streams.add(1);
+        }
     }
 
     /// What happened at this moment, if the request is traced.
@@ -290,23 +360,29 @@ impl Live {
 
     /// Takes the request out of the gauges and records it.
     fn record(&mut self) {
-        let Live { worker, route, method, traffic, started, head_at, facts, kind, rule, .. } = &*self;
         let ended = self.ended.unwrap_or_else(Moment::now);
+        if let Some(call) = &mut self.facts.rpc {
+            call.deadline_passed = ended.nanos() >= self.rpc_deadline;
+        }
+        let Live { worker, route, method, traffic, started, head_at, facts, kind, rule, stream, .. } = &*self;
         let took = ended.nanos_since(*started);
         let traced = self.traced(ended);
         let mut outcome = classify(*facts);
-        let stream = *kind == ResponseKind::EventStream;
-        if worker.count_slos(route, |threshold| slo_result(&outcome, *traffic, stream, took, threshold)) {
+        if worker.count_slos(route, |threshold| slo_result(&outcome, *traffic, *stream, took, threshold)) {
             outcome = outcome.too_slow();
         }
-        let Outcome { status, origin, error, blame, abort, truncated, stream_end } = outcome;
+        let Outcome { status, origin, error, blame, abort, truncated, stream_end, rpc } = outcome;
         worker.count_request(route, RequestKey { method: *method, status, origin, traffic: *traffic });
+        if *stream {
+            route.gauges.streams.add(-1);
+            worker.observe_stream(route, stream_end, took, traced);
+        }
+        if let Some(status) = rpc {
+            worker.observe_rpc(route, RpcKey { status, error }, took, traced);
+        }
         match kind {
-            ResponseKind::EventStream => {
-                route.gauges.streams.add(-1);
-                worker.observe_stream(route, stream_end, took, traced);
-            }
-            // A tunnel has no duration as a request.
+            // Neither an event stream nor a tunnel has a duration as a request.
+            ResponseKind::EventStream => {}
             ResponseKind::Plain if status == 101 => {}
             ResponseKind::Plain => {
                 worker.observe_duration(route, DurationKey { method: *method, status, error }, took, traced);
@@ -329,14 +405,14 @@ impl Live {
             if head_at.is_none() {
                 worker.observe_first_byte(route, FirstByte::Aborted, took, traced);
             }
-            if *kind != ResponseKind::EventStream {
+            if !stream {
                 worker.count_abort(route, phase, took, traced);
             }
         }
         if truncated {
             route.gauges.truncated.add(1);
         }
-        if self.in_line {
+        if !stream {
             worker.without_age(route, self.line);
         }
         // Last: who sees that nothing is in flight must find everything counted.
@@ -349,6 +425,13 @@ impl Drop for Observation {
     fn drop(&mut self) {
         self.live.record();
     }
+}
+
+/// From when on a client that leaves has done so at its deadline; nanoseconds as [`Moment`] counts.
+fn deadline(begun: Moment, wait: Duration) -> u64 {
+    let tolerated = wait.saturating_sub(DEADLINE_TOLERANCE.max(wait / DEADLINE_TOLERANCE_PART));
+    // Eight digits of hours are more than 2^64 ns: nobody waits for that.
+    begun.nanos().saturating_add(u64::try_from(tolerated.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// An open tunnel: counted while it lives.

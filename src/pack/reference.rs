@@ -8,8 +8,8 @@ use prometheus::proto::MetricType;
 use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, CpuMode, Direction, Failure, Fault, FirstByte, LimitSource, MemoryEvent,
     MemoryKind, Method, Origin, OverheadDirection, Phase, Policy, PoolSource, PoolState, PressureResource,
-    PressureScope, RejectReason, Resource, RestartReason, RetryResult, RouteKind, SloResult, Source, StreamEnd,
-    Traffic, Trouble, TunnelProtocol, UnreadStat,
+    PressureScope, RejectReason, Resource, RestartReason, RetryResult, RouteKind, RpcStatus, SloResult, Source,
+    StreamEnd, Traffic, Trouble, TunnelProtocol, UnreadStat,
 };
 use crate::signals::families::{self, Bounded};
 use crate::signals::own::Own;
@@ -54,6 +54,7 @@ const GROUPS: &[Group] = &[
                 threshold to the edges of the routes that it covers.",
         families: &[
             "http_server_request_duration_seconds",
+            "rpc_server_call_duration_seconds",
             "golden_time_to_first_byte_seconds",
             "golden_abort_wait_seconds",
             "golden_stream_duration_seconds",
@@ -208,6 +209,9 @@ const GROUPS: &[Group] = &[
 /// What bounds the routes: the label is a template or one of two words, never a path.
 const ROUTES: &str = "routes (`learn.limit`, 100 by default, and declared ones) + `_other` + `_unmatched`";
 
+/// A call's method is its route, written as gRPC writes methods.
+const METHODS: &str = "routes, without the first slash";
+
 /// Every family, whether it is on the page of the moment or not.
 #[must_use]
 pub fn entries() -> Vec<Entry> {
@@ -335,10 +339,14 @@ pub fn values(family: &str, label: &str) -> Option<Values> {
         }
         (_, "error_type") => {
             // Of a success it is empty.
-            let named = [""].into_iter().chain(all!(Failure)).chain(all!(Policy)).collect();
+            let of_calls =
+                RpcStatus::ALL.iter().filter(|status| status.is_server_error()).map(|status| status.as_str());
+            let named = [""].into_iter().chain(all!(Failure)).chain(of_calls).chain(all!(Policy)).collect();
             return Some(Values::ClosedAnd(named, "a status 5xx of the backend"));
         }
+        (_, "rpc_response_status_code") => all!(RpcStatus),
         (_, "http_route") => return Some(Values::Open(ROUTES)),
+        (_, "rpc_method") => return Some(Values::Open(METHODS)),
         (_, "http_response_status_code") => return Some(Values::Open("statuses; empty when no head was sent")),
         (_, "rule") => return Some(Values::Open("implicit_errors of the configuration")),
         (_, "slo") => return Some(Values::Open("objectives of the configuration")),

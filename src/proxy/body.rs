@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use crate::labels::Failure;
 use crate::proxy::buffer::{Filled, LARGE, SMALL, Window};
 use crate::proxy::h1::{ChunkReader, ChunkStep, Framing, write_chunk_head, write_last_chunk};
 use crate::proxy::headers;
+use crate::transport::Stream;
 
 /// Pieces up to this size are copied behind the head, so that head and body leave in one packet and one system call;
 /// larger ones are written from where they were read.
@@ -62,7 +62,7 @@ impl Outbox {
     ///
     /// # Errors
     /// As the write does.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<io::Result<()>> {
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let n = ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.written..]))?;
             if n == 0 {
@@ -71,7 +71,7 @@ impl Outbox {
             self.written += n;
             self.total += n as u64;
         }
-        Poll::Ready(Ok(()))
+        Pin::new(stream).poll_flush(cx)
     }
 
     /// Forgets what has been written, if that is everything. Returns whether something was forgotten.
@@ -273,8 +273,8 @@ impl Pump {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: (&mut TcpStream, &mut Window),
-        to: &mut TcpStream,
+        from: (&mut Stream, &mut Window),
+        to: &mut Stream,
         out: &mut Outbox,
         mut seen: impl FnMut(&[u8]),
     ) -> Poll<Result<(), Broken>> {

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+
+use crate::transport::Stream;
 
 /// A read buffer holds a usual head, and with it a usual small body, in one read.
 pub const SMALL: usize = 16 * 1024;
@@ -124,7 +125,7 @@ impl Window {
     pub fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         capacity: usize,
     ) -> Poll<io::Result<Filled>> {
         self.reserve(capacity);

@@ -12,7 +12,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use crate::labels::{ConnectionEnd, Failure, Method, Phase, RouteId, Traffic};
 use crate::measure::{self, Begin, ClientConnection, Moment, Observation};
@@ -26,6 +25,7 @@ use crate::proxy::timer::Deadline;
 use crate::proxy::worker::{Settings, Worker};
 use crate::proxy::{h2, upgrade};
 use crate::routes::Found;
+use crate::transport::Stream;
 
 /// A connection without a request is parked after this long. Requests in close succession never pay for it, and a
 /// connection that was parked pays one allocation.
@@ -41,7 +41,7 @@ pub const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug)]
 pub struct Client {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What was read and not yet used.
     pub inbound: Window,
     /// The client's address.
@@ -107,13 +107,12 @@ impl Client {
 
     /// Closes with a reset, so that the client cannot take what it has for a whole response.
     fn reset(&self) {
-        // Failing means that the socket is gone already.
-        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        self.stream.reset_on_close();
     }
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) {
+pub async fn serve(worker: Rc<Worker>, mut stream: Stream, peer: SocketAddr) {
     let guard = Rc::new(ClientConnection::open(&worker.meter));
     let mut fresh = true;
     loop {
@@ -135,7 +134,7 @@ fn boxed<F: Future>(future: F) -> Pin<Box<F>> {
 }
 
 /// Waits until a parked connection has something to say. `false`: it has been idle too long, or the sidecar drains.
-async fn parked(worker: &Worker, stream: &TcpStream) -> bool {
+async fn parked(worker: &Worker, stream: &Stream) -> bool {
     let deadline = worker.timers.slot();
     deadline.arm(worker.settings().timeouts.client_idle.saturating_sub(PARK_AFTER));
     poll_fn(|cx| {
@@ -169,11 +168,11 @@ enum NoHead {
 /// Serves requests until the connection ends (`None`) or has nothing to say for a while.
 async fn active(
     worker: &Rc<Worker>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     guard: &Rc<ClientConnection>,
     mut fresh: bool,
-) -> Option<TcpStream> {
+) -> Option<Stream> {
     let mut client = Client {
         stream,
         inbound: Window::new(&worker.buffers),
@@ -271,7 +270,10 @@ fn begin(worker: &Worker, settings: &Settings, client: &mut Client, head: &Reque
     if unknown {
         unknown_path.extend_from_slice(path);
     }
-    Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: *begun, trace: head.trace })
+    Observation::begin(
+        &worker.meter,
+        Begin { route, method: head.method, traffic, at: *begun, trace: head.trace, rpc: None },
+    )
 }
 
 /// Reads until a head is complete.
@@ -381,6 +383,7 @@ fn observe_unread(worker: &Worker, failure: Failure) -> Observation {
         traffic: Traffic::User,
         at: measure::now(),
         trace: None,
+        rpc: None,
     };
     let mut observation = Observation::begin(&worker.meter, begin);
     observation.fail(failure, Phase::Head);
@@ -394,7 +397,7 @@ fn wants_json(head: &[u8]) -> bool {
 }
 
 /// Turns a connection away that is over the limit: an answer, without reading a request.
-pub async fn turn_away(worker: Rc<Worker>, mut stream: TcpStream) {
+pub async fn turn_away(worker: Rc<Worker>, mut stream: Stream) {
     let mut observation = observe_unread(&worker, Failure::NoCapacity);
     let Some(answer) = Answer::to(Failure::NoCapacity) else { return };
     let bytes = answer.to_bytes(false, false, false, false);

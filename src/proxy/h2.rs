@@ -16,7 +16,6 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::labels::{CloseReason, ConnectionEnd, Failure, Method, Phase, RetryResult, Traffic};
 use crate::measure::{self, Begin, ClientConnection, Moment, Observation, ResponseKind};
@@ -31,6 +30,7 @@ use crate::proxy::timer::Deadline;
 use crate::proxy::upstream::Connection;
 use crate::proxy::worker::{Settings, Worker};
 use crate::routes::Found;
+use crate::transport::Stream as Socket;
 
 /// What a stream may have on its way to the client before it stops reading from the backend.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -89,7 +89,7 @@ where
 /// A socket of which the first bytes have been read already.
 struct Rewound {
     front: Window,
-    stream: TcpStream,
+    stream: Socket,
     /// Set whenever bytes went either way.
     moved: Rc<Cell<bool>>,
 }
@@ -150,7 +150,7 @@ impl AsyncWrite for Rewound {
 }
 
 /// Serves an HTTP/2 connection until it ends.
-pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, front: Window, peer: IpAddr, guard: &Rc<ClientConnection>) {
+pub async fn serve(worker: &Rc<Worker>, stream: Socket, front: Window, peer: IpAddr, guard: &Rc<ClientConnection>) {
     let settings = worker.settings();
     let moved = Rc::new(Cell::new(true));
     let io = TokioIo::new(Rewound { front, stream, moved: Rc::clone(&moved) });
@@ -251,6 +251,7 @@ async fn stream_service(
                 traffic: Traffic::User,
                 at: begun,
                 trace: None,
+                rpc: None,
             };
             let mut observation = Observation::begin(&worker.meter, begin);
             observation.fail(refused.failure, Phase::Head);
@@ -261,8 +262,10 @@ async fn stream_service(
     let traffic = if settings.is_probe(path) || head.probe_agent { Traffic::Probe } else { Traffic::User };
     let Found { route, unknown } = settings.routes.find(head.method, path);
     let unknown_path = unknown.then(|| path.to_vec());
-    let mut observation =
-        Observation::begin(&worker.meter, Begin { route, method: head.method, traffic, at: begun, trace: head.trace });
+    let mut observation = Observation::begin(
+        &worker.meter,
+        Begin { route, method: head.method, traffic, at: begun, trace: head.trace, rpc: None },
+    );
 
     let deadline = worker.timers.slot();
     let upload = Upload::new(incoming, outbox, &head, settings.limits.request_body_bytes);
@@ -561,7 +564,7 @@ impl Upload {
         self.state = UploadState::Sending;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, to: &mut TcpStream, observation: &Observation) -> Result<(), Trouble> {
+    fn poll(&mut self, cx: &mut Context<'_>, to: &mut Socket, observation: &Observation) -> Result<(), Trouble> {
         loop {
             self.wants_client = false;
             let before = self.outbox.total;

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::labels::RejectReason;
 use crate::proxy::connection;
 use crate::proxy::worker::Worker;
+use crate::transport::Stream;
 
 /// Connections waiting for `accept`. The kernel cuts it to `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
@@ -67,7 +68,7 @@ impl Drop for Admission {
 pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(&worker, stream, peer),
+            Ok((stream, peer)) => admit(&worker, Stream::Tcp(stream), peer),
             Err(error) => {
                 if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
                     worker.meter.connection_rejected(RejectReason::Descriptors);
@@ -78,9 +79,9 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     }
 }
 
-fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
-    // Answers are written in one piece; waiting for more (Nagle) would only delay streams. Failing is harmless.
-    let _ = stream.set_nodelay(true);
+fn admit(worker: &Rc<Worker>, stream: Stream, peer: SocketAddr) {
+    // Answers are written in one piece; waiting for more would only delay streams.
+    stream.set_nodelay();
     let limit = worker.settings().limits.connections;
     let before = worker.shared.connections.fetch_add(1, Relaxed);
     let admission = Admission(Rc::clone(worker));

@@ -7,6 +7,7 @@
 //! | `h2.rs` | the same for HTTP/2, whose connection is hyper's |
 //! | `headers.rs` | heads in, heads out; pure |
 //! | `h1.rs` | HTTP/1.1 on the wire; pure |
+//! | `grpc.rs` | gRPC on the wire, as much as a proxy must read; pure |
 //! | `body.rs` | bodies with back-pressure |
 //! | `judge.rs`, `pointer.rs` | whether a 2xx answer is an error by a rule of the configuration |
 //! | `upstream.rs` | the pool of connections to the backend |
@@ -25,6 +26,7 @@ pub mod body;
 pub mod buffer;
 pub mod connection;
 pub mod error;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod headers;

@@ -352,7 +352,7 @@ fn response_context(head: &RequestHead, settings: &Settings, keep_alive: bool) -
 /// nothing more is read, and its leaving shows when the answer is written.
 pub(super) fn client_left(
     cx: &mut Context<'_>,
-    stream: &mut tokio::net::TcpStream,
+    stream: &mut crate::transport::Stream,
     inbound: &mut crate::proxy::buffer::Window,
 ) -> bool {
     loop {

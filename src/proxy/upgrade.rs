@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite as _;
-use tokio::net::TcpStream;
 
 use crate::labels::{CloseReason, Direction, TunnelProtocol};
 use crate::measure::Tunnel;
@@ -15,6 +14,7 @@ use crate::proxy::buffer::{Filled, SMALL, Window};
 use crate::proxy::connection::Client;
 use crate::proxy::upstream::Connection;
 use crate::proxy::worker::Worker;
+use crate::transport::Stream;
 
 /// Silence after which a tunnel's peers are asked by TCP whether they are still there. Below the five minutes after
 /// which the usual NAT forgets a connection.
@@ -32,9 +32,9 @@ impl Way {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
+        from: &mut Stream,
         window: &mut Window,
-        to: &mut TcpStream,
+        to: &mut Stream,
         count: impl Fn(u64),
     ) -> Poll<io::Result<()>> {
         loop {
@@ -61,10 +61,9 @@ impl Way {
 
 /// Carries a tunnel until both ways have ended, one side failed, or the drain deadline cuts it.
 pub async fn tunnel(worker: &Worker, mut client: Client, mut connection: Box<Connection>, protocol: TunnelProtocol) {
-    // A tunnel may be silent for ever; a peer that is gone must not hold it. Failing leaves the system's two hours.
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
-    for socket in [&client.stream, &connection.stream] {
-        let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive);
+    // A tunnel may be silent for ever; a peer that is gone must not hold it.
+    for stream in [&client.stream, &connection.stream] {
+        stream.set_keepalive(KEEPALIVE);
     }
     let tunnel = Tunnel::open(&worker.meter, protocol);
     client.deadline.clear();

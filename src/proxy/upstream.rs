@@ -9,14 +9,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::config::{Limits, Timeouts};
@@ -25,6 +22,7 @@ use crate::measure::{self, Moment, Observation, PoolGauges};
 use crate::proxy::buffer::{Buffers, Filled, Window};
 use crate::proxy::error::{Stop, Trouble, connect_failure};
 use crate::proxy::timer::{Deadline, Timers};
+use crate::transport::{Addresses, Stream};
 
 /// What interrupts a wait: polled beside it.
 pub type Watch<'a> = &'a mut dyn FnMut(&mut Context<'_>) -> Option<Stop>;
@@ -135,7 +133,7 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub struct Connection {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What was read and not yet used.
     pub inbound: Window,
     /// Whether it has carried a request before.
@@ -219,7 +217,7 @@ impl Drop for Connection {
 #[derive(Debug)]
 pub struct Pool {
     worker: usize,
-    addresses: RefCell<Rc<[SocketAddr]>>,
+    addresses: RefCell<Addresses>,
     /// Counts the changes of `addresses`: a connection of an earlier one leads to the wrong backend.
     generation: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between pool, line and request: a pointer each time")]
@@ -286,7 +284,7 @@ impl Pool {
     #[must_use]
     pub fn new(
         worker: usize,
-        addresses: Rc<[SocketAddr]>,
+        addresses: Addresses,
         budget: Arc<Budget>,
         gauges: PoolGauges,
         timers: Rc<Timers>,
@@ -432,9 +430,9 @@ impl Pool {
     ) -> Result<(Box<Connection>, Moment), Trouble> {
         let begun = measure::now();
         deadline.arm(timeouts.connect);
-        let addresses = Rc::clone(&self.addresses.borrow());
+        let addresses = self.addresses.borrow().clone();
         let generation = self.generation.get();
-        let mut connecting = std::pin::pin!(connect_any(&addresses));
+        let mut connecting = std::pin::pin!(addresses.connect());
         let connected = poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(|e| Trouble::Failed(connect_failure(&e), Phase::Connect)));
@@ -448,8 +446,6 @@ impl Pool {
         let now = measure::now();
         observation.connected(now.nanos_since(begun));
         let stream = connected?;
-        // Without it a small request waits for the acknowledgement of the one before (Nagle). Failing is harmless.
-        let _ = stream.set_nodelay(true);
         self.gauges.opened();
         let connection = Connection {
             stream,
@@ -559,7 +555,7 @@ impl Pool {
 
     /// From now on requests go to these addresses: connections to others are closed when their exchange ends, idle ones
     /// at once.
-    pub fn set_addresses(&self, addresses: Rc<[SocketAddr]>) {
+    pub fn set_addresses(&self, addresses: Addresses) {
         if *self.addresses.borrow() == addresses {
             return;
         }
@@ -567,16 +563,4 @@ impl Pool {
         self.generation.set(self.generation.get() + 1);
         self.close_idle();
     }
-}
-
-/// Tries each address in turn; the last error counts.
-async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

@@ -1,13 +1,12 @@
 //! A worker: one thread, one runtime, and everything that its requests share without a lock.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Context;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -22,6 +21,7 @@ use crate::proxy::service::client_left;
 use crate::proxy::timer::{Deadline, TICK, Timers};
 use crate::proxy::upstream::{Budget, Pool};
 use crate::routes::RouteTable;
+use crate::transport::{Addresses, Stream};
 
 /// Ticks between two looks at all idle backend connections: 4 times a second finds a closed one before anybody notices.
 const SWEEP_TICKS: u64 = 5;
@@ -47,16 +47,14 @@ pub struct Settings {
     /// `Host` for requests without one.
     pub default_host: String,
     /// The backend.
-    pub upstream: Arc<[SocketAddr]>,
+    pub upstream: Addresses,
 }
 
 impl Settings {
     /// The request path's view of a configuration.
     #[must_use]
-    pub fn new(config: &Config, routes: Arc<RouteTable>, upstream: Arc<[SocketAddr]>) -> Settings {
-        let host = &config.upstream.host;
-        let port = config.upstream.port;
-        let default_host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    pub fn new(config: &Config, routes: Arc<RouteTable>, upstream: Addresses) -> Settings {
+        let default_host = config.upstream.authority();
         Settings {
             timeouts: config.timeouts,
             limits: config.limits,
@@ -146,7 +144,7 @@ impl Worker {
         let buffers = Rc::new(Buffers::default());
         let pool_gauges = PoolGauges::new(&meter);
         let budget = Arc::clone(&shared.budget);
-        let addresses = settings.upstream.iter().copied().collect();
+        let addresses = settings.upstream.clone();
         let pool = Pool::new(index, addresses, budget, pool_gauges.clone(), Rc::clone(&timers), Rc::clone(&buffers));
         Worker {
             meter,
@@ -200,7 +198,7 @@ impl Worker {
     pub fn interrupted(
         &self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         inbound: &mut Window,
         deadline: &Deadline,
     ) -> Option<Stop> {
@@ -213,7 +211,7 @@ impl Worker {
     fn obey(&self, order: Order) {
         match order {
             Order::Reload(settings) => {
-                self.pool.set_addresses(settings.upstream.iter().copied().collect());
+                self.pool.set_addresses(settings.upstream.clone());
                 *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
             }
             Order::Closing => self.closing.set(true),

@@ -14,7 +14,7 @@ use crate::labels::{
     Resource, RetryResult, RouteId, RouteKind, SloResult, StreamEnd, TunnelProtocol,
 };
 use crate::signals::families::{self as f, Bounded, Family};
-use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
+use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly, RpcKey};
 use crate::signals::moment::Moment;
 use crate::signals::sampled::RATIO_EDGES;
 use crate::signals::shard::{Cells, Labelled, POISON, RouteGauges, Shard};
@@ -141,6 +141,7 @@ impl<'a> Page<'a> {
         self.push_counters::<AbortPhase, _>(Bounded::Aborts, |s| &s.aborts);
         self.push_histograms::<RouteOnly>(Bounded::AbortWait, |s| &s.abort_waits);
         self.push_histograms::<StreamEnd>(Bounded::StreamDuration, |s| &s.stream_durations);
+        self.push_histograms::<RpcKey>(Bounded::RpcDuration, |s| &s.rpc_durations);
     }
 
     fn slos(&mut self) {

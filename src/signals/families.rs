@@ -57,10 +57,12 @@ families! {
         "Client connections of this sidecar that a 101 has upgraded.";
     TUNNEL_BYTES: Counter "golden_upgraded_bytes_total" ["protocol", "direction"]
         "Bytes through upgraded client connections of this sidecar after the 101; sent and received as the client sees it.";
+    RPC_DURATION: Histogram "rpc_server_call_duration_seconds" ["rpc_method", "rpc_response_status_code", "error_type"]
+        "Time of gRPC calls in this sidecar, from the request head read to the last response byte handed to the client connection, cancelled calls and streams included; the status is the one that the trailers tell, CANCELLED if the client left.";
     STREAMS: Gauge "golden_streams" ["http_route"]
-        "Event streams through this sidecar that are open now.";
+        "Event streams through this sidecar that are open now, and gRPC calls that are from their second message in one direction on.";
     STREAM_DURATION: Histogram "golden_stream_duration_seconds" ["http_route", "end"]
-        "Time of event streams in this sidecar, from the request head read to the end of the stream, by how it ended.";
+        "Time of event streams and gRPC streams in this sidecar, from the request head read to the end of the stream, by how it ended.";
     SERVER_CONNECTIONS: Gauge "golden_server_connections" ["state"]
         "Client connections to this sidecar: active with a request, idle without one.";
     SERVER_CONNECTIONS_LIMIT: Gauge "golden_server_connections_limit" []
@@ -92,17 +94,17 @@ families! {
     RETRIES: Counter "golden_upstream_retries_total" ["result"]
         "Requests that this sidecar replayed because the pooled connection had been closed before the backend could read them, by result of the replay.";
     ERRORS: Counter "golden_errors_total" ["http_route", "error_type", "fault", "phase"]
-        "Requests of clients that failed, each exactly once: 5xx, transport failures, 4xx that this sidecar made, and what a configured rule or objective says is an error; 4xx of the backend and clients that left are not errors.";
+        "Requests of clients that failed, each exactly once: 5xx, gRPC calls that failed by the server's fault, transport failures, 4xx that this sidecar made, and what a configured rule or objective says is an error; 4xx of the backend and clients that left are not errors.";
     ABORTS: Counter "golden_client_aborts_total" ["http_route", "phase"]
-        "Requests whose client left before the response was complete; not errors, and event streams excluded.";
+        "Requests whose client left before the response was complete; not errors, and event streams and gRPC streams excluded.";
     ABORT_WAIT: Histogram "golden_abort_wait_seconds" ["http_route"]
-        "How long clients had waited since their request head was read when they left before the response was complete; event streams excluded.";
+        "How long clients had waited since their request head was read when they left before the response was complete; event streams and gRPC streams excluded.";
     TRUNCATED: Counter "golden_truncated_responses_total" ["http_route"]
         "Responses whose status was sent and whose body stayed incomplete because the backend or this sidecar cut it; clients that left are not counted.";
     IMPLICIT_ERRORS: Counter "golden_implicit_errors_total" ["http_route", "rule"]
         "2xx answers of the backend that ended complete in this sidecar and that a configured rule says are errors, each exactly once: by the first rule that holds; they are in golden_errors_total as implicit.";
     SLO_REQUESTS: Counter "golden_slo_requests_total" ["slo", "result"]
-        "Requests that ended in this sidecar on the routes of an objective, each exactly once: good within its latency threshold (exact, not that of a bucket), slow above it, error if they failed not by the client's fault; aborts, event streams, tunnels and probes are excluded.";
+        "Requests that ended in this sidecar on the routes of an objective, each exactly once: good within its latency threshold (exact, not that of a bucket), slow above it, error if they failed not by the client's fault; aborts, event streams, gRPC streams, tunnels and probes are excluded.";
     SLO_OBJECTIVE: Gauge "golden_slo_objective_ratio" ["slo"]
         "Share of the requests on the routes of an objective that is to be good, as the configuration of this sidecar says.";
     SLO_THRESHOLD: Gauge "golden_slo_latency_threshold_seconds" ["slo"]
@@ -230,11 +232,13 @@ pub enum Bounded {
     AbortWait,
     /// [`STREAM_DURATION`]
     StreamDuration,
+    /// [`RPC_DURATION`]
+    RpcDuration,
 }
 
 impl Bounded {
     /// Every bounded family, in index order.
-    pub const ALL: [Bounded; 8] = [
+    pub const ALL: [Bounded; 9] = [
         Bounded::Requests,
         Bounded::Duration,
         Bounded::FirstByte,
@@ -243,6 +247,7 @@ impl Bounded {
         Bounded::Aborts,
         Bounded::AbortWait,
         Bounded::StreamDuration,
+        Bounded::RpcDuration,
     ];
     /// How many bounded families there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -259,6 +264,7 @@ impl Bounded {
             Bounded::Aborts => &ABORTS,
             Bounded::AbortWait => &ABORT_WAIT,
             Bounded::StreamDuration => &STREAM_DURATION,
+            Bounded::RpcDuration => &RPC_DURATION,
         }
     }
 }

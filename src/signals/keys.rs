@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::labels::{AbortPhase, ErrorType, Fault, FirstByte, Method, Origin, Phase, StreamEnd, Traffic, status_text};
+use crate::labels::{
+    AbortPhase, ErrorType, Fault, FirstByte, Method, Origin, Phase, RpcStatus, StreamEnd, Traffic, status_text,
+};
 use crate::signals::snapshot::Text;
 
 /// `status` has 10 bits: three digits, or 0 for none.
 const STATUS_BITS: u32 = 10;
-/// `error_type` has 11 bits: statuses below 1000, then the named failures and the policies.
+/// `error_type` has 11 bits: statuses below 1000, then the named failures, gRPC statuses and policies.
 const ERROR_BITS: u32 = 11;
 
 /// A label set without the route.
@@ -92,6 +94,43 @@ impl Key for DurationKey {
     }
 }
 
+/// Labels of `rpc_server_call_duration_seconds`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RpcKey {
+    /// The call's status.
+    pub status: RpcStatus,
+    /// What went wrong, if anything.
+    pub error: ErrorType,
+}
+
+impl Key for RpcKey {
+    fn pack(self) -> u32 {
+        let Self { status, error } = self;
+        (status as u32) << ERROR_BITS | u32::from(error.to_bits())
+    }
+
+    fn unpack(bits: u32) -> Self {
+        Self {
+            error: ErrorType::from_bits((bits & 0x7ff) as u16),
+            status: RpcStatus::from_index((bits >> ERROR_BITS) as usize),
+        }
+    }
+
+    fn values(self, route: &Arc<str>) -> impl IntoIterator<Item = Text> {
+        let Self { status, error } = self;
+        [rpc_method(route), status.as_str().into(), error.text().into()]
+    }
+}
+
+/// The method of the calls on this route: `package.Service/Method` of `/package.Service/Method`. A route that would be
+/// taken for one of those that are none (`/_other`) keeps its slash, or the page would have a label set twice.
+fn rpc_method(route: &Arc<str>) -> Text {
+    match route.strip_prefix('/') {
+        None | Some("" | "_other" | "_unmatched") => shared(route),
+        Some(method) => Text::Shared(method.into()),
+    }
+}
+
 /// Labels of `golden_errors_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorKey {
@@ -169,10 +208,21 @@ mod tests {
     use crate::labels::{Failure, Policy};
 
     #[test]
+    fn a_method_is_its_route_without_the_slash_and_no_two_routes_share_one() {
+        let of = |route: &str| rpc_method(&route.into()).as_str().to_owned();
+        assert_eq!(of("/shop.v1.Cart/Add"), "shop.v1.Cart/Add");
+        for route in ["_other", "_unmatched", "/_other", "/_unmatched", "/"] {
+            assert_eq!(of(route), route);
+        }
+        assert_eq!(of("//a"), "/a");
+    }
+
+    #[test]
     fn every_label_set_survives_packing() {
         let errors = (500..600)
             .map(ErrorType::from_backend_status)
             .chain(Failure::ALL.iter().map(|f| ErrorType::from_failure(*f)))
+            .chain(RpcStatus::ALL.iter().map(|s| ErrorType::from_rpc(*s)))
             .chain(Policy::ALL.iter().map(|p| ErrorType::from_policy(*p)))
             .chain([ErrorType::NONE]);
         for error in errors {
@@ -181,6 +231,10 @@ mod tests {
                     let key = DurationKey { method: *method, status, error };
                     assert_eq!(DurationKey::unpack(key.pack()), key);
                 }
+            }
+            for status in RpcStatus::ALL {
+                let key = RpcKey { status: *status, error };
+                assert_eq!(RpcKey::unpack(key.pack()), key);
             }
             for fault in Fault::ALL {
                 for phase in Phase::ALL {

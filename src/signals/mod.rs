@@ -371,9 +371,11 @@ impl Signals {
         let cell = match family {
             Bounded::Requests | Bounded::Aborts | Bounded::ImplicitErrors => Counter::bytes(&self.default_edges),
             Bounded::Errors => TracedCounter::bytes(&self.default_edges),
-            Bounded::Duration | Bounded::FirstByte | Bounded::AbortWait | Bounded::StreamDuration => {
-                Histogram::bytes(self.edges_of(family, &self.route_edges(route)))
-            }
+            Bounded::Duration
+            | Bounded::FirstByte
+            | Bounded::AbortWait
+            | Bounded::StreamDuration
+            | Bounded::RpcDuration => Histogram::bytes(self.edges_of(family, &self.route_edges(route))),
         };
         // The set of those that are admitted holds each once, and is up to half empty.
         2 * size_of::<(RouteId, u32)>() + self.shards.len() * (cell + LABEL_SET_BYTES)

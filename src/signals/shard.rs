@@ -15,7 +15,7 @@ use crate::signals::Signals;
 use crate::signals::budget::Account;
 use crate::signals::families::Bounded;
 use crate::signals::implicit::{self, OwnRules, RouteRules};
-use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly};
+use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly, RpcKey};
 use crate::signals::moment::Moment;
 use crate::signals::slo::{self, Covering, OwnSlos};
 use crate::signals::store::{Counter, Edges, Gauge, Histogram, Traced, TracedCounter};
@@ -175,6 +175,7 @@ pub struct Shard {
     pub(super) aborts: Cells<Counter>,
     pub(super) abort_waits: Cells<Histogram>,
     pub(super) stream_durations: Cells<Histogram>,
+    pub(super) rpc_durations: Cells<Histogram>,
     /// By the number of the objective's name.
     pub(super) slos: Listed<(usize, Arc<slo::Cells>)>,
 }
@@ -192,7 +193,7 @@ pub struct RouteGauges {
     pub response_bytes: Counter,
     /// Incomplete responses.
     pub truncated: Counter,
-    /// Open event streams.
+    /// Open event streams and gRPC streams.
     pub streams: Gauge,
 }
 
@@ -234,6 +235,7 @@ impl Shard {
             aborts: Listed::default(),
             abort_waits: Listed::default(),
             stream_durations: Listed::default(),
+            rpc_durations: Listed::default(),
             slos: Listed::default(),
         }
     }
@@ -295,6 +297,7 @@ pub struct RouteSignals {
     aborts: RefCell<Known<Counter>>,
     abort_waits: RefCell<Known<Histogram>>,
     stream_durations: RefCell<Known<Histogram>>,
+    rpc_durations: RefCell<Known<Histogram>>,
     /// The objectives that cover it, as they were in force in this epoch.
     slos: Cell<(u64, Covering)>,
     /// The rules for implicit errors that cover it, likewise.
@@ -381,6 +384,7 @@ impl WorkerSignals {
             aborts: RefCell::default(),
             abort_waits: RefCell::default(),
             stream_durations: RefCell::default(),
+            rpc_durations: RefCell::default(),
             slos: Cell::default(),
             rules: Cell::default(),
         });
@@ -490,10 +494,16 @@ impl WorkerSignals {
         self.with(Bounded::AbortWait, route, RouteOnly.pack(), pick, readers, observe(nanos, traced));
     }
 
-    /// Records how long an event stream lasted.
+    /// Records how long a stream lasted.
     pub fn observe_stream(&self, route: &RouteSignals, key: StreamEnd, nanos: u64, traced: Option<Traced>) {
         let (pick, readers): (Pick<_>, _) = (|r| &r.stream_durations, &self.shard.stream_durations);
         self.with(Bounded::StreamDuration, route, key.pack(), pick, readers, observe(nanos, traced));
+    }
+
+    /// Records how long a gRPC call took.
+    pub fn observe_rpc(&self, route: &RouteSignals, key: RpcKey, nanos: u64, traced: Option<Traced>) {
+        let (pick, readers): (Pick<_>, _) = (|r| &r.rpc_durations, &self.shard.rpc_durations);
+        self.with(Bounded::RpcDuration, route, key.pack(), pick, readers, observe(nanos, traced));
     }
 
     /// A request begins: in flight +1. Returns its place in the line of unfinished requests.
@@ -540,7 +550,7 @@ impl WorkerSignals {
         self.join_line(new, started)
     }
 
-    /// Takes a request out of the line, so that it has no age any more (an event stream, or at the end).
+    /// Takes a request out of the line, so that it has no age any more (a stream, or at the end).
     pub fn without_age(&self, route: &RouteSignals, slot: u32) {
         let mut line = self.unfinished.borrow_mut();
         let Unfinished { older, newer, .. } = line[slot as usize];
