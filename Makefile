@@ -15,7 +15,7 @@ endif
 # More arguments for the bench, for example: make bench BENCH_ARGS="--rounds 3 --only sidecar,haproxy"
 BENCH_ARGS ?=
 
-.PHONY: help setup fmt lint deny doctest test bench-build bench pack pictures demo
+.PHONY: help setup fmt lint deny doctest test bench-build bench soak pack pictures demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -68,6 +68,12 @@ bench: ## cost, side by side with nginx, HAProxy and Envoy (some ten minutes; le
 	@$(MAKE) bench-build
 	@echo "== bench"
 	python3 benches/compare.py $(BENCH_ARGS)
+
+soak: ## ten minutes of chaos after which every counter must be exact (SOAK_SECONDS=600, SOAK_SEED)
+	@echo "== release builds"
+	cargo build --release --locked --bin golden-sidecar --example soak
+	@echo "== soak"
+	target/release/examples/soak
 
 demo: ## an embedded backend, traffic and a sidecar, to look at
 	cargo run --release --locked -- demo

@@ -401,11 +401,10 @@ async fn finish(run: &Rc<Run>, base: usize, load: Duration) -> Report {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let mut report = run.report.borrow().clone();
-    let sidecar = run.sidecar.borrow();
     if now > base {
-        report.misses.push(format!("{now} descriptors are open, {base} were before the load:\n{}", sidecar.sockets()));
+        let sockets = run.sidecar.borrow().sockets();
+        report.misses.push(format!("{now} descriptors are open, {base} were before the load:\n{sockets}"));
     }
-    drop(sidecar);
     let admin = run.sidecar.borrow().admin;
     loop {
         let page = sidecar::page(admin).await;
