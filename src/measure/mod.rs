@@ -58,7 +58,7 @@ pub struct Begin {
 }
 
 /// What the head of a gRPC call says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rpc {
     /// How long its client waits for the end (`grpc-timeout`).
     pub deadline: Option<Duration>,

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use crate::labels::Failure;
@@ -75,7 +76,7 @@ impl Outbox {
     }
 
     /// Forgets what has been written, if that is everything. Returns whether something was forgotten.
-    fn make_room(&mut self) -> bool {
+    pub fn forget_written(&mut self) -> bool {
         let forget = self.is_empty() && !self.bytes.is_empty();
         if forget {
             self.bytes.clear();
@@ -173,6 +174,20 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// Takes the piece of `n` bytes that was seen last, and with it what follows in small pieces: some receivers take many
+    /// small frames of HTTP/2 for an attack. What is malformed stays where it is, for the next look.
+    pub fn take_pieces(&mut self, window: &mut Window, trailers: &mut Vec<u8>, n: usize) -> Bytes {
+        let mut data = window.unread()[..n].to_vec();
+        self.take(window, n);
+        while data.len() < SMALL
+            && let Ok(Piece::Bytes(n)) = self.peek(window, trailers)
+        {
+            data.extend_from_slice(&window.unread()[..n]);
+            self.take(window, n);
+        }
+        Bytes::from(data)
     }
 
     /// Uses up `n` body bytes of the piece that was seen last. A chunked piece is taken whole.
@@ -348,7 +363,7 @@ impl Pump {
                     if !self.chunked && n > COPY_LIMIT {
                         return Ok(n);
                     }
-                    self.replayable &= !out.make_room();
+                    self.replayable &= !out.forget_written();
                     if out.bytes.len() > LARGE {
                         return Ok(0);
                     }
@@ -371,7 +386,7 @@ impl Pump {
     fn end(&mut self, out: &mut Outbox) {
         self.ended = true;
         if self.chunked {
-            self.replayable &= !out.make_room();
+            self.replayable &= !out.forget_written();
             write_last_chunk(&mut out.bytes, &self.trailers);
         }
     }

@@ -245,6 +245,12 @@ async fn active(
                 client.reset();
                 return None;
             }
+            After::TunnelInPieces(back, protocol) => {
+                guard.busy();
+                upgrade::tunnel_in_pieces(worker, &settings, client, &head, *back, protocol).await;
+                guard.done();
+                return None;
+            }
             After::Tunnel(connection, protocol) => {
                 guard.busy();
                 upgrade::tunnel(worker, client, connection, protocol).await;

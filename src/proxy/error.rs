@@ -13,6 +13,17 @@ pub enum Trouble {
     Failed(Failure, Phase),
 }
 
+impl Trouble {
+    /// What failed; a client that left is no failure.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Trouble::ClientLeft => None,
+            Trouble::Failed(failure, _) => Some(*failure),
+        }
+    }
+}
+
 /// Why a wait ended before what was waited for came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {

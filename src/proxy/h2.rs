@@ -1,97 +1,78 @@
-//! HTTP/2 from clients, with prior knowledge. The connection is hyper's; each stream goes through the same steps as in
-//! `service.rs` and is carried to the backend over HTTP/1.1. Interim responses are not relayed: hyper has no way to send
-//! them over HTTP/2.
+//! A client's connection of HTTP/2: its streams are carried one by one, each by a task of its own, through the same steps as
+//! in `service.rs` (`exchange.rs` has them in pieces). Framing, windows and header compression are the `h2` crate's.
+//!
+//! What a client can make a connection cost is bounded: streams, windows, heads, bytes that wait to be written, resets
+//! before an answer, and silence. Frames that nothing comes of (PING, SETTINGS, empty DATA, CONTINUATION) are counted by
+//! the crate, which ends a connection that sends too many.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Ping, Reason, RecvStream};
+use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::labels::{CloseReason, ConnectionEnd, Failure, Method, Phase, RetryResult, Traffic};
-use crate::measure::{self, Begin, ClientConnection, Moment, Observation, ResponseKind};
-use crate::proxy::body::{Outbox, Piece, Source};
-use crate::proxy::buffer::{Filled, LARGE, SMALL, Window};
-use crate::proxy::error::{Answer, Stop, Trouble};
-use crate::proxy::h1::{Framing, HeadScan, write_chunk_head, write_last_chunk};
-use crate::proxy::headers::{self, H2Request, RequestHead, ResponseContext, ResponseHead, ResponseSink};
-use crate::proxy::judge::Judge;
-use crate::proxy::service::{judge_of, release, response_head};
+use crate::labels::{ConnectionEnd, Failure, Method, Phase, RpcStatus, Traffic};
+use crate::measure::{self, Begin, ClientConnection, Observation};
+use crate::proxy::body::Outbox;
+use crate::proxy::buffer::Window;
+use crate::proxy::error::{Answer, Trouble};
+use crate::proxy::exchange::{self, Done, Exchange};
+use crate::proxy::front::{Front, H2Front};
+use crate::proxy::grpc;
+use crate::proxy::h1::Framing;
+use crate::proxy::headers::{self, H2Request, RequestHead};
 use crate::proxy::timer::Deadline;
-use crate::proxy::upstream::Connection;
+use crate::proxy::upgrade;
 use crate::proxy::worker::{Settings, Worker};
 use crate::routes::Found;
-use crate::transport::Stream as Socket;
+use crate::transport::Stream;
 
 /// What a stream may have on its way to the client before it stops reading from the backend.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Flow-control window of a stream: what a client may send ahead of what the backend takes. Twice a read buffer.
-const STREAM_WINDOW: u32 = 128 * 1024;
+/// Flow-control window of a stream: what a client may send ahead of what the backend takes.
+const STREAM_WINDOW: u32 = 64 * 1024;
 /// Flow-control window of a connection: a few streams at full speed.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-tokio::task_local! {
-    /// The patience with the client of the stream whose task runs.
-    static PATIENCE: Rc<Patience>;
-}
-
-/// How long a stream's client may leave what it was handed. While its window is closed hyper does not ask the body for
-/// more, so the body cannot see a deadline of its own: the stream's task looks at this one.
-#[derive(Debug)]
-struct Patience {
-    deadline: Deadline,
-    time: Duration,
-    spent: Cell<bool>,
-}
-
-/// Spawns streams on the worker's own runtime.
-#[derive(Clone, Debug)]
-struct Local {
-    worker: Rc<Worker>,
-    time: Duration,
-}
-
-impl<F> hyper::rt::Executor<F> for Local
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, future: F) {
-        let deadline = self.worker.timers.slot();
-        let patience = Rc::new(Patience { deadline, time: self.time, spent: Cell::new(false) });
-        tokio::task::spawn_local(PATIENCE.scope(Rc::clone(&patience), async move {
-            let mut future = std::pin::pin!(future);
-            poll_fn(|cx| {
-                if future.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                if !patience.deadline.expired(cx) {
-                    return Poll::Pending;
-                }
-                // To drop the stream is to reset it.
-                patience.spent.set(true);
-                Poll::Ready(())
-            })
-            .await;
-        }));
-    }
-}
+/// Silence of a client with streams under way after which it is asked by PING whether it is still there. An event stream
+/// may be silent for ever; a client that is gone must not hold it.
+const PING_AFTER: Duration = Duration::from_secs(30);
+/// Streams that a client may reset before their answer, as long as they are fewer than the others: a client that leaves
+/// pages in a hurry does. More are an attack, which costs us a request each (CVE-2023-44487).
+const RESETS: u32 = 200;
 
 /// A socket of which the first bytes have been read already.
 struct Rewound {
     front: Window,
-    stream: Socket,
-    /// Set whenever bytes went either way.
-    moved: Rc<Cell<bool>>,
+    stream: Stream,
+    life: Rc<Life>,
+}
+
+/// Signs of life on a connection.
+#[derive(Debug, Default)]
+struct Life {
+    /// Bytes went either way.
+    moved: Cell<bool>,
+    /// Bytes came.
+    heard: Cell<bool>,
+    /// Streams that came.
+    streams: Cell<u32>,
+    /// Streams that were reset before their answer.
+    resets: Cell<u32>,
+}
+
+impl Life {
+    fn is_flooded(&self) -> bool {
+        let resets = self.resets.get();
+        resets > RESETS && resets > self.streams.get() / 2
+    }
 }
 
 impl AsyncRead for Rewound {
@@ -106,7 +87,8 @@ impl AsyncRead for Rewound {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.moved.set(true);
+            self.life.moved.set(true);
+            self.life.heard.set(true);
         }
         Poll::Ready(Ok(()))
     }
@@ -115,7 +97,7 @@ impl AsyncRead for Rewound {
 impl Rewound {
     fn note(&self, written: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
         if matches!(written, Poll::Ready(Ok(1..))) {
-            self.moved.set(true);
+            self.life.moved.set(true);
         }
         written
     }
@@ -137,7 +119,7 @@ impl AsyncWrite for Rewound {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -150,43 +132,82 @@ impl AsyncWrite for Rewound {
 }
 
 /// Serves an HTTP/2 connection until it ends.
-pub async fn serve(worker: &Rc<Worker>, stream: Socket, front: Window, peer: IpAddr, guard: &Rc<ClientConnection>) {
+pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: IpAddr, guard: &Rc<ClientConnection>) {
     let settings = worker.settings();
-    let moved = Rc::new(Cell::new(true));
-    let io = TokioIo::new(Rewound { front, stream, moved: Rc::clone(&moved) });
-    let service = hyper::service::service_fn({
-        let worker = Rc::clone(worker);
-        let guard = Rc::clone(guard);
-        move |request| {
-            let (worker, guard) = (Rc::clone(&worker), Rc::clone(&guard));
-            stream_service(worker, peer, guard, request)
-        }
-    });
-    let mut builder =
-        hyper::server::conn::http2::Builder::new(Local { worker: Rc::clone(worker), time: settings.timeouts.body });
+    let timeouts = &settings.timeouts;
+    let life = Rc::new(Life::default());
+    let io = Rewound { front, stream, life: Rc::clone(&life) };
+    let deadline = worker.timers.slot();
+    deadline.arm(timeouts.client_head);
+    let mut builder = Builder::new();
     builder
         .max_concurrent_streams(settings.limits.streams)
         .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
-        .max_send_buf_size(SEND_BUFFER)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .auto_date_header(false);
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    let deadline = worker.timers.slot();
-    deadline.arm(settings.timeouts.client_idle);
+        .enable_connect_protocol();
+    let mut handshake = pin!(builder.handshake::<_, Bytes>(io));
+    let begun = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(result.ok()),
+        Poll::Pending if worker.stopped(cx, &deadline).is_some() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    let Some(mut connection) = begun.await else { return guard.ends(ConnectionEnd::Proxy) };
+    let mut pinger = connection.ping_pong();
+    let silence = worker.timers.slot();
+    let mut asked = false;
     let mut told = false;
+    deadline.arm(timeouts.client_idle);
+    silence.arm(PING_AFTER);
     poll_fn(|cx| {
-        if let Poll::Ready(_ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(());
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    life.streams.set(life.streams.get() + 1);
+                    let (worker, guard, life) = (Rc::clone(worker), Rc::clone(guard), Rc::clone(&life));
+                    tokio::task::spawn_local(stream_task(worker, peer, guard, life, request, respond));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    if error.is_library() {
+                        guard.ends(ConnectionEnd::Proxy);
+                    }
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
         }
         if worker.is_cut() {
             guard.ends(ConnectionEnd::Drain);
             return Poll::Ready(());
         }
+        if life.is_flooded() {
+            guard.ends(ConnectionEnd::Proxy);
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            // Once more, to write it.
+            let _closed = connection.poll_closed(cx);
+            return Poll::Ready(());
+        }
+        if let Some(pinger) = &mut pinger {
+            if asked && pinger.poll_pong(cx).is_ready() {
+                asked = false;
+            }
+            if life.heard.replace(false) || !guard.is_busy() {
+                silence.arm(PING_AFTER);
+            } else if silence.expired(cx) {
+                if asked {
+                    return Poll::Ready(());
+                }
+                asked = pinger.send_ping(Ping::opaque()).is_ok();
+                silence.arm(timeouts.client_head);
+                cx.waker().wake_by_ref();
+            }
+            let _armed = silence.expired(cx);
+        }
         // Idle is a connection without streams on which nothing moves. One that was told to end has less time: a client
         // that does not answer, or does not read, would hold it for ever.
-        let timeouts = &settings.timeouts;
-        if guard.is_busy() || moved.replace(false) {
+        if guard.is_busy() || life.moved.replace(false) {
             deadline.arm(if told { timeouts.client_head } else { timeouts.client_idle });
         }
         let expired = deadline.expired(cx);
@@ -197,7 +218,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Socket, front: Window, peer: IpA
             told = true;
             guard.ends(if worker.is_draining() { ConnectionEnd::Drain } else { ConnectionEnd::Idle });
             // GOAWAY; streams in flight end first.
-            connection.as_mut().graceful_shutdown();
+            connection.graceful_shutdown();
             deadline.arm(timeouts.client_head);
             cx.waker().wake_by_ref();
         }
@@ -222,27 +243,35 @@ impl Drop for Busy {
     }
 }
 
-async fn stream_service(
+/// One stream, from its head to its end.
+async fn stream_task(
     worker: Rc<Worker>,
     peer: IpAddr,
     guard: Rc<ClientConnection>,
-    request: Request<Incoming>,
-) -> Result<Response<StreamBody>, std::io::Error> {
+    life: Rc<Life>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
     let settings = worker.settings();
-    let busy = Busy::new(guard, settings.limits.streams);
+    let _busy = Busy::new(guard, settings.limits.streams);
     let begun = measure::now();
-    let (parts, incoming) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let mut outbox = Outbox::default();
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let protocol = parts.extensions.get::<h2::ext::Protocol>();
     let asked = H2Request {
         method: parts.method.as_str().as_bytes(),
-        authority: parts.uri.authority().map(|a| a.as_str().as_bytes()),
+        protocol: protocol.map(|protocol| protocol.as_str().as_bytes()),
+        authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
         target: target.as_bytes(),
-        ended: incoming.is_end_stream(),
+        ended: body.is_end_stream(),
         fields: &parts.headers,
     };
+    let key = if protocol.is_some() { upgrade::websocket_key() } else { String::new() };
     let context = settings.request_context(peer);
-    let head = match headers::request_from_h2(&asked, &context, &mut outbox.bytes) {
+    let read = headers::request_from_h2(&asked, key.as_bytes(), &context, &mut outbox.bytes);
+    let mut front = Front::H2(H2Front::new(respond, body));
+    let head = match read {
         Ok(head) => head,
         Err(refused) => {
             let begin = Begin {
@@ -255,642 +284,121 @@ async fn stream_service(
             };
             let mut observation = Observation::begin(&worker.meter, begin);
             observation.fail(refused.failure, Phase::Head);
-            return Ok(own_answer(refused.answer(), false, false, observation, busy));
+            return answer(&mut front, &refused.answer(), None, observation);
         }
     };
     let path = &target.as_bytes()[head.path.clone()];
     let traffic = if settings.is_probe(path) || head.probe_agent { Traffic::Probe } else { Traffic::User };
-    let Found { route, unknown } = settings.routes.find(head.method, path);
-    let unknown_path = unknown.then(|| path.to_vec());
-    let mut observation = Observation::begin(
-        &worker.meter,
-        Begin { route, method: head.method, traffic, at: begun, trace: head.trace, rpc: None },
-    );
-
+    // An extended CONNECT asks for what a GET with `Upgrade` asks for.
+    let asked_as = if protocol.is_some() { Method::Get } else { head.method };
+    let Found { route, unknown } = settings.routes.find(asked_as, path);
+    let begin = Begin { route, method: head.method, traffic, at: begun, trace: head.trace, rpc: head.rpc };
+    let mut observation = Observation::begin(&worker.meter, begin);
     let deadline = worker.timers.slot();
-    let upload = Upload::new(incoming, outbox, &head, settings.limits.request_body_bytes);
-    let stream = Stream { worker: Rc::clone(&worker), settings, deadline, upload };
-    match exchange(stream, &head, unknown_path, begun, &mut observation).await {
-        Ok((response, mut exchange)) => {
-            if exchange.source.is_complete() {
-                // The stream ends with its head: an empty frame behind it makes some clients doubt the Content-Length of
-                // a 304.
-                finish(observation, exchange.judge.take());
-                return Ok(response.map(|()| StreamBody::Ended));
-            }
-            let relayed = Relayed { exchange, observation: Some(observation), _busy: busy };
-            Ok(response.map(|()| StreamBody::Relayed(Box::new(relayed))))
+    let carried = {
+        let mut exchange = Exchange {
+            worker: &worker,
+            settings: &settings,
+            head: &head,
+            unknown_path: if unknown { path } else { &[] },
+            front: &mut front,
+            outbox: &mut outbox,
+            deadline: &deadline,
+            observation: &mut observation,
+        };
+        carry(&mut exchange, begun).await
+    };
+    let trouble = match carried {
+        Ok(Done::Finished(_, at)) => return observation.finish(at),
+        Ok(Done::Tunnel(back, protocol, _, received, handed)) => {
+            observation.upgraded(protocol, received, handed);
+            front.becomes_tunnel();
+            return exchange::tunnel(&worker, &mut front, back, &mut outbox, protocol, &deadline).await;
         }
-        Err(Trouble::Failed(failure, phase)) => {
+        Err(trouble) => trouble,
+    };
+    let Front::H2(stream) = &mut front else { return };
+    match trouble {
+        // The connection is cut as a whole, and its streams see it end.
+        Trouble::ClientLeft if worker.is_cut() => observation.fail(Failure::DrainDeadline, Phase::Body),
+        // Dropped as it was born: the client left.
+        Trouble::ClientLeft => {
+            if !stream.is_committed() {
+                life.resets.set(life.resets.get() + 1);
+            }
+            stream.reset(Reason::CANCEL);
+        }
+        Trouble::Failed(failure, phase) => {
             observation.fail(failure, phase);
-            let to_head = head.method == Method::Head;
-            match Answer::to(failure) {
-                Some(answer) => Ok(own_answer(answer, head.accepts_json, to_head, observation, busy)),
+            match Answer::to(failure).filter(|_| !stream.is_committed()) {
+                Some(made) => answer(&mut front, &made, Some(&head), observation),
                 None => {
                     observation.finish(measure::now());
-                    // There is no status for this: the stream is reset.
-                    Err(std::io::ErrorKind::ConnectionAborted.into())
+                    // There is no status for this.
+                    stream.reset(if failure == Failure::ClientTimeout {
+                        Reason::CANCEL
+                    } else {
+                        Reason::INTERNAL_ERROR
+                    });
                 }
             }
         }
-        Err(Trouble::ClientLeft) => Err(std::io::ErrorKind::ConnectionAborted.into()),
     }
 }
 
-fn own_answer(
-    answer: Answer,
-    json: bool,
-    to_head: bool,
-    mut observation: Observation,
-    busy: Busy,
-) -> Response<StreamBody> {
-    let (body, media) = answer.body(json);
-    let now = measure::now();
-    observation.answered(answer.status, now);
-    observation.finish(now);
-    drop(busy);
-    let length = body.len();
-    let body = if to_head { Bytes::new() } else { Bytes::from(body) };
-    let mut response = Response::new(StreamBody::Own(body));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let fields = response.headers_mut();
-    fields.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(media));
-    fields.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-    if let Ok(value) = HeaderValue::from_str(&answer.proxy_status()) {
-        fields.insert("proxy-status", value);
-    }
-    if answer.failure == Failure::Shed {
-        fields.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    if let Ok(value) = HeaderValue::from_str(&httpdate::fmt_http_date(std::time::SystemTime::now())) {
-        fields.insert(http::header::DATE, value);
-    }
-    response
-}
-
-/// What a stream needs until its response head is there.
-struct Stream {
-    worker: Rc<Worker>,
-    settings: Rc<Settings>,
-    deadline: Deadline,
-    upload: Upload,
-}
-
-/// An exchange whose response head is there.
-struct Exchange {
-    stream: Stream,
-    connection: Option<Box<Connection>>,
-    source: Source,
-    trailers: Vec<u8>,
-    response: ResponseHead,
-    kind: ResponseKind,
-    judge: Option<Judge>,
-    progress: u64,
-    armed: Option<u64>,
-}
-
-async fn exchange(
-    mut stream: Stream,
-    head: &RequestHead,
-    unknown_path: Option<Vec<u8>>,
-    begun: Moment,
-    observation: &mut Observation,
-) -> Result<(Response<()>, Exchange), Trouble> {
-    let settings = Rc::clone(&stream.settings);
-    let worker = Rc::clone(&stream.worker);
-    let limits = &settings.limits;
-    if settings.sheds(&worker) {
+/// Admits the request, obtains what it is sent on, and carries it.
+async fn carry(exchange: &mut Exchange<'_, '_>, begun: measure::Moment) -> Result<Done, Trouble> {
+    let Exchange { worker, settings, head, front, deadline, observation, .. } = exchange;
+    let (worker, settings, deadline): (&Worker, &Settings, &Deadline) = (worker, settings, deadline);
+    if settings.sheds(worker) {
         return Err(Trouble::Failed(Failure::Shed, Phase::Queue));
     }
-    if let (Framing::Length(n), Some(limit)) = (head.framing, limits.request_body_bytes)
+    if let (Framing::Length(n), Some(limit)) = (head.framing, settings.limits.request_body_bytes)
         && n > limit
     {
         return Err(Trouble::Failed(Failure::RequestTooLarge, Phase::Head));
     }
-    // A client that leaves drops this future: hyper does that when the stream is reset or the connection ends.
-    let (mut connection, obtained) = {
-        let deadline = &stream.deadline;
-        let mut watch = |cx: &mut Context<'_>| worker.stopped(cx, deadline);
-        worker.pool.obtain(&settings.timeouts, deadline, begun, observation, &mut watch).await?
+    let (obtained, since) = {
+        let mut watch = |cx: &mut Context<'_>| front.interrupted(cx, worker, deadline);
+        worker.pool.obtain(settings, deadline, begun, observation, &mut watch).await?
     };
-    let len = match send_and_wait(&mut stream, &mut connection, obtained, observation).await? {
-        Some(len) => len,
-        // The pooled connection had been closed before the backend could see the request: once more, on a new one.
-        None => {
-            connection.close(CloseReason::Peer);
-            stream.upload.rewind();
-            let result = replay(&mut stream, observation).await;
-            let outcome = if result.is_ok() { RetryResult::Success } else { RetryResult::Failure };
-            worker.pool_gauges.replayed(outcome);
-            let len;
-            (connection, len) = result?;
-            len
-        }
-    };
-    let received = measure::now();
-    let context = ResponseContext {
-        to_head: head.method == Method::Head,
-        http10: false,
-        keep_alive: true,
-        upgrade: false,
-        max_fields: limits.headers,
-        via: settings.via,
-    };
+    exchange.run(obtained, since).await
+}
+
+/// Answers in the sidecar's own name. A call of gRPC gets its status, too: its client looks for that first.
+fn answer(front: &mut Front<'_>, answer: &Answer, head: Option<&RequestHead>, mut observation: Observation) {
+    let Front::H2(front) = front else { return };
+    let json = head.is_some_and(|head| head.accepts_json);
+    let rpc = head.is_some_and(|head| head.rpc.is_some());
+    let (body, media) = answer.body(json);
     let mut response = Response::new(());
-    let mut sink = Fields(&mut response);
-    let parsed = headers::response(&connection.inbound.unread()[..len], &context, &mut sink)
-        .map_err(|failure| Trouble::Failed(failure, Phase::Wait))?;
-    if let Some(path) = unknown_path {
-        observation.reroute(settings.routes.earned(&path, parsed.status));
-    }
-    let judge = judge_of(observation, &connection.inbound.unread()[..len], &parsed, &context);
-    connection.inbound.consume(len);
-    let kind = if parsed.event_stream { ResponseKind::EventStream } else { ResponseKind::Plain };
-    observation.head(parsed.status, kind, received, measure::now());
-    let source = Source::new(parsed.framing, limits.head_bytes, limits.headers);
-    let mut exchange = Exchange {
-        stream,
-        connection: Some(connection),
-        source,
-        trailers: Vec::new(),
-        response: parsed,
-        kind,
-        judge,
-        progress: 0,
-        armed: None,
-    };
-    if exchange.source.is_complete() {
-        exchange.put_back();
-    }
-    Ok((response, exchange))
-}
-
-/// Sends the request again, on a new connection. Returns that and the length of the response head.
-async fn replay(stream: &mut Stream, observation: &mut Observation) -> Result<(Box<Connection>, usize), Trouble> {
-    let (worker, settings) = (Rc::clone(&stream.worker), Rc::clone(&stream.settings));
-    let (mut connection, obtained) = {
-        let deadline = &stream.deadline;
-        let mut watch = |cx: &mut Context<'_>| worker.stopped(cx, deadline);
-        worker.pool.obtain_new(&settings.timeouts, deadline, observation, &mut watch).await?
-    };
-    let len = send_and_wait(stream, &mut connection, obtained, observation).await?;
-    Ok((connection, len.ok_or(Trouble::Failed(Failure::ResetBeforeHead, Phase::Send))?))
-}
-
-/// Sends the request and waits for the final response head. Returns its length, or `None` when the connection was a
-/// pooled one, the backend has provably not seen the request, and all of it can be sent again.
-async fn send_and_wait(
-    stream: &mut Stream,
-    connection: &mut Connection,
-    obtained: Moment,
-    observation: &mut Observation,
-) -> Result<Option<usize>, Trouble> {
-    let Stream { worker, settings, deadline, upload } = stream;
-    let limits = &settings.limits;
-    let mut scan = HeadScan::default();
-    let mut head_written = false;
-    let mut heard = false;
-    let mut armed = None;
-    poll_fn(|cx| {
-        if upload.state == UploadState::Sending {
-            upload.poll(cx, &mut connection.stream, observation)?;
-            if upload.outbox.is_empty() && !head_written {
-                head_written = true;
-                observation.head_written(measure::now());
-            }
-            if upload.state == UploadState::Sent {
-                observation.sent(obtained, measure::now());
-            }
-        }
-        loop {
-            heard |= !connection.inbound.is_empty();
-            if !connection.inbound.is_empty()
-                && let Some(len) = response_head(&mut scan, connection, limits.head_bytes)?
-            {
-                let bytes = &connection.inbound.unread()[..len];
-                if bytes.get(8..10) != Some(b" 1") || bytes.get(10..12) == Some(b"01") {
-                    return Poll::Ready(Ok(Some(len)));
-                }
-                connection.inbound.consume(len);
-                scan = HeadScan::default();
-                continue;
-            }
-            match connection.inbound.poll_fill(cx, &mut connection.stream, limits.head_bytes) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(Filled::Bytes(_))) => {}
-                Poll::Ready(Ok(Filled::Full)) => {
-                    return Poll::Ready(Err(Trouble::Failed(Failure::ResponseTooLarge, Phase::Wait)));
-                }
-                Poll::Ready(end) => {
-                    let at_end = matches!(end, Ok(Filled::Eof));
-                    let whole = connection.reused && !heard && upload.replayable();
-                    let written = upload.outbox.total;
-                    if whole && (written == 0 || (at_end && connection.never_delivered(written))) {
-                        return Poll::Ready(Ok(None));
-                    }
-                    return Poll::Ready(Err(Trouble::Failed(Failure::ResetBeforeHead, Phase::Wait)));
-                }
-            }
-        }
-        let sending = upload.state == UploadState::Sending;
-        let waiting = (sending, sending && upload.wants_client, upload.progress);
-        if armed != Some(waiting) {
-            armed = Some(waiting);
-            let timeouts = &settings.timeouts;
-            deadline.arm(if waiting.1 { timeouts.client_body } else { timeouts.head });
-        }
-        let phase = if sending { Phase::Send } else { Phase::Wait };
-        match worker.stopped(cx, deadline) {
-            None => Poll::Pending,
-            Some(Stop::Cut) => Poll::Ready(Err(Trouble::Failed(Failure::DrainDeadline, phase))),
-            Some(_) if waiting.1 => Poll::Ready(Err(Trouble::Failed(Failure::ClientTimeout, phase))),
-            Some(_) => Poll::Ready(Err(Trouble::Failed(Failure::HeadTimeout, phase))),
-        }
-    })
-    .await
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UploadState {
-    Sending,
-    Sent,
-    /// The backend reads no more.
-    Stopped,
-}
-
-/// A request on its way from the stream to the backend.
-struct Upload {
-    incoming: Incoming,
-    outbox: Outbox,
-    chunked: bool,
-    /// Bytes that the declared length still asks for.
-    left: Option<u64>,
-    limit: u64,
-    total: u64,
-    ended: bool,
-    state: UploadState,
-    wants_client: bool,
-    progress: u64,
-}
-
-impl Upload {
-    fn new(incoming: Incoming, outbox: Outbox, head: &RequestHead, limit: Option<u64>) -> Upload {
-        let left = match head.framing {
-            Framing::Length(n) => Some(n),
-            _ => None,
-        };
-        Upload {
-            ended: incoming.is_end_stream(),
-            incoming,
-            outbox,
-            chunked: head.framing == Framing::Chunked,
-            left,
-            limit: limit.unwrap_or(u64::MAX),
-            total: 0,
-            state: UploadState::Sending,
-            wants_client: false,
-            progress: 0,
-        }
-    }
-
-    /// Whether all of the request is still in the outbox: it had no body.
-    fn replayable(&self) -> bool {
-        self.ended && self.total == 0 && !self.chunked
-    }
-
-    /// Begins anew, for another connection.
-    fn rewind(&mut self) {
-        self.outbox.rewind();
-        self.state = UploadState::Sending;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, to: &mut Socket, observation: &Observation) -> Result<(), Trouble> {
-        loop {
-            self.wants_client = false;
-            let before = self.outbox.total;
-            let flushed = self.outbox.poll_flush(cx, to);
-            self.progress += u64::from(self.outbox.total > before);
-            match flushed {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Err(_)) => {
-                    self.state = UploadState::Stopped;
-                    return Ok(());
-                }
-                Poll::Ready(Ok(())) => {}
-            }
-            if self.ended {
-                self.state = UploadState::Sent;
-                return Ok(());
-            }
-            self.wants_client = true;
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Some(Err(_))) => return Err(Trouble::ClientLeft),
-                Poll::Ready(Some(Ok(frame))) => self.take(frame, observation)?,
-                Poll::Ready(None) => self.end(&[])?,
-            }
-            self.progress += 1;
-        }
-    }
-
-    fn take(&mut self, frame: Frame<Bytes>, observation: &Observation) -> Result<(), Trouble> {
-        let out = &mut self.outbox;
-        match frame.into_data() {
-            Ok(data) if data.is_empty() => {}
-            Ok(mut data) => {
-                let n = data.len() as u64;
-                self.total += n;
-                if self.total > self.limit {
-                    return Err(Trouble::Failed(Failure::RequestTooLarge, Phase::Send));
-                }
-                if let Some(left) = &mut self.left {
-                    *left = left.checked_sub(n).ok_or(Trouble::Failed(Failure::BadRequest, Phase::Send))?;
-                }
-                observation.request_bytes(n);
-                out.reset();
-                if self.chunked {
-                    write_chunk_head(&mut out.bytes, data.len());
-                }
-                while data.has_remaining() {
-                    out.bytes.extend_from_slice(data.chunk());
-                    data.advance(data.chunk().len());
-                }
-                if self.chunked {
-                    out.bytes.extend_from_slice(b"\r\n");
-                }
-            }
-            Err(other) => {
-                if let Ok(trailers) = other.into_trailers() {
-                    let mut section = Vec::new();
-                    for (name, value) in &trailers {
-                        section.extend_from_slice(name.as_str().as_bytes());
-                        section.extend_from_slice(b": ");
-                        section.extend_from_slice(value.as_bytes());
-                        section.extend_from_slice(b"\r\n");
-                    }
-                    let mut allowed = Vec::new();
-                    headers::trailers(&section, trailers.len(), &mut allowed)
-                        .map_err(|_bad| Trouble::Failed(Failure::BadRequest, Phase::Send))?;
-                    self.end(&allowed)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, trailers: &[u8]) -> Result<(), Trouble> {
-        if self.left.is_some_and(|left| left > 0) {
-            return Err(Trouble::Failed(Failure::BadRequest, Phase::Send));
-        }
-        self.ended = true;
-        self.outbox.reset();
-        if self.chunked {
-            write_last_chunk(&mut self.outbox.bytes, trailers);
-        }
-        Ok(())
-    }
-}
-
-/// The fields of a response for HTTP/2.
-struct Fields<'a>(&'a mut Response<()>);
-
-impl ResponseSink for Fields<'_> {
-    fn status(&mut self, status: u16, _reason: &[u8]) {
-        *self.0.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    }
-
-    fn field(&mut self, name: &[u8], value: &[u8]) {
-        // httparse has let only tokens and visible bytes through, which are what these types accept.
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-            self.0.headers_mut().append(name, value);
-        }
-    }
-}
-
-impl Exchange {
-    fn put_back(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            let whole = self.stream.upload.state == UploadState::Sent;
-            release(&self.stream.worker, connection, &self.response, whole);
-        }
-    }
-
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-        observation: &Observation,
-    ) -> Poll<Option<Result<Frame<Bytes>, Trouble>>> {
-        let Exchange { stream, connection, source, trailers, kind, judge, progress, armed, .. } = self;
-        let Some(backend) = connection.as_mut() else { return Poll::Ready(None) };
-        if stream.upload.state == UploadState::Sending
-            && let Err(trouble) = stream.upload.poll(cx, &mut backend.stream, observation)
-        {
-            return Poll::Ready(Some(Err(trouble)));
-        }
-        loop {
-            match source.peek(&mut backend.inbound, trailers) {
-                Err(_malformed) => {
-                    return Poll::Ready(Some(Err(Trouble::Failed(Failure::ProtocolError, Phase::Body))));
-                }
-                Ok(Piece::Bytes(n)) => {
-                    let mut data = backend.inbound.unread()[..n].to_vec();
-                    source.take(&mut backend.inbound, n);
-                    // Some clients take many small frames for an attack, so what came in small chunks goes as one. What is
-                    // malformed stays where it is and shows in the next turn.
-                    while data.len() < SMALL
-                        && let Ok(Piece::Bytes(n)) = source.peek(&mut backend.inbound, trailers)
-                    {
-                        data.extend_from_slice(&backend.inbound.unread()[..n]);
-                        source.take(&mut backend.inbound, n);
-                    }
-                    observation.response_bytes(data.len() as u64);
-                    if let Some(judge) = judge {
-                        judge.body(&data);
-                    }
-                    *progress += 1;
-                    return Poll::Ready(Some(Ok(Frame::data(Bytes::from(data)))));
-                }
-                Ok(Piece::End) => {
-                    let mut map = HeaderMap::new();
-                    let section = std::mem::take(trailers);
-                    let _checked = headers::for_each_trailer(&section, usize::from(u8::MAX), |name, value| {
-                        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                            map.append(name, value);
-                        }
-                    });
-                    self.put_back();
-                    return Poll::Ready(if map.is_empty() { None } else { Some(Ok(Frame::trailers(map))) });
-                }
-                Ok(Piece::NeedsMore) => {}
-            }
-            let capacity = if *progress > 4 { LARGE } else { SMALL };
-            match backend.inbound.poll_fill(cx, &mut backend.stream, capacity) {
-                Poll::Ready(Ok(Filled::Bytes(_) | Filled::Full)) => {}
-                Poll::Ready(Ok(Filled::Eof)) if source.ends_with_connection() => {
-                    self.put_back();
-                    return Poll::Ready(None);
-                }
-                Poll::Ready(_) => {
-                    return Poll::Ready(Some(Err(Trouble::Failed(Failure::ResetAfterHead, Phase::Body))));
-                }
-                Poll::Pending => break,
-            }
-        }
-        let moved = *progress + stream.upload.progress;
-        if *armed != Some(moved) {
-            *armed = Some(moved);
-            match kind {
-                ResponseKind::EventStream => stream.deadline.clear(),
-                ResponseKind::Plain => stream.deadline.arm(stream.settings.timeouts.body),
-            }
-        }
-        match stream.worker.stopped(cx, &stream.deadline) {
-            None => Poll::Pending,
-            Some(Stop::Cut) => Poll::Ready(Some(Err(Trouble::Failed(Failure::DrainDeadline, Phase::Body)))),
-            Some(_) => Poll::Ready(Some(Err(Trouble::Failed(Failure::BodyTimeout, Phase::Body)))),
-        }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.close(CloseReason::Error);
-        }
-    }
-}
-
-/// A response body that is relayed, with the observation that its end finishes.
-struct Relayed {
-    exchange: Exchange,
-    /// `None` once it has been told of the end.
-    observation: Option<Observation>,
-    _busy: Busy,
-}
-
-impl Drop for Relayed {
-    fn drop(&mut self) {
-        let Some(observation) = &mut self.observation else { return };
-        // hyper drops a body before its end when the client has left, but also when we end the stream or everything.
-        if PATIENCE.try_with(|patience| patience.spent.get()).unwrap_or(false) {
-            observation.fail(Failure::ClientTimeout, Phase::Body);
-        } else if self.exchange.stream.worker.is_cut() {
-            observation.fail(Failure::DrainDeadline, Phase::Body);
-        }
-    }
-}
-
-/// The answer has ended completely.
-fn finish(mut observation: Observation, judge: Option<Judge>) {
-    observation.ends(measure::now());
-    let Some(judge) = judge else { return };
-    let takes_time = judge.takes_time();
-    let mut judge_it = move || {
-        if let Some((rule, phase)) = judge.verdict() {
-            observation.implicit_error(rule, phase);
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let fields = response.headers_mut();
+    let mut insert = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            fields.insert(name, value);
         }
     };
-    if takes_time {
-        // The last frame is not on its way yet, and does not wait for this.
-        tokio::task::spawn_local(async move { judge_it() });
+    insert("proxy-status", &answer.proxy_status());
+    insert("date", &httpdate::fmt_http_date(std::time::SystemTime::now()));
+    if answer.failure == Failure::Shed {
+        insert("retry-after", "1");
+    }
+    let body = if rpc {
+        let mut message = Vec::new();
+        grpc::write_message(answer.why, &mut message);
+        insert("content-type", "application/grpc");
+        insert("grpc-status", &RpcStatus::from_failure(answer.failure).code().to_string());
+        insert("grpc-message", &String::from_utf8_lossy(&message));
+        String::new()
     } else {
-        judge_it();
-    }
-}
-
-/// The client has been handed something: from now on it must come back for more.
-fn wait_for_client() {
-    let _outside_a_stream = PATIENCE.try_with(|patience| patience.deadline.arm(patience.time));
-}
-
-/// A response body.
-enum StreamBody {
-    /// The backend's.
-    Relayed(Box<Relayed>),
-    /// The sidecar's own.
-    Own(Bytes),
-    /// It ended.
-    Ended,
-}
-
-impl Body for StreamBody {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let _outside_a_stream = PATIENCE.try_with(|patience| patience.deadline.clear());
-        let frame = match &mut *self {
-            StreamBody::Ended => return Poll::Ready(None),
-            StreamBody::Own(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *self = StreamBody::Ended;
-                wait_for_client();
-                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
-            }
-            StreamBody::Relayed(relayed) => {
-                let Relayed { exchange, observation, .. } = &mut **relayed;
-                let Some(observation) = observation else { return Poll::Ready(None) };
-                ready!(exchange.poll_frame(cx, observation))
-            }
-        };
-        let ended = match &frame {
-            None => true,
-            Some(Err(_)) => true,
-            Some(Ok(frame)) => frame.is_trailers() || self.nothing_follows(),
-        };
-        if ended
-            && let StreamBody::Relayed(mut relayed) = std::mem::replace(&mut *self, StreamBody::Ended)
-            && let Some(mut observation) = relayed.observation.take()
-        {
-            match &frame {
-                Some(Err(Trouble::Failed(failure, phase))) => {
-                    observation.fail(*failure, *phase);
-                    observation.finish(measure::now());
-                }
-                // Dropped as it was born: the client left.
-                Some(Err(Trouble::ClientLeft)) => {}
-                _ => finish(observation, relayed.exchange.judge.take()),
-            }
-        }
-        if matches!(frame, Some(Ok(_))) {
-            wait_for_client();
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(|_trouble| std::io::ErrorKind::ConnectionAborted.into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            StreamBody::Relayed(_) => false,
-            StreamBody::Own(bytes) => bytes.is_empty(),
-            StreamBody::Ended => true,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            StreamBody::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            StreamBody::Ended => SizeHint::with_exact(0),
-            StreamBody::Relayed(_) => SizeHint::default(),
-        }
-    }
-}
-
-impl StreamBody {
-    /// Whether the last byte has been handed on, so that hyper can end the stream with it.
-    fn nothing_follows(&mut self) -> bool {
-        match self {
-            StreamBody::Relayed(relayed) => {
-                let exchange = &mut relayed.exchange;
-                let done = exchange.source.is_complete() && exchange.trailers.is_empty();
-                if done {
-                    exchange.put_back();
-                }
-                done
-            }
-            _ => false,
-        }
-    }
+        insert("content-type", media);
+        insert("content-length", &body.len().to_string());
+        body
+    };
+    let to_head = head.is_some_and(|head| head.method == Method::Head);
+    front.answer(response, if to_head { Bytes::new() } else { Bytes::from(body) });
+    let now = measure::now();
+    observation.answered(answer.status, now);
+    observation.finish(now);
 }

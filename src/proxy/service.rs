@@ -15,10 +15,12 @@ use crate::proxy::body::{Broken, Outbox, Pump, Source, Waits};
 use crate::proxy::buffer::{Filled, SMALL};
 use crate::proxy::connection::Client;
 use crate::proxy::error::{Answer, Stop, Trouble};
+use crate::proxy::exchange::{self, Back, Exchange};
+use crate::proxy::front::{Front, H1Front};
 use crate::proxy::h1::{Framing, HeadScan};
 use crate::proxy::headers::{self, RequestHead, ResponseContext, ResponseHead};
 use crate::proxy::judge::Judge;
-use crate::proxy::upstream::Connection;
+use crate::proxy::upstream::{Connection, Obtained};
 use crate::proxy::worker::{Settings, Worker};
 
 /// What happens with the client's connection after a request.
@@ -36,6 +38,8 @@ pub enum After {
     Reset,
     /// It became a tunnel to this connection.
     Tunnel(Box<Connection>, TunnelProtocol),
+    /// It became a tunnel to a backend that speaks HTTP/2.
+    TunnelInPieces(Box<Back>, TunnelProtocol),
 }
 
 /// Carries one request whose head has been read.
@@ -61,6 +65,10 @@ pub async fn handle(
         Ok(Done::Tunnel(connection, protocol, received, handed)) => {
             observation.upgraded(protocol, received, handed);
             return After::Tunnel(connection, protocol);
+        }
+        Ok(Done::TunnelInPieces(back, protocol, received, handed)) => {
+            observation.upgraded(protocol, received, handed);
+            return After::TunnelInPieces(back, protocol);
         }
         Err(trouble) => trouble,
     };
@@ -92,6 +100,40 @@ enum Done {
     Response(After),
     Finished(After, Moment),
     Tunnel(Box<Connection>, TunnelProtocol, Moment, Moment),
+    /// As [`Done::Tunnel`], to a backend that speaks HTTP/2.
+    TunnelInPieces(Box<Back>, TunnelProtocol, Moment, Moment),
+}
+
+/// The same exchange with a backend that speaks HTTP/2.
+async fn in_pieces(
+    worker: &Worker,
+    settings: &Settings,
+    client: &mut Client,
+    head: &RequestHead,
+    (obtained, since): (Obtained, Moment),
+    observation: &mut Observation,
+) -> Result<Done, Trouble> {
+    let deadline = worker.timers.slot();
+    let mut outbox = std::mem::take(&mut client.outbox);
+    let unknown_path = std::mem::take(&mut client.unknown_path);
+    let mut exchange = Exchange {
+        worker,
+        settings,
+        head,
+        unknown_path: &unknown_path,
+        front: &mut Front::H1(H1Front::new(client, head, settings.sizes())),
+        outbox: &mut outbox,
+        deadline: &deadline,
+        observation,
+    };
+    let done = exchange.run(obtained, since).await;
+    client.outbox = outbox;
+    Ok(match done? {
+        exchange::Done::Finished(after, at) => Done::Finished(after, at),
+        exchange::Done::Tunnel(back, protocol, _, received, handed) => {
+            Done::TunnelInPieces(Box::new(back), protocol, received, handed)
+        }
+    })
 }
 
 async fn exchange(
@@ -115,10 +157,16 @@ async fn exchange(
     let mut upload = Pump::new(source, head.framing == Framing::Chunked, limits.request_body_bytes);
 
     let begun = client.begun;
-    let (mut connection, mut obtained) = {
+    let (obtained, since) = {
         let Client { stream, inbound, deadline, .. } = &mut *client;
         let mut watch = |cx: &mut Context<'_>| worker.interrupted(cx, stream, inbound, deadline);
-        worker.pool.obtain(&settings.timeouts, deadline, begun, observation, &mut watch).await?
+        worker.pool.obtain(settings, deadline, begun, observation, &mut watch).await?
+    };
+    let (mut connection, mut obtained) = match obtained {
+        Obtained::Connection(connection) => (connection, since),
+        shared @ Obtained::Lease(_) => {
+            return Box::pin(in_pieces(worker, settings, client, head, (shared, since), observation)).await;
+        }
     };
     let mut replayed = false;
     let head_len = loop {
@@ -131,8 +179,12 @@ async fn exchange(
                 client.outbox.rewind();
                 let Client { stream, inbound, deadline, .. } = &mut *client;
                 let mut watch = |cx: &mut Context<'_>| worker.interrupted(cx, stream, inbound, deadline);
-                let new = worker.pool.obtain_new(&settings.timeouts, deadline, observation, &mut watch).await;
-                (connection, obtained) = new.inspect_err(|_| worker.pool_gauges.replayed(RetryResult::Failure))?;
+                let new = worker.pool.obtain_new(settings, deadline, observation, &mut watch).await;
+                match new.inspect_err(|_| worker.pool_gauges.replayed(RetryResult::Failure))? {
+                    (Obtained::Connection(new), since) => (connection, obtained) = (new, since),
+                    // The backend has begun to speak HTTP/2 meanwhile.
+                    shared => return Box::pin(in_pieces(worker, settings, client, head, shared, observation)).await,
+                }
             }
             Err(Lost::NeverDelivered) => {
                 worker.pool_gauges.replayed(RetryResult::Failure);
@@ -219,7 +271,8 @@ async fn send_and_wait(
         loop {
             if !connection.inbound.is_empty() {
                 heard = true;
-                match response_head(&mut scan, connection, limits.head_bytes)? {
+                let scanned = response_head(&mut scan, connection, limits.head_bytes);
+                match scanned.map_err(|failure| Trouble::Failed(failure, Phase::Wait))? {
                     None => {}
                     Some(len) => match interim(&connection.inbound.unread()[..len], head, settings, reply)? {
                         false => return Poll::Ready(Ok(len)),
@@ -302,19 +355,16 @@ pub(super) fn response_head(
     scan: &mut HeadScan,
     connection: &Connection,
     limit: usize,
-) -> Result<Option<usize>, Trouble> {
+) -> Result<Option<usize>, Failure> {
     let bytes = connection.inbound.unread();
     let begin = b"HTTP/1.";
     let seen = bytes.len().min(begin.len());
     if bytes[..seen] != begin[..seen] {
-        return Err(Trouble::Failed(Failure::ProtocolError, Phase::Wait));
+        return Err(Failure::ProtocolError);
     }
-    scan.scan(bytes, limit, limit).map_err(|error| {
-        let failure = match error {
-            crate::proxy::h1::ScanError::BareLineFeed => Failure::ProtocolError,
-            _ => Failure::ResponseTooLarge,
-        };
-        Trouble::Failed(failure, Phase::Wait)
+    scan.scan(bytes, limit, limit).map_err(|error| match error {
+        crate::proxy::h1::ScanError::BareLineFeed => Failure::ProtocolError,
+        _ => Failure::ResponseTooLarge,
     })
 }
 

@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -21,7 +22,9 @@ use crate::labels::{CloseReason, Failure, Phase};
 use crate::measure::{self, Moment, Observation, PoolGauges};
 use crate::proxy::buffer::{Buffers, Filled, Window};
 use crate::proxy::error::{Stop, Trouble, connect_failure};
+use crate::proxy::multiplex::{Lease, Multiplexed};
 use crate::proxy::timer::{Deadline, Timers};
+use crate::proxy::worker::Settings;
 use crate::transport::{Addresses, Stream};
 
 /// What interrupts a wait: polled beside it.
@@ -50,7 +53,7 @@ struct Share {
 
 /// The right to have one connection open.
 #[derive(Debug)]
-struct Permit {
+pub struct Permit {
     budget: Arc<Budget>,
     worker: usize,
 }
@@ -78,6 +81,14 @@ impl Budget {
     /// Waits until the pool of `worker` has something to do.
     pub async fn notified(&self, worker: usize) {
         self.workers[worker].notify.notified().await;
+    }
+
+    /// A stream of a connection of the worker has ended: who waits for one gets it.
+    fn stream_ended(&self, worker: usize) {
+        let share = &self.workers[worker];
+        if share.waiting.load(Relaxed) > 0 {
+            share.notify.notify_one();
+        }
     }
 
     fn try_acquire(self: &Arc<Self>, worker: usize) -> Option<Permit> {
@@ -108,6 +119,13 @@ impl Budget {
 
     fn over_limit(&self) -> bool {
         self.open.load(Relaxed) > self.limit.load(Relaxed)
+    }
+}
+
+impl Permit {
+    /// A stream of the connection has ended.
+    pub fn stream_ended(&self) {
+        self.budget.stream_ended(self.worker);
     }
 }
 
@@ -152,6 +170,14 @@ impl Connection {
     #[expect(clippy::boxed_local, reason = "connections are handed around in their box")]
     pub fn close(mut self: Box<Self>, reason: CloseReason) {
         self.reason = reason;
+    }
+
+    /// Reads once; the window grows up to `capacity`.
+    ///
+    /// # Errors
+    /// As the read does.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, capacity: usize) -> Poll<io::Result<Filled>> {
+        self.inbound.poll_fill(cx, &mut self.stream, capacity)
     }
 
     /// Whether the backend has closed, or sent something that nobody asked for.
@@ -228,6 +254,31 @@ pub struct Pool {
     timers: Rc<Timers>,
     buffers: Rc<Buffers>,
     draining: Cell<bool>,
+    /// What the backend speaks, as far as is known.
+    protocol: Cell<Protocol>,
+    begins_with: Cell<Protocol>,
+    /// Connections that carry many requests at once, usable or not.
+    multiplexed: RefCell<Vec<Rc<Multiplexed>>>,
+    /// One of those is being opened: who comes meanwhile waits for it.
+    opening: Cell<bool>,
+}
+
+/// Which HTTP is spoken with the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// One request at a time on each connection.
+    Http1,
+    /// Many.
+    Http2,
+}
+
+/// What a request is sent on.
+#[derive(Debug)]
+pub enum Obtained {
+    /// A connection of its own.
+    Connection(Box<Connection>),
+    /// Room on a connection that it shares.
+    Lease(Lease),
 }
 
 /// A request in the line.
@@ -241,7 +292,10 @@ struct Waiter {
 #[derive(Debug)]
 enum Grant {
     Connection(Box<Connection>),
+    Lease(Lease),
     Permit(Permit),
+    /// The connection that it waited for could not be opened.
+    Failed(Trouble),
 }
 
 impl Waiter {
@@ -274,17 +328,19 @@ impl Drop for Place<'_> {
                 drop(permit);
                 pool.serve_line();
             }
-            None => {}
+            Some(Grant::Lease(lease)) => drop(lease),
+            Some(Grant::Failed(_)) | None => {}
         }
     }
 }
 
 impl Pool {
-    /// An empty pool of worker `worker`.
+    /// An empty pool of worker `worker`. `protocol`: what is spoken until a backend chooses something else.
     #[must_use]
     pub fn new(
         worker: usize,
         addresses: Addresses,
+        protocol: Protocol,
         budget: Arc<Budget>,
         gauges: PoolGauges,
         timers: Rc<Timers>,
@@ -301,6 +357,10 @@ impl Pool {
             timers,
             buffers,
             draining: Cell::new(false),
+            protocol: Cell::new(protocol),
+            begins_with: Cell::new(protocol),
+            multiplexed: RefCell::default(),
+            opening: Cell::new(false),
         }
     }
 
@@ -328,25 +388,26 @@ impl Pool {
         }
     }
 
-    /// A connection to send a request on: an idle one, a new one, or one that becomes free in time.
+    /// Something to send a request on: what is free, what is new, or what becomes free in time.
     ///
     /// # Errors
-    /// When there is none, or the wait is interrupted.
+    /// When there is nothing, or the wait is interrupted.
     pub async fn obtain(
         &self,
-        timeouts: &Timeouts,
+        settings: &Settings,
         deadline: &Deadline,
         begun: Moment,
         observation: &mut Observation,
         watch: Watch<'_>,
-    ) -> Result<(Box<Connection>, Moment), Trouble> {
-        let at_once =
-            poll_fn(|cx| Poll::Ready(self.line_is_empty().then(|| self.take_idle(cx, timeouts)).flatten())).await;
-        if let Some(connection) = at_once {
+    ) -> Result<(Obtained, Moment), Trouble> {
+        let timeouts = &settings.timeouts;
+        let at_once = poll_fn(|cx| Poll::Ready(self.line_is_empty().then(|| self.take_free(cx, timeouts)).flatten()));
+        if let Some(obtained) = at_once.await {
             observation.queued(0);
-            return Ok((connection, begun));
+            return Ok((obtained, begun));
         }
-        let permit = if self.line_is_empty() { self.budget.try_acquire(self.worker) } else { None };
+        let must_wait = !self.line_is_empty() || self.opening.get();
+        let permit = if must_wait { None } else { self.budget.try_acquire(self.worker) };
         let permit = match permit {
             Some(permit) => {
                 observation.queued(0);
@@ -357,29 +418,50 @@ impl Pool {
                 let now = measure::now();
                 observation.queued(now.nanos_since(begun));
                 match grant? {
-                    Grant::Connection(connection) => return Ok((connection, now)),
+                    Grant::Connection(connection) => return Ok((Obtained::Connection(connection), now)),
+                    Grant::Lease(lease) => return Ok((Obtained::Lease(lease), now)),
                     Grant::Permit(permit) => permit,
+                    Grant::Failed(trouble) => return Err(trouble),
                 }
             }
         };
-        self.connect(permit, timeouts, deadline, observation, watch).await
+        self.connect(permit, settings, deadline, observation, watch).await
     }
 
-    /// A new connection, for a replay: never an old one, which might be as stale as the first.
+    /// What is free at once.
+    fn take_free(&self, cx: &mut Context<'_>, timeouts: &Timeouts) -> Option<Obtained> {
+        match self.protocol.get() {
+            Protocol::Http1 => self.take_idle(cx, timeouts).map(Obtained::Connection),
+            Protocol::Http2 => self.take_lease().map(Obtained::Lease),
+        }
+    }
+
+    /// Something new, for a replay: never an old connection, which might be as stale as the first. A connection that
+    /// carries many requests and goes on taking them is not stale.
     ///
     /// # Errors
     /// When there is none, or the wait is interrupted.
     pub async fn obtain_new(
         &self,
-        timeouts: &Timeouts,
+        settings: &Settings,
         deadline: &Deadline,
         observation: &mut Observation,
         watch: Watch<'_>,
-    ) -> Result<(Box<Connection>, Moment), Trouble> {
+    ) -> Result<(Obtained, Moment), Trouble> {
+        if let Some(lease) = self.take_lease() {
+            return Ok((Obtained::Lease(lease), measure::now()));
+        }
         let Some(permit) = self.budget.try_acquire(self.worker) else {
             return Err(Trouble::Failed(Failure::NoCapacity, Phase::Queue));
         };
-        self.connect(permit, timeouts, deadline, observation, watch).await
+        self.connect(permit, settings, deadline, observation, watch).await
+    }
+
+    /// Room on a connection that has some.
+    fn take_lease(&self) -> Option<Lease> {
+        let multiplexed = self.multiplexed.borrow();
+        let free = multiplexed.iter().find(|connection| connection.has_room() && connection.is_usable());
+        free.map(|connection| connection.lease())
     }
 
     fn line_is_empty(&self) -> bool {
@@ -423,13 +505,42 @@ impl Pool {
     async fn connect(
         &self,
         permit: Permit,
-        timeouts: &Timeouts,
+        settings: &Settings,
         deadline: &Deadline,
         observation: &mut Observation,
         watch: Watch<'_>,
-    ) -> Result<(Box<Connection>, Moment), Trouble> {
+    ) -> Result<(Obtained, Moment), Trouble> {
+        if self.protocol.get() == Protocol::Http1 {
+            return self.open(permit, settings, deadline, observation, watch).await;
+        }
+        let opening = Opening::begin(self);
+        let result = self.open(permit, settings, deadline, observation, watch).await;
+        drop(opening);
+        match &result {
+            Ok(_) => self.serve_line(),
+            // Those who wait for this connection would find the same, one after the other. Who left or waited too long
+            // speaks for himself.
+            Err(Trouble::Failed(failure, phase)) if *failure != Failure::DrainDeadline => {
+                for waiter in self.line.take() {
+                    waiter.give(Grant::Failed(Trouble::Failed(*failure, *phase)));
+                }
+            }
+            Err(_) => self.serve_line(),
+        }
+        result
+    }
+
+    /// Opens a connection.
+    async fn open(
+        &self,
+        permit: Permit,
+        settings: &Settings,
+        deadline: &Deadline,
+        observation: &mut Observation,
+        watch: Watch<'_>,
+    ) -> Result<(Obtained, Moment), Trouble> {
         let begun = measure::now();
-        deadline.arm(timeouts.connect);
+        deadline.arm(settings.timeouts.connect);
         let addresses = self.addresses.borrow().clone();
         let generation = self.generation.get();
         let mut connecting = std::pin::pin!(addresses.connect());
@@ -446,6 +557,21 @@ impl Pool {
         let now = measure::now();
         observation.connected(now.nanos_since(begun));
         let stream = connected?;
+        if self.protocol.get() == Protocol::Http2 {
+            let begun = Multiplexed::begin(
+                stream,
+                permit,
+                self.gauges.clone(),
+                &self.timers,
+                settings.limits.head_bytes,
+                (generation, false),
+            )
+            .await;
+            let connection = begun.map_err(|_gone| Trouble::Failed(Failure::ConnectReset, Phase::Connect))?;
+            let lease = connection.lease();
+            self.multiplexed.borrow_mut().push(connection);
+            return Ok((Obtained::Lease(lease), now));
+        }
         self.gauges.opened();
         let connection = Connection {
             stream,
@@ -458,7 +584,7 @@ impl Pool {
             gauges: self.gauges.clone(),
             _permit: permit,
         };
-        Ok((Box::new(connection), now))
+        Ok((Obtained::Connection(Box::new(connection)), now))
     }
 
     /// Takes a connection back after a complete exchange.
@@ -488,6 +614,25 @@ impl Pool {
 
     /// Gives what is free to those who wait.
     fn serve_line(&self) {
+        while self.protocol.get() == Protocol::Http2 && !self.line_is_empty() {
+            let grant = match self.take_lease() {
+                Some(lease) => Grant::Lease(lease),
+                // One that opens a connection is enough: it serves the others.
+                None if self.opening.get() => return,
+                None => match self.budget.try_acquire(self.worker) {
+                    Some(permit) => Grant::Permit(permit),
+                    None => return,
+                },
+            };
+            let opens = matches!(grant, Grant::Permit(_));
+            let next = self.line.borrow_mut().pop_front();
+            if let Some(waiter) = next {
+                waiter.give(grant);
+            }
+            if opens {
+                return;
+            }
+        }
         while !self.line_is_empty() {
             let Some(permit) = self.budget.try_acquire(self.worker) else { return };
             let next = self.line.borrow_mut().pop_front();
@@ -528,6 +673,29 @@ impl Pool {
             }
         }
         *self.idle.borrow_mut() = kept;
+        let now = self.timers.now();
+        let too_old = now.saturating_sub(Timers::ticks(timeouts.upstream_age));
+        let too_long = now.saturating_sub(Timers::ticks(timeouts.upstream_idle));
+        self.let_go(|connection| {
+            let idle_too_long = connection.is_idle() && connection.idle_since.get() < too_long;
+            match (connection.opened < too_old, idle_too_long) {
+                _ if !connection.is_usable() => Some(CloseReason::Peer),
+                (true, _) => Some(CloseReason::MaxAge),
+                (_, true) => Some(CloseReason::Idle),
+                _ => None,
+            }
+        });
+    }
+
+    /// Takes no more requests on shared connections for which there is a reason; each ends with its last stream.
+    fn let_go(&self, reason: impl Fn(&Multiplexed) -> Option<CloseReason>) {
+        self.multiplexed.borrow_mut().retain(|connection| match reason(connection) {
+            Some(reason) => {
+                connection.ends(reason);
+                false
+            }
+            None => true,
+        });
     }
 
     fn close_oldest(&self, reason: CloseReason) {
@@ -547,20 +715,39 @@ impl Pool {
     }
 
     fn close_idle(&self) {
+        self.let_go(|_| Some(CloseReason::Drain));
         for connection in self.idle.take() {
             self.gauges.left_idle();
             connection.close(CloseReason::Drain);
         }
     }
 
-    /// From now on requests go to these addresses: connections to others are closed when their exchange ends, idle ones
-    /// at once.
-    pub fn set_addresses(&self, addresses: Addresses) {
-        if *self.addresses.borrow() == addresses {
+    /// From now on requests go to these addresses and begin with this protocol: connections to others are closed when their
+    /// exchange ends, idle ones at once.
+    pub fn set_backend(&self, addresses: Addresses, protocol: Protocol) {
+        if *self.addresses.borrow() == addresses && self.begins_with.get() == protocol {
             return;
         }
         *self.addresses.borrow_mut() = addresses;
+        self.begins_with.set(protocol);
+        self.protocol.set(protocol);
         self.generation.set(self.generation.get() + 1);
         self.close_idle();
+    }
+}
+
+/// Says that a shared connection is being opened, until it is dropped.
+struct Opening<'a>(&'a Cell<bool>);
+
+impl Opening<'_> {
+    fn begin(pool: &Pool) -> Opening<'_> {
+        pool.opening.set(true);
+        Opening(&pool.opening)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }

@@ -10,7 +10,7 @@ use std::task::Context;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::{Config, Forwarded, Limits, Probes, Timeouts};
+use crate::config::{Config, Forwarded, Limits, Probes, Scheme, Timeouts};
 use crate::measure::{Meter, PoolGauges};
 use crate::memory;
 use crate::proxy::buffer::{Buffers, Window};
@@ -19,7 +19,7 @@ use crate::proxy::headers::RequestContext;
 use crate::proxy::listener;
 use crate::proxy::service::client_left;
 use crate::proxy::timer::{Deadline, TICK, Timers};
-use crate::proxy::upstream::{Budget, Pool};
+use crate::proxy::upstream::{Budget, Pool, Protocol};
 use crate::routes::RouteTable;
 use crate::transport::{Addresses, Stream};
 
@@ -48,6 +48,8 @@ pub struct Settings {
     pub default_host: String,
     /// The backend.
     pub upstream: Addresses,
+    /// What is spoken with it, unless it chooses something else.
+    pub protocol: Protocol,
 }
 
 impl Settings {
@@ -64,6 +66,7 @@ impl Settings {
             routes,
             default_host,
             upstream,
+            protocol: if config.upstream.scheme == Scheme::H2c { Protocol::Http2 } else { Protocol::Http1 },
         }
     }
 
@@ -78,6 +81,12 @@ impl Settings {
             max_fields: self.limits.headers,
             probe_agents: &self.probes.user_agents,
         }
+    }
+
+    /// Bytes and fields that a head, or a trailer section, may have.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.limits.head_bytes, self.limits.headers)
     }
 
     /// Whether a path marks a probe.
@@ -144,8 +153,9 @@ impl Worker {
         let buffers = Rc::new(Buffers::default());
         let pool_gauges = PoolGauges::new(&meter);
         let budget = Arc::clone(&shared.budget);
-        let addresses = settings.upstream.clone();
-        let pool = Pool::new(index, addresses, budget, pool_gauges.clone(), Rc::clone(&timers), Rc::clone(&buffers));
+        let (addresses, protocol) = (settings.upstream.clone(), settings.protocol);
+        let pool =
+            Pool::new(index, addresses, protocol, budget, pool_gauges.clone(), Rc::clone(&timers), Rc::clone(&buffers));
         Worker {
             meter,
             pool,
@@ -211,7 +221,7 @@ impl Worker {
     fn obey(&self, order: Order) {
         match order {
             Order::Reload(settings) => {
-                self.pool.set_addresses(settings.upstream.clone());
+                self.pool.set_backend(settings.upstream.clone(), settings.protocol);
                 *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
             }
             Order::Closing => self.closing.set(true),

@@ -18,6 +18,7 @@ pub(super) enum Known {
     ForwardedFor,
     ForwardedHost,
     ForwardedProto,
+    GrpcTimeout,
     Host,
     Http2Settings,
     KeepAlive,
@@ -51,6 +52,7 @@ pub(super) fn known(name: &[u8]) -> Option<Known> {
         (10, b'u') => (is(name, b"user-agent"), Known::UserAgent),
         (11, b't') => (is(name, b"traceparent"), Known::TraceParent),
         (12, b'c') => (is(name, b"content-type"), Known::ContentType),
+        (12, b'g') => (is(name, b"grpc-timeout"), Known::GrpcTimeout),
         (14, b'c') => (is(name, b"content-length"), Known::ContentLength),
         (14, b'h') => (is(name, b"http2-settings"), Known::Http2Settings),
         (15, b'x') => (is(name, b"x-forwarded-for"), Known::ForwardedFor),
@@ -95,6 +97,9 @@ pub(super) struct Survey<'a> {
     pub(super) forwarded_proto: bool,
     pub(super) user_agent: Option<&'a [u8]>,
     pub(super) event_stream: bool,
+    pub(super) content_type: Option<&'a [u8]>,
+    pub(super) grpc_timeout: Option<&'a [u8]>,
+    pub(super) takes_trailers: bool,
     pub(super) trace_parent: Option<&'a [u8]>,
     pub(super) trace_parents: usize,
 }
@@ -104,7 +109,11 @@ impl<'a> Survey<'a> {
         let mut seen = Survey { only_chunked: true, ..Survey::default() };
         for (name, value) in fields {
             match known(name) {
-                None | Some(Known::Http2Settings | Known::KeepAlive | Known::ProxyConnection | Known::Te) => {}
+                None | Some(Known::Http2Settings | Known::KeepAlive | Known::ProxyConnection) => {}
+                Some(Known::Te) => {
+                    seen.takes_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+                }
+                Some(Known::GrpcTimeout) => seen.grpc_timeout = Some(value),
                 Some(Known::Via) => {}
                 Some(Known::Host) => {
                     seen.hosts += 1;
@@ -165,6 +174,7 @@ impl<'a> Survey<'a> {
                 Some(Known::ContentType) => {
                     let media = value.split(|b| *b == b';').next().unwrap_or(value).trim_ascii();
                     seen.event_stream = media.eq_ignore_ascii_case(b"text/event-stream");
+                    seen.content_type = Some(value);
                 }
                 Some(Known::ForwardedFor) => seen.forwarded_for = true,
                 Some(Known::ForwardedHost) => seen.forwarded_host = true,

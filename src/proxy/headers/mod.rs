@@ -5,12 +5,17 @@
 //! Everything else passes byte for byte, in order, duplicates included. Added: `X-Forwarded-*`, and `Via` if asked for.
 
 mod fields;
+mod h2;
 mod request;
 mod response;
 mod trace;
 
+pub use self::h2::{
+    H2Request, ToH2, accept_connect, field_of, request_from_h2, request_to_h2, response_from_h2, trailers_to_h1,
+    trailers_to_h2, write_response,
+};
 pub use fields::{Field, for_each_trailer, trailers};
-pub use request::{H2Request, Refused, RequestContext, RequestHead, request, request_from_h2};
+pub use request::{Refused, RequestContext, RequestHead, request};
 pub use response::{
     BadResponse, ResponseContext, ResponseHead, ResponseSink, fields, response, write_response_framing,
 };

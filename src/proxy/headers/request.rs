@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::config::{Forwarded, Network};
 use crate::labels::{Failure, Method, TunnelProtocol};
-use crate::measure::TraceIds;
+use crate::measure::{Rpc, TraceIds};
 use crate::proxy::error::Answer;
 use crate::proxy::h1::Framing;
 use crate::proxy::headers::fields::{Field, Known, Room, Survey, is_authority, known, list, write_field, write_number};
@@ -51,6 +51,10 @@ pub struct RequestHead {
     pub probe_agent: bool,
     /// The trace that it is a part of, if its sender records that trace.
     pub trace: Option<TraceIds>,
+    /// It is a call of gRPC.
+    pub rpc: Option<Rpc>,
+    /// Whether the client takes trailers (`TE: trailers`).
+    pub takes_trailers: bool,
 }
 
 /// A head that is refused: the failure, the status, and a sentence for the client.
@@ -101,16 +105,16 @@ fn contains(network: &Network, peer: IpAddr) -> bool {
 
 /// A request whose fields come from any protocol version: what [`write_request`] writes for the backend.
 #[derive(Debug)]
-struct Outgoing<'a> {
-    method: &'a [u8],
-    target: &'a [u8],
-    host: &'a [u8],
-    framing: Framing,
-    upgrade: Option<&'a [u8]>,
-    received_version: &'a str,
+pub(super) struct Outgoing<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) target: &'a [u8],
+    pub(super) host: &'a [u8],
+    pub(super) framing: Framing,
+    pub(super) upgrade: Option<&'a [u8]>,
+    pub(super) received_version: &'a str,
 }
 
-fn write_request<'a>(
+pub(super) fn write_request<'a>(
     out: &mut Vec<u8>,
     request: &Outgoing<'_>,
     seen: &Survey<'a>,
@@ -130,7 +134,8 @@ fn write_request<'a>(
     for (name, value) in fields.clone() {
         match known(name) {
             None if seen.nominates(name) => {}
-            None | Some(Known::Accept | Known::ContentType | Known::TraceParent | Known::UserAgent) => {
+            None
+            | Some(Known::Accept | Known::ContentType | Known::GrpcTimeout | Known::TraceParent | Known::UserAgent) => {
                 write_field(out, name, value)
             }
             Some(Known::Expect) if received_version != "1.0" => write_field(out, name, value),
@@ -279,14 +284,17 @@ pub fn request(head: &[u8], context: &RequestContext<'_>, out: &mut Vec<u8>) -> 
         accepts_json: seen.prefers_json(),
         probe_agent: is_probe(seen.user_agent, context),
         trace: seen.trace_parent.filter(|_| seen.trace_parents == 1).and_then(trace::sampled),
+        // gRPC needs HTTP/2.
+        rpc: None,
+        takes_trailers: seen.takes_trailers,
     })
 }
 
-fn is_probe(agent: Option<&[u8]>, context: &RequestContext<'_>) -> bool {
+pub(super) fn is_probe(agent: Option<&[u8]>, context: &RequestContext<'_>) -> bool {
     agent.is_some_and(|agent| context.probe_agents.iter().any(|prefix| agent.starts_with(prefix.as_bytes())))
 }
 
-fn tunnel_protocol(value: &[u8]) -> TunnelProtocol {
+pub(super) fn tunnel_protocol(value: &[u8]) -> TunnelProtocol {
     if list(value).any(|p| p.eq_ignore_ascii_case(b"websocket")) {
         TunnelProtocol::WebSocket
     } else {
@@ -295,7 +303,7 @@ fn tunnel_protocol(value: &[u8]) -> TunnelProtocol {
 }
 
 /// Takes a request target apart: the authority of an absolute one, and the part for the backend.
-fn split_target(method: Method, target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Refused> {
+pub(super) fn split_target(method: Method, target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Refused> {
     if target.contains(&b'#') {
         return Err(Refused::bad("the request target has a fragment"));
     }
@@ -352,91 +360,5 @@ fn request_framing(seen: &Survey<'_>, http10: bool) -> Result<Framing, Refused> 
         Some(0) | None if seen.lengths == 0 => Framing::None,
         Some(n) => Framing::Length(n),
         None => Framing::None,
-    })
-}
-
-/// A request that came over HTTP/2: the parts that [`request_from_h2`] needs.
-#[derive(Debug)]
-pub struct H2Request<'a> {
-    /// The method's token.
-    pub method: &'a [u8],
-    /// `:authority`, or else `Host`.
-    pub authority: Option<&'a [u8]>,
-    /// `:path`.
-    pub target: &'a [u8],
-    /// Whether the stream ended with the head.
-    pub ended: bool,
-    /// The fields.
-    pub fields: &'a http::HeaderMap,
-}
-
-/// Writes the head for the backend of a request that came over HTTP/2 (RFC 9113, section 8.2.3 for cookies).
-///
-/// # Errors
-/// When the request is malformed.
-pub fn request_from_h2(
-    request: &H2Request<'_>,
-    context: &RequestContext<'_>,
-    out: &mut Vec<u8>,
-) -> Result<RequestHead, Refused> {
-    let H2Request { method, authority, target, ended, fields: map } = *request;
-    let label = Method::from_token(method);
-    if label == Method::Connect {
-        return Err(Refused::bad("CONNECT is not accepted here"));
-    }
-    if map.len() > context.max_fields {
-        return Err(Refused { failure: Failure::HeaderLimit, status: 431, why: "too many header fields" });
-    }
-    // Crumbs of a cookie are one field again in HTTP/1.1.
-    let cookie: Vec<&[u8]> = map.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes).collect();
-    let cookie = cookie.join(&b"; "[..]);
-    let mut fields: Vec<Field<'_>> = map
-        .iter()
-        .filter(|(name, _)| *name != http::header::COOKIE)
-        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
-        .collect();
-    if map.contains_key(http::header::COOKIE) {
-        fields.push((b"cookie", &cookie));
-    }
-    let fields = fields.into_iter();
-    let seen = Survey::of(fields.clone());
-    if seen.codings > 0 {
-        return Err(Refused::bad("Transfer-Encoding in an HTTP/2 request"));
-    }
-    if seen.bad_length || seen.lengths > 1 {
-        return Err(Refused::bad("Content-Length is malformed"));
-    }
-    if seen.hosts > 1 || !seen.host.is_none_or(is_authority) || !authority.is_none_or(is_authority) {
-        return Err(Refused::bad("Host is malformed"));
-    }
-    // User information in :authority is refused by `is_authority`, which has no `@`.
-    if let (Some(authority), Some(host)) = (authority, seen.host)
-        && !authority.eq_ignore_ascii_case(host)
-    {
-        return Err(Refused::bad("Host and :authority differ"));
-    }
-    let (_, target) = split_target(label, target)?;
-    let framing = match (ended, seen.length) {
-        (true, None) => Framing::None,
-        // Said by the client, so the backend hears it too: some ask for a length with every POST.
-        (true, Some(0)) => Framing::Length(0),
-        (true, Some(_)) => return Err(Refused::bad("Content-Length without a body")),
-        (false, Some(n)) => Framing::Length(n),
-        (false, None) => Framing::Chunked,
-    };
-    let host = authority.or(seen.host).unwrap_or(context.default_host.as_bytes());
-    let outgoing = Outgoing { method, target, host, framing, upgrade: None, received_version: "2.0" };
-    write_request(out, &outgoing, &seen, fields, context);
-    Ok(RequestHead {
-        method: label,
-        path: 0..memchr::memchr(b'?', target).unwrap_or(target.len()),
-        keep_alive: true,
-        http10: false,
-        framing,
-        upgrade: None,
-        expects_continue: seen.expects_continue,
-        accepts_json: seen.prefers_json(),
-        probe_agent: is_probe(seen.user_agent, context),
-        trace: seen.trace_parent.filter(|_| seen.trace_parents == 1).and_then(trace::sampled),
     })
 }

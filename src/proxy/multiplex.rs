@@ -1,0 +1,347 @@
+//! HTTP/2 connections to the backend: one carries many requests at once. A worker has its own, beside the pool of
+//! [`crate::proxy::upstream`], which decides when another one is opened.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future as _;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Request, Response};
+
+use crate::labels::CloseReason;
+use crate::measure::PoolGauges;
+use crate::proxy::exchange::{Broken, Gone, Piece};
+use crate::proxy::timer::Timers;
+use crate::proxy::upstream::Permit;
+use crate::transport::Stream;
+
+/// Flow-control window of a stream: what the backend may send ahead of what the client takes.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// Streams on one connection at once, whatever the backend would take. With the window of a stream it bounds what slow
+/// clients can make a connection hold, 8 MiB; more requests get another connection.
+const STREAMS: usize = 128;
+/// All streams may be full at once: a slow client must not stop the others on its connection.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
+/// What a stream may have written and the socket not taken.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Silence after which TCP asks whether the backend's machine is still there. Not by PING: servers of gRPC end
+/// connections on which a client asks more often than every five minutes.
+const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// An HTTP/2 connection to the backend.
+#[derive(Debug)]
+pub struct Multiplexed {
+    send: RefCell<SendRequest<Bytes>>,
+    state: Rc<State>,
+    timers: Rc<Timers>,
+    /// The tick at which it was opened.
+    pub opened: u64,
+    /// The tick at which its last stream ended.
+    pub idle_since: Cell<u64>,
+    /// Which of the pool's lists of addresses it was opened from.
+    pub generation: u64,
+    /// Requests are sent over TLS.
+    pub secure: bool,
+}
+
+/// What connection, streams and the task that drives them share.
+#[derive(Debug)]
+struct State {
+    streams: Cell<usize>,
+    ended: Cell<bool>,
+    reason: Cell<CloseReason>,
+    gauges: PoolGauges,
+    permit: RefCell<Option<Permit>>,
+}
+
+/// Counts a connection until it is closed.
+struct Open(Rc<State>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let state = &self.0;
+        state.ended.set(true);
+        if state.streams.get() == 0 {
+            state.gauges.left_idle();
+        }
+        state.gauges.closed(state.reason.get());
+        state.permit.take();
+    }
+}
+
+impl Multiplexed {
+    /// Begins HTTP/2 on a connection that has just been opened, and counts it. It is idle then.
+    /// `head_bytes`: most of a response head.
+    ///
+    /// # Errors
+    /// When the preface cannot be sent.
+    pub async fn begin(
+        stream: Stream,
+        permit: Permit,
+        gauges: PoolGauges,
+        timers: &Rc<Timers>,
+        head_bytes: usize,
+        (generation, secure): (u64, bool),
+    ) -> io::Result<Rc<Multiplexed>> {
+        stream.set_keepalive(KEEPALIVE);
+        let mut builder = Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX));
+        let (send, connection) = builder.handshake::<_, Bytes>(stream).await.map_err(io::Error::other)?;
+        let state = Rc::new(State {
+            streams: Cell::new(0),
+            ended: Cell::new(false),
+            reason: Cell::new(CloseReason::Peer),
+            gauges,
+            permit: RefCell::new(Some(permit)),
+        });
+        state.gauges.opened();
+        state.gauges.became_idle();
+        let open = Open(Rc::clone(&state));
+        tokio::task::spawn_local(async move {
+            if connection.await.is_err() && open.0.reason.get() == CloseReason::Peer {
+                open.0.reason.set(CloseReason::Error);
+            }
+            drop(open);
+        });
+        Ok(Rc::new(Multiplexed {
+            send: RefCell::new(send),
+            state,
+            timers: Rc::clone(timers),
+            opened: timers.now(),
+            idle_since: Cell::new(timers.now()),
+            generation,
+            secure,
+        }))
+    }
+
+    /// Whether it takes new requests: it is there, and the backend has not said goodbye.
+    pub fn is_usable(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.state.ended.get() && !matches!(self.send.borrow_mut().poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    /// Whether no request is on it.
+    pub fn is_idle(&self) -> bool {
+        self.state.streams.get() == 0
+    }
+
+    /// Whether it has room for one more request.
+    pub fn has_room(&self) -> bool {
+        self.state.streams.get() < self.send.borrow().current_max_send_streams().min(STREAMS)
+    }
+
+    /// Why it is about to be closed: it is let go of, and ends with its last stream.
+    pub fn ends(&self, reason: CloseReason) {
+        self.state.reason.set(reason);
+    }
+
+    /// Room for one request.
+    pub fn lease(self: &Rc<Self>) -> Lease {
+        let state = &self.state;
+        if state.streams.get() == 0 && !state.ended.get() {
+            state.gauges.left_idle();
+        }
+        state.streams.set(state.streams.get() + 1);
+        Lease { connection: Rc::clone(self) }
+    }
+}
+
+/// Room for one request on a connection, given up when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Rc<Multiplexed>,
+}
+
+impl Lease {
+    /// Sends a request head. `ended`: nothing follows.
+    ///
+    /// # Errors
+    /// When the connection takes none any more: the backend has not seen it.
+    pub fn send(self, request: Request<()>, ended: bool) -> Result<H2Back, Lease> {
+        let connect = request.method() == http::Method::CONNECT;
+        let mut send = self.connection.send.borrow().clone();
+        match send.send_request(request, ended) {
+            Ok((response, body)) => {
+                Ok(H2Back { response: Some(response), send: body, body: None, connect, _lease: self })
+            }
+            Err(_gone) => Err(self),
+        }
+    }
+
+    /// Whether the backend takes extended CONNECT.
+    #[must_use]
+    pub fn connects(&self) -> bool {
+        self.connection.send.borrow().is_extended_connect_protocol_enabled()
+    }
+
+    /// Whether requests are sent over TLS.
+    #[must_use]
+    pub fn secure(&self) -> bool {
+        self.connection.secure
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Multiplexed { state, timers, idle_since, .. } = &*self.connection;
+        state.streams.set(state.streams.get() - 1);
+        if state.streams.get() == 0 && !state.ended.get() {
+            idle_since.set(timers.now());
+            state.gauges.became_idle();
+        }
+        state.permit.borrow().iter().for_each(Permit::stream_ended);
+    }
+}
+
+/// A request on an HTTP/2 connection to the backend.
+#[derive(Debug)]
+pub struct H2Back {
+    response: Option<ResponseFuture>,
+    send: SendStream<Bytes>,
+    body: Option<RecvStream>,
+    connect: bool,
+    _lease: Lease,
+}
+
+/// What comes of waiting for a head.
+#[derive(Debug)]
+pub enum Head {
+    /// One of 1xx; more comes.
+    Interim(Response<()>),
+    /// The final one, and whether the stream ended with it.
+    Final(Response<()>, bool),
+}
+
+/// Why there is no head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHead {
+    /// The backend says that it has not looked at the request.
+    Unprocessed,
+    /// It ended the stream, or the connection.
+    Reset,
+    /// What it sent is not HTTP/2.
+    Malformed,
+}
+
+impl H2Back {
+    /// Room for some of `wanted` request bytes. The backend may have stopped reading.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Gone>> {
+        poll_capacity(&mut self.send, cx, wanted)
+    }
+
+    /// Whether the backend still reads: it may have ended the stream.
+    pub fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Poll::Ready(if self.send.poll_reset(cx).is_ready() { Err(Gone) } else { Ok(()) })
+    }
+
+    /// Whether it is an extended CONNECT.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        self.connect
+    }
+
+    /// Sends what fits in the room.
+    pub fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
+        self.send.send_data(bytes, false).map_err(|_gone| Gone)
+    }
+
+    /// Ends the request.
+    pub fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), Gone> {
+        match trailers {
+            Some(trailers) => self.send.send_trailers(trailers),
+            None => self.send.send_data(Bytes::new(), true),
+        }
+        .map_err(|_gone| Gone)
+    }
+
+    /// The next head.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, NoHead>> {
+        let Some(response) = &mut self.response else { return Poll::Pending };
+        if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+            return Poll::Ready(Ok(Head::Interim(interim)));
+        }
+        match std::pin::Pin::new(response).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(response)) => {
+                self.response = None;
+                let (parts, body) = response.into_parts();
+                let ended = body.is_end_stream();
+                self.body = Some(body);
+                Poll::Ready(Ok(Head::Final(Response::from_parts(parts, ()), ended)))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(if error.is_library() {
+                NoHead::Malformed
+            } else if error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)) {
+                NoHead::Unprocessed
+            } else {
+                NoHead::Reset
+            })),
+        }
+    }
+
+    /// The next piece of the response body.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(Piece::End(None))) };
+        poll_recv(body, cx)
+    }
+
+    /// Response bytes have gone on: the backend may send as many more.
+    pub fn release(&mut self, n: usize) {
+        if let Some(body) = &mut self.body {
+            let _ended = body.flow_control().release_capacity(n);
+        }
+    }
+
+    /// Ends the stream before its time: nobody wants the rest.
+    pub fn cancel(&mut self) {
+        self.send.send_reset(Reason::CANCEL);
+    }
+}
+
+/// Room for some of `wanted` bytes on a stream that sends.
+pub(super) fn poll_capacity(
+    send: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+    wanted: usize,
+) -> Poll<Result<usize, Gone>> {
+    if let Poll::Ready(_reset) = send.poll_reset(cx) {
+        return Poll::Ready(Err(Gone));
+    }
+    // No more than is there is asked for: what one stream reserves the others of its connection lack.
+    send.reserve_capacity(wanted);
+    loop {
+        if send.capacity() > 0 {
+            return Poll::Ready(Ok(send.capacity()));
+        }
+        match send.poll_capacity(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Gone)),
+        }
+    }
+}
+
+/// The next piece of a body that comes in.
+pub(super) fn poll_recv(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+    let broken = |error: h2::Error| if error.is_library() { Broken::Malformed } else { Broken::Gone };
+    loop {
+        match body.poll_data(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+            Poll::Ready(Some(Ok(data))) => return Poll::Ready(Ok(Piece::Data(data))),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(error))),
+            Poll::Ready(None) => {
+                return body.poll_trailers(cx).map(|trailers| trailers.map(Piece::End).map_err(broken));
+            }
+        }
+    }
+}
