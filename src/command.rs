@@ -2,8 +2,8 @@
 //!
 //! * It has a process group of its own: a Ctrl-C of the terminal reaches the sidecar alone, which drains first and passes
 //!   the signal on then.
-//! * It gets what it would have without us: standard streams, environment, and the limit of open files as it was before
-//!   the sidecar raised its own. On a terminal it may write and set modes, but not read: the terminal is the sidecar's.
+//! * It gets what it would have without us: standard streams, environment (our own secrets excepted), and the limit of
+//!   open files as it was before the sidecar raised its own. On a terminal it may write and set modes, but not read: the terminal is the sidecar's.
 //! * When the sidecar dies without a word, the kernel sends the command SIGTERM.
 //! * What loses its parent below the command is handed to the sidecar, which waits for it when it ends.
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::config::Restart;
+use crate::config::{Restart, SECRET_VARIABLES};
 
 /// First pause before the command is started again. Short: most crashes are single ones.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
@@ -254,6 +254,10 @@ impl<R: FnMut(Event)> Keeper<R> {
         }
         let mut command = process::Command::new(&self.argv[0]);
         command.args(&self.argv[1..]).process_group(0);
+        // Many a program shows its environment when it fails.
+        for name in SECRET_VARIABLES {
+            command.env_remove(name);
+        }
         let open_files = self.open_files;
         let on_terminal = io::stdin().is_terminal();
         let prepare = move || {

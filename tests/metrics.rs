@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Backend, Client, Gate, Outcome, Page, Sidecar, StopOnDrop, ok, response, wait_until};
+use common::{Backend, Client, Gate, Outcome, Page, Sidecar, StopOnDrop, h2c, ok, response, wait_until};
 use golden_sidecar::signals::families;
 use tokio::time::Instant;
 
@@ -926,6 +926,7 @@ const CATALOGUE: &[Family] = &[
         "histogram",
         &["http_request_method", "http_route", "http_response_status_code", "error_type"],
     ),
+    ("rpc_server_call_duration_seconds", "histogram", &["rpc_method", "rpc_response_status_code", "error_type"]),
     ("golden_time_to_first_byte_seconds", "histogram", &["http_route", "outcome"]),
     (
         "golden_requests_total",
@@ -999,6 +1000,8 @@ const CATALOGUE: &[Family] = &[
     ("golden_sampler_read_seconds_total", "counter", &["source"]),
     ("golden_build_info", "gauge", &["version", "revision", "rustc"]),
     ("golden_config_reloads_total", "counter", &["result"]),
+    // Added with the protection of the admin port: who is refused must be seen.
+    ("golden_admin_refused_requests_total", "counter", &["reason"]),
     ("golden_config_last_reload_successful", "gauge", &[]),
     // Added by the routes stage: a document that does not come must be seen.
     ("golden_openapi_templates", "gauge", &[]),
@@ -1027,7 +1030,6 @@ const CATALOGUE: &[Family] = &[
 
 /// Families of the catalogue that depend on the kernel, the container or the load; on the page or not.
 const MAY: &[Family] = &[
-    ("rpc_server_call_duration_seconds", "histogram", &["rpc_method", "rpc_response_status_code", "error_type"]),
     ("golden_saturation_time_to_limit_seconds", "gauge", &["resource"]),
     ("golden_backend_cpu_periods_total", "counter", &[]),
     ("golden_backend_cpu_throttled_periods_total", "counter", &[]),
@@ -1087,6 +1089,9 @@ const VALUES: &[(&str, &[&str])] = &[
             "descriptors",
             "client",
             "proxy",
+            // Of refusals at the admin port.
+            "credentials",
+            "host",
             // Of restarts.
             "exit",
             "signal",
@@ -1185,7 +1190,8 @@ fn busy_sidecar() -> (Sidecar, Backend) {
     sidecar.admin_get("/metrics", "Accept-Encoding: gzip\r\n");
     sidecar.signal(libc::SIGHUP);
     sidecar.page_when("the reload is counted", |page| page.sum("golden_config_reloads_total", &[]) == 1.0);
-    let _ = sidecar.settled(9);
+    h2c::call(sidecar.proxy, "/shop.Cart/Add");
+    let _ = sidecar.settled(10);
     sidecar.page_when("the sampler has ticked twice", |page| {
         let seen = |resource| page.has("golden_saturation_ratio", &[("resource", resource)]);
         seen("host_cpu") && seen("cpu")

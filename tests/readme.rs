@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::sidecar::program;
-use common::{Backend, Page, Sidecar, ok, response, wait_until};
+use common::{Backend, Page, Sidecar, h2c, ok, response, wait_until};
 use golden_sidecar::labels::{Failure, Policy, RpcStatus};
 use golden_sidecar::proxy::error::Answer;
 use golden_sidecar::signals::families;
@@ -31,10 +31,11 @@ fn the_metrics_table_is_the_page_of_a_sidecar_that_has_seen_everything() {
                  implicit_errors: [{name: told, header: {name: X-Error}}]\n";
     let sidecar = Sidecar::before(&backend).flag("--inflight", 100).yaml(rules).start();
     // Families without a label set are not on the page, so something of each kind has to happen: an answer, an error, an
-    // event stream, a client that leaves.
+    // event stream, a gRPC call, a client that leaves.
     for (path, status) in [("/ok", 200), ("/fail", 500), ("/events", 200)] {
         assert_eq!(sidecar.get(path).status(), status, "{path}");
     }
+    h2c::call(sidecar.proxy, "/shop.Cart/Add");
     let mut leaver = sidecar.client();
     leaver.send("GET /silent HTTP/1.1\r\nHost: readme\r\n\r\n");
     drop(leaver);

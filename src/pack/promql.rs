@@ -1,5 +1,7 @@
 //! Pieces of PromQL that rules and panels share.
 
+use crate::labels::{Policy, RpcStatus};
+
 /// A quantile of a histogram of ours per `by` (label names with commas, may be empty), over `window`. `selector` is empty or
 /// has its braces.
 ///
@@ -16,6 +18,19 @@ pub fn quantile(quantile: &str, by: &str, family: &str, selector: &str, window: 
          histogram_quantile({quantile}, sum{without} (rate({family}{selector}[{window}])))\n)"
     )
 }
+
+/// Matches, in `golden_errors_total`, what the status of an answer does not tell: errors by a rule of the configuration, and
+/// gRPC calls that failed by the server's fault.
+#[must_use]
+pub fn behind_the_status() -> String {
+    let of_calls = RpcStatus::ALL.iter().filter(|status| status.is_server_error()).map(|status| status.as_str());
+    let all: Vec<&str> = [Policy::Implicit.as_str()].into_iter().chain(of_calls).collect();
+    format!(r#"error_type=~"{}""#, all.join("|"))
+}
+
+/// Matches, in `golden_requests_total`, answers that a sidecar made to gRPC calls: their failure, too, is told by another
+/// status than that of the request.
+pub const OWN_TO_CALLS: &str = r#"origin="proxy",http_response_status_code="200""#;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,6 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -28,7 +27,7 @@ use crate::proxy::exchange::{self, Done, Exchange};
 use crate::proxy::front::{Front, H2Front};
 use crate::proxy::grpc;
 use crate::proxy::h1::Framing;
-use crate::proxy::headers::{self, H2Request, RequestHead};
+use crate::proxy::headers::{self, H2Request, Peer, RequestHead};
 use crate::proxy::timer::Deadline;
 use crate::proxy::upgrade;
 use crate::proxy::worker::{Settings, Worker};
@@ -132,7 +131,7 @@ impl AsyncWrite for Rewound {
 }
 
 /// Serves an HTTP/2 connection until it ends.
-pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: IpAddr, guard: &Rc<ClientConnection>) {
+pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: Peer, guard: &Rc<ClientConnection>) {
     let settings = worker.settings();
     let timeouts = &settings.timeouts;
     let life = Rc::new(Life::default());
@@ -246,7 +245,7 @@ impl Drop for Busy {
 /// One stream, from its head to its end.
 async fn stream_task(
     worker: Rc<Worker>,
-    peer: IpAddr,
+    peer: Peer,
     guard: Rc<ClientConnection>,
     life: Rc<Life>,
     request: Request<RecvStream>,

@@ -2,13 +2,13 @@
 //! [`crate::proxy::upstream`], which decides when another one is opened.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 
@@ -52,6 +52,8 @@ pub struct Multiplexed {
 #[derive(Debug)]
 struct State {
     streams: Cell<usize>,
+    /// The backend has said how many streams it takes.
+    settled: Cell<bool>,
     ended: Cell<bool>,
     reason: Cell<CloseReason>,
     gauges: PoolGauges,
@@ -91,6 +93,8 @@ impl Multiplexed {
         let mut builder = Builder::new();
         builder
             .enable_push(false)
+            // Until the backend has said how many it takes.
+            .initial_max_send_streams(1)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
@@ -98,6 +102,7 @@ impl Multiplexed {
         let (send, connection) = builder.handshake::<_, Bytes>(stream).await.map_err(io::Error::other)?;
         let state = Rc::new(State {
             streams: Cell::new(0),
+            settled: Cell::new(false),
             ended: Cell::new(false),
             reason: Cell::new(CloseReason::Peer),
             gauges,
@@ -105,22 +110,29 @@ impl Multiplexed {
         });
         state.gauges.opened();
         state.gauges.became_idle();
-        let open = Open(Rc::clone(&state));
-        tokio::task::spawn_local(async move {
-            if connection.await.is_err() && open.0.reason.get() == CloseReason::Peer {
-                open.0.reason.set(CloseReason::Error);
-            }
-            drop(open);
-        });
-        Ok(Rc::new(Multiplexed {
+        let multiplexed = Rc::new(Multiplexed {
             send: RefCell::new(send),
-            state,
+            state: Rc::clone(&state),
             timers: Rc::clone(timers),
             opened: timers.now(),
             idle_since: Cell::new(timers.now()),
             generation,
             secure,
-        }))
+        });
+        tokio::task::spawn_local(drive(connection, Open(state), Rc::downgrade(&multiplexed)));
+        Ok(multiplexed)
+    }
+
+    /// The backend has said how many requests it takes, or has answered without a word about it.
+    fn settle(&self) {
+        if !self.state.settled.replace(true) {
+            self.state.permit.borrow().iter().for_each(Permit::stream_ended);
+        }
+    }
+
+    /// Whether the backend has said how many requests it takes. Until then it gets one.
+    pub fn is_settled(&self) -> bool {
+        self.state.settled.get() || self.state.ended.get()
     }
 
     /// Whether it takes new requests: it is there, and the backend has not said goodbye.
@@ -155,6 +167,26 @@ impl Multiplexed {
     }
 }
 
+/// Moves the frames of a connection until it ends.
+async fn drive(connection: Connection<Stream, Bytes>, open: Open, multiplexed: Weak<Multiplexed>) {
+    let state = &open.0;
+    let mut connection = std::pin::pin!(connection);
+    let ended = poll_fn(|cx| {
+        let polled = connection.as_mut().poll(cx);
+        if !state.settled.get()
+            && let Some(multiplexed) = multiplexed.upgrade()
+            && multiplexed.send.borrow().current_max_send_streams() != 1
+        {
+            multiplexed.settle();
+        }
+        polled
+    })
+    .await;
+    if ended.is_err() && state.reason.get() == CloseReason::Peer {
+        state.reason.set(CloseReason::Error);
+    }
+}
+
 /// Room for one request on a connection, given up when dropped.
 #[derive(Debug)]
 pub struct Lease {
@@ -171,7 +203,7 @@ impl Lease {
         let mut send = self.connection.send.borrow().clone();
         match send.send_request(request, ended) {
             Ok((response, body)) => {
-                Ok(H2Back { response: Some(response), send: body, body: None, connect, _lease: self })
+                Ok(H2Back { response: Some(response), send: body, body: None, connect, lease: self })
             }
             Err(_gone) => Err(self),
         }
@@ -209,7 +241,7 @@ pub struct H2Back {
     send: SendStream<Bytes>,
     body: Option<RecvStream>,
     connect: bool,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// What comes of waiting for a head.
@@ -272,6 +304,7 @@ impl H2Back {
         match std::pin::Pin::new(response).poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(response)) => {
+                self.lease.connection.settle();
                 self.response = None;
                 let (parts, body) = response.into_parts();
                 let ended = body.is_end_stream();

@@ -14,18 +14,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::config::{Limits, Timeouts};
-use crate::labels::{CloseReason, Failure, Phase};
+use crate::labels::{CloseReason, Failure, Phase, TlsFailure};
 use crate::measure::{self, Moment, Observation, PoolGauges};
 use crate::proxy::buffer::{Buffers, Filled, Window};
 use crate::proxy::error::{Stop, Trouble, connect_failure};
 use crate::proxy::multiplex::{Lease, Multiplexed};
 use crate::proxy::timer::{Deadline, Timers};
 use crate::proxy::worker::Settings;
+use crate::transport::tls::{self, Negotiated};
 use crate::transport::{Addresses, Stream};
+
+/// A backend whose certificate has ended fails every request in the same way: one line of a worker in this time tells it.
+const TLS_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is offered to a backend that speaks TLS, the best first.
+pub const OFFERED: &[Negotiated] = &[Negotiated::Http2, Negotiated::Http1];
 
 /// What interrupts a wait: polled beside it.
 pub type Watch<'a> = &'a mut dyn FnMut(&mut Context<'_>) -> Option<Stop>;
@@ -186,6 +194,8 @@ impl Connection {
         match self.inbound.poll_fill(cx, &mut self.stream, 0) {
             Poll::Pending => None,
             Poll::Ready(Ok(Filled::Eof)) => Some(CloseReason::Peer),
+            // Many servers end TLS without saying so. Between two messages nothing can be missing.
+            Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Some(CloseReason::Peer),
             Poll::Ready(Ok(Filled::Bytes(_) | Filled::Full) | Err(_)) => Some(CloseReason::Error),
         }
     }
@@ -199,6 +209,10 @@ impl Connection {
     #[must_use]
     pub fn never_delivered(&self, written: u64) -> bool {
         use std::os::fd::AsRawFd as _;
+        // What the kernel has seen of a request under TLS is longer than the request, by nobody knows how much.
+        if self.stream.is_tls() {
+            return false;
+        }
         // struct tcp_info of linux/tcp.h; libc's is shorter. All three numbers are there since Linux 4.19.
         const BYTES_ACKED: usize = 120;
         const BYTES_SENT: usize = 200;
@@ -243,8 +257,10 @@ impl Drop for Connection {
 #[derive(Debug)]
 pub struct Pool {
     worker: usize,
-    addresses: RefCell<Addresses>,
-    /// Counts the changes of `addresses`: a connection of an earlier one leads to the wrong backend.
+    destination: RefCell<Destination>,
+    /// When the last failed handshake was logged.
+    tls_logged: Cell<Option<u64>>,
+    /// Counts the changes of destination: a connection to an earlier one leads to the wrong backend.
     generation: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between pool, line and request: a pointer each time")]
     idle: RefCell<Vec<Box<Connection>>>,
@@ -256,7 +272,6 @@ pub struct Pool {
     draining: Cell<bool>,
     /// What the backend speaks, as far as is known.
     protocol: Cell<Protocol>,
-    begins_with: Cell<Protocol>,
     /// Connections that carry many requests at once, usable or not.
     multiplexed: RefCell<Vec<Rc<Multiplexed>>>,
     /// One of those is being opened: who comes meanwhile waits for it.
@@ -270,6 +285,29 @@ pub enum Protocol {
     Http1,
     /// Many.
     Http2,
+}
+
+/// Where the backend is, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Its addresses.
+    pub addresses: Addresses,
+    /// TLS with it, if there is any.
+    pub tls: Option<Arc<tls::Client>>,
+    /// What is spoken, unless TLS lets the backend choose.
+    pub protocol: Protocol,
+}
+
+impl PartialEq for Destination {
+    /// A TLS client that was made anew may hold another certificate, so it is another one.
+    fn eq(&self, other: &Destination) -> bool {
+        let same_tls = match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        same_tls && self.addresses == other.addresses && self.protocol == other.protocol
+    }
 }
 
 /// What a request is sent on.
@@ -335,20 +373,21 @@ impl Drop for Place<'_> {
 }
 
 impl Pool {
-    /// An empty pool of worker `worker`. `protocol`: what is spoken until a backend chooses something else.
+    /// An empty pool of worker `worker`.
     #[must_use]
     pub fn new(
         worker: usize,
-        addresses: Addresses,
-        protocol: Protocol,
+        destination: Destination,
         budget: Arc<Budget>,
         gauges: PoolGauges,
         timers: Rc<Timers>,
         buffers: Rc<Buffers>,
     ) -> Pool {
+        let protocol = Cell::new(destination.protocol);
         Pool {
             worker,
-            addresses: RefCell::new(addresses),
+            destination: RefCell::new(destination),
+            tls_logged: Cell::new(None),
             generation: Cell::new(0),
             idle: RefCell::default(),
             line: RefCell::default(),
@@ -357,8 +396,7 @@ impl Pool {
             timers,
             buffers,
             draining: Cell::new(false),
-            protocol: Cell::new(protocol),
-            begins_with: Cell::new(protocol),
+            protocol,
             multiplexed: RefCell::default(),
             opening: Cell::new(false),
         }
@@ -406,7 +444,7 @@ impl Pool {
             observation.queued(0);
             return Ok((obtained, begun));
         }
-        let must_wait = !self.line_is_empty() || self.opening.get();
+        let must_wait = !self.line_is_empty() || self.is_opening();
         let permit = if must_wait { None } else { self.budget.try_acquire(self.worker) };
         let permit = match permit {
             Some(permit) => {
@@ -455,6 +493,11 @@ impl Pool {
             return Err(Trouble::Failed(Failure::NoCapacity, Phase::Queue));
         };
         self.connect(permit, settings, deadline, observation, watch).await
+    }
+
+    /// Whether a shared connection is about to have room for many.
+    fn is_opening(&self) -> bool {
+        self.opening.get() || self.multiplexed.borrow().iter().any(|connection| !connection.is_settled())
     }
 
     /// Room on a connection that has some.
@@ -541,7 +584,7 @@ impl Pool {
     ) -> Result<(Obtained, Moment), Trouble> {
         let begun = measure::now();
         deadline.arm(settings.timeouts.connect);
-        let addresses = self.addresses.borrow().clone();
+        let addresses = self.destination.borrow().addresses.clone();
         let generation = self.generation.get();
         let mut connecting = std::pin::pin!(addresses.connect());
         let connected = poll_fn(|cx| {
@@ -556,7 +599,20 @@ impl Pool {
         .await;
         let now = measure::now();
         observation.connected(now.nanos_since(begun));
-        let stream = connected?;
+        let mut stream = connected?;
+        let mut now = now;
+        let client = self.destination.borrow().tls.clone();
+        if let Some(client) = &client {
+            let begun = now;
+            let negotiated;
+            (stream, negotiated) = self.secure(client, stream, &settings.timeouts, deadline, watch).await?;
+            now = measure::now();
+            observation.tls(now.nanos_since(begun));
+            self.protocol.set(match negotiated {
+                Negotiated::Http1 => Protocol::Http1,
+                Negotiated::Http2 => Protocol::Http2,
+            });
+        }
         if self.protocol.get() == Protocol::Http2 {
             let begun = Multiplexed::begin(
                 stream,
@@ -564,7 +620,7 @@ impl Pool {
                 self.gauges.clone(),
                 &self.timers,
                 settings.limits.head_bytes,
-                (generation, false),
+                (generation, client.is_some()),
             )
             .await;
             let connection = begun.map_err(|_gone| Trouble::Failed(Failure::ConnectReset, Phase::Connect))?;
@@ -585,6 +641,41 @@ impl Pool {
             _permit: permit,
         };
         Ok((Obtained::Connection(Box::new(connection)), now))
+    }
+
+    /// The TLS handshake on a new connection.
+    async fn secure(
+        &self,
+        client: &tls::Client,
+        stream: Stream,
+        timeouts: &Timeouts,
+        deadline: &Deadline,
+        watch: Watch<'_>,
+    ) -> Result<(Stream, Negotiated), Trouble> {
+        deadline.arm(timeouts.connect);
+        let mut handshake = std::pin::pin!(client.handshake(stream));
+        let shaken = poll_fn(|cx| {
+            if let Poll::Ready(result) = handshake.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(Ok));
+            }
+            watch(cx).map_or(Poll::Pending, |stop| Poll::Ready(Err(Err(stop))))
+        })
+        .await;
+        let (failure, why) = match shaken {
+            Ok(shaken) => return Ok(shaken),
+            Err(Ok(error)) => (tls::failure(&error), error.to_string()),
+            Err(Err(Stop::Deadline)) => (TlsFailure::Timeout, "it took longer than timeouts.connect".to_owned()),
+            Err(Err(stop)) => return Err(stop.or_deadline(Failure::ConnectTimeout, Phase::Tls)),
+        };
+        self.gauges.tls_failed(failure);
+        let now = self.timers.now();
+        if self.tls_logged.get().is_none_or(|logged| now >= logged + Timers::ticks(TLS_LOG_INTERVAL)) {
+            self.tls_logged.set(Some(now));
+            let reason = failure.as_str();
+            tracing::warn!(event = "tls_handshake_failed", side = "backend", reason, error = why);
+        }
+        let failure = if failure == TlsFailure::Timeout { Failure::ConnectTimeout } else { Failure::TlsFailure };
+        Err(Trouble::Failed(failure, Phase::Tls))
     }
 
     /// Takes a connection back after a complete exchange.
@@ -618,7 +709,7 @@ impl Pool {
             let grant = match self.take_lease() {
                 Some(lease) => Grant::Lease(lease),
                 // One that opens a connection is enough: it serves the others.
-                None if self.opening.get() => return,
+                None if self.is_opening() => return,
                 None => match self.budget.try_acquire(self.worker) {
                     Some(permit) => Grant::Permit(permit),
                     None => return,
@@ -722,15 +813,13 @@ impl Pool {
         }
     }
 
-    /// From now on requests go to these addresses and begin with this protocol: connections to others are closed when their
-    /// exchange ends, idle ones at once.
-    pub fn set_backend(&self, addresses: Addresses, protocol: Protocol) {
-        if *self.addresses.borrow() == addresses && self.begins_with.get() == protocol {
+    /// From now on requests go there: connections to elsewhere are closed when their exchange ends, idle ones at once.
+    pub fn set_destination(&self, destination: Destination) {
+        if *self.destination.borrow() == destination {
             return;
         }
-        *self.addresses.borrow_mut() = addresses;
-        self.begins_with.set(protocol);
-        self.protocol.set(protocol);
+        self.protocol.set(destination.protocol);
+        *self.destination.borrow_mut() = destination;
         self.generation.set(self.generation.get() + 1);
         self.close_idle();
     }

@@ -11,13 +11,14 @@ use proptest::prelude::*;
 use super::Signals;
 use super::collect::{snapshot, snapshot_at};
 use super::families as f;
-use super::keys::{DurationKey, ErrorKey, RequestKey};
+use super::keys::{DurationKey, ErrorKey, RequestKey, RpcKey};
 use super::native;
 use super::shard::{RouteSignals, WorkerSignals};
 use super::snapshot::{Exemplar, Histogram, Metric, MetricFamily, Value};
 use super::store::{self, Edges, Total, TraceIds, Traced};
 use crate::labels::{
-    AbortPhase, ErrorType, Failure, Fault, FirstByte, Method, Origin, Phase, RouteId, RouteKind, StreamEnd, Traffic,
+    AbortPhase, ErrorType, Failure, Fault, FirstByte, Method, Origin, Phase, RouteId, RouteKind, RpcStatus, StreamEnd,
+    Traffic,
 };
 
 /// The default edges of the configuration.
@@ -361,6 +362,8 @@ fn a_traced_request_leaves_an_exemplar_where_it_was_counted() {
     let key = ErrorKey { error, fault: Fault::Backend, phase: Phase::Wait };
     workers[0].count_abort(&routes[0], AbortPhase::BeforeHead, 2 * MS, at(6));
     workers[0].observe_stream(&routes[0], StreamEnd::Complete, 50 * MS, at(7));
+    let call = RpcKey { status: RpcStatus::Ok, error: ErrorType::NONE };
+    workers[0].observe_rpc(&routes[0], call, 6 * MS, at(8));
     workers[0].count_error(&routes[0], key, at(5));
     workers[1].count_error(&routes[1], key, None);
     let page = snapshot(&signals);
@@ -371,7 +374,9 @@ fn a_traced_request_leaves_an_exemplar_where_it_was_counted() {
     assert!(durations.exemplars.iter().all(|(_, exemplar)| (exemplar.at_seconds - wall).abs() < 60.0));
     let first_byte = histogram(&page, &f::FIRST_BYTE, &[]).unwrap();
     assert_eq!(first_byte.exemplars.iter().map(|(at, e)| (*at, e.trace_id)).collect::<Vec<_>>(), [(0, 4)]);
-    for (family, expected) in [(&f::ABORT_WAIT, (0, 6, 0.002)), (&f::STREAM_DURATION, (0, 7, 0.05))] {
+    for (family, expected) in
+        [(&f::ABORT_WAIT, (0, 6, 0.002)), (&f::STREAM_DURATION, (0, 7, 0.05)), (&f::RPC_DURATION, (1, 8, 0.006))]
+    {
         let seen = histogram(&page, family, &[]).unwrap();
         assert_eq!(seen.exemplars.iter().map(|(at, e)| (*at, e.trace_id, e.value)).collect::<Vec<_>>(), [expected]);
     }

@@ -77,3 +77,12 @@ pub async fn exchange(
     let (content, trailers) = read_all(&mut body).await.expect("a whole body");
     (http::Response::from_parts(head, ()), content, trailers)
 }
+
+/// One gRPC call with an empty message, whatever becomes of it.
+pub fn call(address: SocketAddr, path: &str) {
+    run(async {
+        let client = connect(address).await;
+        let request = request("POST", path).header("content-type", "application/grpc").header("te", "trailers");
+        exchange(&client, request, Some(&[0; 5])).await
+    });
+}

@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod client;
 pub mod files;
+pub mod h2_backend;
 pub mod h2c;
 pub mod page;
 pub mod program;

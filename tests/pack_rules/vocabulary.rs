@@ -16,7 +16,7 @@ use crate::common::files::{
 use crate::common::promql::{
     Names, Substitution, Typing, alternatives, matchers, metric_names, parse, pattern, selectors,
 };
-use crate::common::{Backend, Page, Sidecar, ok, wait_until};
+use crate::common::{Backend, Page, Sidecar, h2c, ok, wait_until};
 use crate::linter::sample;
 
 /// What a server adds to every series of a target; the last two where its configuration says so.
@@ -303,10 +303,11 @@ fn golden_page() -> Page {
     client.send("GET /silent HTTP/1.1\r\nHost: test\r\n\r\n");
     wait_until("the request is at the backend", || backend.requests().iter().any(|r| r.head.target() == "/silent"));
     drop(client);
+    h2c::call(sidecar.proxy, "/shop.Cart/Add");
     sidecar.page_when("all of it", |page| {
         page.has("golden_pool_connections", &[])
             && page.has("golden_saturation_peak_ratio", &[])
-            && page.sum("golden_requests_total", &[]) == 10.0
+            && page.sum("golden_requests_total", &[]) == 11.0
     })
 }
 

@@ -6,6 +6,7 @@
 
 use crate::pack::cases::{Case, Suite, Values};
 use crate::pack::objective::{Severity, number};
+use crate::pack::promql::{OWN_TO_CALLS, behind_the_status};
 use crate::pack::rules::{Alert, Group, JOB, Record, Rule, WHERE};
 use crate::pack::thresholds::{
     CLIENT_ERRORS, CLIENT_ERRORS_GROWTH, DROP_DAY, DROP_HOUR, RATE_LIMITED, SPIKE, SPIKE_SATURATION, UNREACHABLE,
@@ -39,15 +40,17 @@ fn record(name: impl Into<String>, expr: String) -> Rule {
     Rule::Record(Record { name: name.into(), expr })
 }
 
-/// Answers 5xx, whoever made them, answers that were cut without the client having left, and answers 2xx that a rule
-/// says are errors. None need be there for the others to count: no two have the same labels, so `or` takes all of them.
+/// Answers 5xx, whoever made them, answers that were cut without the client having left, answers 2xx that a rule says are
+/// errors, and gRPC calls that failed, which have an HTTP status of 200. None need be there for the others to count: no two
+/// have the same labels, so `or` takes all of them.
 ///
-/// Cut answers and implicit errors do not say whose they are, so those of probes are among them.
+/// Cut answers and what a status does not tell do not say whose they are, so those of probes are among them.
 fn failed(window: &str) -> Rule {
     let kinds = [
         requests(r#",origin!="client",http_response_status_code=~"5..""#),
+        requests(&format!(",{OWN_TO_CALLS}")),
         "golden_truncated_responses_total".to_owned(),
-        r#"golden_errors_total{error_type="implicit"}"#.to_owned(),
+        format!("golden_errors_total{{{}}}", behind_the_status()),
     ];
     let kinds = kinds.map(|kind| format!("increase({kind}[{window}])")).join("\n  or\n  ");
     record(format!("job:golden_requests_failed:increase{window}"), format!("sum by ({JOB}) (\n  {kinds}\n)"))
@@ -80,7 +83,8 @@ const ALL_FAILING: [(&str, u32); 2] = [("10m", 5), ("2m", 20)];
 /// A series that has just begun has no increase yet, so a good answer is also one of a series that was not there
 /// before.
 fn all_failing() -> Alert {
-    let good = requests(r#",origin!="client",http_response_status_code!~"5..""#);
+    // What the sidecar itself answers is never good news.
+    let good = requests(r#",origin="backend",http_response_status_code!~"5..""#);
     let windows = ALL_FAILING.map(|(window, least)| {
         let (failed, ended) = (
             format!("job:golden_requests_failed:increase{window}"),
@@ -348,6 +352,21 @@ fn all_failing_cases() -> Vec<Case> {
         .never_until("20m")
         .fires_at("24m", CRITICAL)
         .fires_at("40m", CRITICAL),
+        // So does a gRPC service that is down, or a sidecar before it.
+        answered(
+            Case::new(name, "every gRPC call is answered with 200 and fails, from one moment on", "15s").series(
+                r#"golden_errors_total{job="shop",http_route="/a",error_type="UNAVAILABLE",fault="backend",phase="body"}"#,
+                Values::from(0.0).stay(80).grow(10.0, 80),
+            ),
+            "200",
+            "backend",
+            even(10.0, 160),
+        )
+        .never_until("20m")
+        .fires_at("24m", CRITICAL)
+        .fires_at("40m", CRITICAL),
+        answered(case("a sidecar tells gRPC clients that the backend is gone"), "200", "proxy", even(10.0, 160))
+            .fires_at("10m", CRITICAL),
         answered(case("4xx are answers"), "404", "backend", even(10.0, 160)).never_until("40m"),
         probed(
             answered(case("probes that fail are not users"), "200", "backend", Values::from(0.0).stay(160)),

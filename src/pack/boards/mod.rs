@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use super::dashboard::{Colour, Dashboard, Threshold, of_sidecars};
 use super::objective::{BURN_WINDOWS, Objective, number};
+use super::promql::{OWN_TO_CALLS, behind_the_status};
 use super::thresholds::{FILLING, FULL};
 
 /// Where links lead.
@@ -101,16 +102,16 @@ fn requests(by: &str, more: &str) -> String {
 }
 
 /// Requests of users per second that failed: answered with 5xx, whoever made it, cut after the head, or an error by a rule of
-/// the configuration whatever their status. 0 where there are requests and none failed.
+/// the configuration or as a gRPC call, whatever their status. 0 where there are requests and none failed.
 fn failed(by: &str, more: &str, offset: &str) -> String {
     let all = sum(by, &rate_then("golden_requests_total", &and(USERS, more), offset));
-    let answered = and(&and(USERS, r#"http_response_status_code=~"5..""#), more);
-    let answered = sum(by, &rate_then("golden_requests_total", &answered, offset));
-    // Cut responses and errors by a rule are not told apart by method; their route is all that the matchers may say.
+    let told = |how: &str| rate_then("golden_requests_total", &and(&and(USERS, how), more), offset);
+    let answered = sum(by, &format!("{} or {}", told(r#"http_response_status_code=~"5..""#), told(OWN_TO_CALLS)));
+    // Cut responses and such errors are not told apart by method; their route is all that the matchers may say.
     let route = more.split(',').find(|matcher| matcher.starts_with("http_route")).unwrap_or_default();
     let cut = sum(by, &rate_then("golden_truncated_responses_total", route, offset));
-    let implicit = sum(by, &rate_then("golden_errors_total", &and(r#"error_type="implicit""#, route), offset));
-    format!("({} + {cut} + {})", or_zero(&answered, &all), or_zero(&implicit, &all))
+    let hidden = sum(by, &rate_then("golden_errors_total", &and(&behind_the_status(), route), offset));
+    format!("({} + {cut} + {})", or_zero(&answered, &all), or_zero(&hidden, &all))
 }
 
 /// Of requests that did not fail: how long they took, at this quantile.
@@ -136,6 +137,13 @@ fn percentile_then(quantile: f64, by: &str, histogram: &str, more: &str, offset:
     let classic = sum(&edges, &rate_then(&format!("{histogram}_bucket"), more, offset));
     let native = sum(by, &rate_then(histogram, more, offset));
     format!("(histogram_quantile({quantile}, {classic}) or histogram_quantile({quantile}, {native})) >= 0")
+}
+
+/// gRPC calls per second, whether the classic series or the native one is stored.
+fn calls(by: &str, more: &str) -> String {
+    const FAMILY: &str = "rpc_server_call_duration_seconds";
+    let classic = sum(by, &rate(&format!("{FAMILY}_count"), more));
+    format!("({classic} or histogram_count({}))", sum(by, &rate(FAMILY, more)))
 }
 
 /// Matchers together.

@@ -1,8 +1,8 @@
 //! Overview: is it well, and if not, which signal and which route?
 
 use super::{
-    OVERVIEW, ROUTE, SATURATION, SIDECAR, SLO, USERS, aggregate, burning, failed, falling, full, latency, max, or_zero,
-    promise, rate, rate_then, requests, select, share, slow, sum,
+    OVERVIEW, ROUTE, SATURATION, SIDECAR, SLO, USERS, aggregate, burning, calls, failed, falling, full, latency, max,
+    or_zero, percentile, promise, rate, rate_then, requests, select, share, slow, sum,
 };
 use crate::pack::dashboard::{Colour, Column, Dashboard, Kind, Panel, Quantile, Row, Threshold, Unit};
 use crate::pack::objective::{BURN_WINDOWS, Objective, number};
@@ -23,6 +23,7 @@ pub(super) fn dashboard(objective: &Objective) -> Dashboard {
             // Its only panel has a title. Ten routes are seen without scrolling.
             Row { title: None, collapsed: false, height: 13, panels: vec![routes(objective)] },
             Row { title: Some("Who made the errors"), collapsed: true, height: 9, panels: blame() },
+            Row { title: Some("gRPC"), collapsed: true, height: 9, panels: grpc(objective) },
         ],
     }
 }
@@ -73,8 +74,8 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             4,
             format!("Failed (budget {} %)", number(100.0 * objective.budget())),
             format!(
-                "Share of requests that were answered with 5xx, by the backend or for it, were cut, or are errors by a \
-                 rule (implicit_errors). Amber from {} %, what the objective of this pack allows; red from {} %, where \
+                "Share of requests that were answered with 5xx, by the backend or for it, were cut, are gRPC calls that \
+                 failed, or errors by a rule (implicit_errors). Amber from {} %, what the objective of this pack allows; red from {} %, where \
                  the fast alert pages.",
                 number(100.0 * objective.budget()),
                 number(100.0 * objective.bad_ratio(BURN_WINDOWS[0].factor)),
@@ -254,7 +255,7 @@ fn signals(objective: &Objective) -> Vec<Panel> {
             Kind::Lines,
             6,
             "Errors",
-            "Shares of the requests of users. Failed: 5xx, whoever made them, cut, or an error by a rule. Made by the sidecar: those of \
+            "Shares of the requests of users. Failed: 5xx, whoever made them, cut, gRPC calls that failed, or an error by a rule. Made by the sidecar: those of \
              them that the backend never answered (refused, reset, too late, no room). 4xx: the client's doing, and \
              never part of the budget.",
             "Failed near 0 %; 4xx steady.",
@@ -371,8 +372,8 @@ fn blame() -> Vec<Panel> {
             Kind::Lines,
             8,
             "Errors by type",
-            "Failed requests per second by what happened: a status is the backend's own answer, a word is what the \
-             sidecar saw. The table of errors in the README says when each happens.",
+            "Failed requests per second by what happened: a number, or a word in capitals (gRPC), is the backend's own \
+             answer, another word is what the sidecar saw. The table of errors in the README says when each happens.",
             "No lines.",
             "connect_*: the backend does not listen. head_timeout, queue_timeout, no_capacity, shed: it is too slow \
              or too full.",
@@ -394,5 +395,54 @@ fn blame() -> Vec<Panel> {
         .reach(1.0)
         .ask(sum("phase", &rate("golden_client_aborts_total", "")), "{{phase}}")
         .nothing("No traffic"),
+    ]
+}
+
+/// Calls have a status of their own, which that of the request hides.
+fn grpc(objective: &Objective) -> Vec<Panel> {
+    let method = "rpc_method";
+    let called = format!("{} > 0", calls(method, ""));
+    let of_called = |latency: String| format!("({latency}) and ({called})");
+    let column = |heading, unit, thresholds, expr| Column { heading, unit, thresholds, expr };
+    let broken = or_zero(&calls(method, r#"error_type!="""#), &calls(method, ""));
+    let time = |quantile: f64| percentile(quantile, method, "rpc_server_call_duration_seconds", r#"error_type="""#);
+    vec![
+        Panel::new(
+            Kind::Stacked,
+            10,
+            "gRPC calls by status",
+            "gRPC calls per second by the status that their trailers told, whatever their HTTP status; CANCELLED: the \
+             client left. Probes included.",
+            "Nearly all OK.",
+            "UNAVAILABLE, INTERNAL, UNKNOWN: the backend's log. DEADLINE_EXCEEDED: it is slower than its clients wait. \
+             UNIMPLEMENTED: a client of another version.",
+        )
+        .unit(Unit::RequestsPerSecond)
+        .ask(format!("{} > 0", calls("rpc_response_status_code", "")), "{{rpc_response_status_code}}")
+        .paint("OK", "blue")
+        .paint("CANCELLED", "#808080")
+        .nothing("No gRPC calls"),
+        Panel::new(
+            Kind::Table,
+            14,
+            "Worst gRPC methods now",
+            "Every method that was called just now, most failed calls first. Failed: by the server's fault, or never \
+             there. Times are of calls that did not fail, streams included. Colours as above.",
+            "No failed calls; p99 below the promise.",
+            "Click the method: Route detail shows what it was like yesterday, and where its time goes.",
+        )
+        .table(
+            method,
+            "Method",
+            vec![
+                column("Failed share", Unit::Ratio, burning(objective), share(&broken, &calls(method, ""))),
+                column("p50", Unit::Seconds, vec![], of_called(time(0.5))),
+                column("p99", Unit::Seconds, slow(objective), of_called(time(0.99))),
+                column("Calls/s", Unit::RequestsPerSecond, vec![], called.clone()),
+            ],
+        )
+        .then_by("p99")
+        .link_of(method, "Route detail", ROUTE, "&var-route=/${__data.fields.rpc_method}")
+        .nothing("No gRPC calls"),
     ]
 }

@@ -66,8 +66,8 @@ fn numbers(objective: &Objective) -> Vec<Panel> {
             Kind::Stat,
             5,
             format!("Failed (budget {} %)", number(100.0 * objective.budget())),
-            "Share of them that were answered with 5xx, cut, or an error by a rule (implicit_errors). The last two are \
-             of all methods. Amber above the budget, red where the fast alert pages.",
+            "Share of them that were answered with 5xx, cut, failed gRPC calls, or errors by a rule (implicit_errors). All \
+             but the first are of all methods. Amber above the budget, red where the fast alert pages.",
             "0 %.",
             "See its codes below, then the backend's log of this route.",
         )

@@ -15,7 +15,7 @@ pub use self::h2::{
     trailers_to_h2, write_response,
 };
 pub use fields::{Field, for_each_trailer, trailers};
-pub use request::{Refused, RequestContext, RequestHead, request};
+pub use request::{Peer, Refused, RequestContext, RequestHead, request};
 pub use response::{
     BadResponse, ResponseContext, ResponseHead, ResponseSink, fields, response, write_response_framing,
 };

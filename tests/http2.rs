@@ -1,0 +1,298 @@
+//! HTTP/2 to the backend, and what HTTP/2 has beyond plain requests: gRPC, trailers, tunnels, shared connections.
+
+mod common;
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use bytes::Bytes;
+use common::h2_backend::{H2Backend, answer, read};
+use common::{Backend, Outcome, Sidecar, h2c, wait_until};
+use http::{HeaderMap, HeaderValue, Request, Response};
+
+fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+}
+
+/// Answers with what was asked, and the request's trailers as its own.
+fn echo() -> H2Backend {
+    H2Backend::start(|request, respond| {
+        Box::pin(async move {
+            let (parts, mut body) = request.into_parts();
+            let Ok((content, trailers)) = read(&mut body).await else { return };
+            let seen = format!("{} {} {:?}\n", parts.method, parts.uri, parts.headers);
+            let response = Response::builder().header("x-seen-length", content.len()).body(()).unwrap();
+            answer(respond, response, &[seen.as_bytes(), &content].concat(), trailers);
+        })
+    })
+}
+
+#[test]
+fn an_http1_client_reaches_an_http2_backend() {
+    let backend = echo();
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    let answer =
+        sidecar.exchange("GET /a%20b?q=1 HTTP/1.1\r\nHost: shop:80\r\nX-Own: yes\r\nConnection: x-own\r\n\r\n");
+    assert_eq!(answer.status(), 200);
+    let seen = answer.text();
+    assert!(seen.starts_with("GET http://shop:80/a%20b?q=1 "), "{seen}");
+    assert!(seen.contains("\"x-forwarded-for\": \"127.0.0.1\""), "{seen}");
+    assert!(!seen.contains("x-own") && !seen.contains("\"host\""), "{seen}");
+    sidecar.expect(&[Outcome::backend("GET", "200")]);
+}
+
+#[test]
+fn bodies_and_trailers_pass_between_http1_and_http2() {
+    let backend = echo();
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                   5\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 11\r\n\r\n";
+    let answer = sidecar.exchange(request);
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().ends_with("hello world"), "{}", answer.text());
+    assert_eq!(answer.body.trailers, [("x-sum".to_owned(), b"11".to_vec())]);
+}
+
+#[test]
+fn requests_of_many_clients_share_one_connection() {
+    let backend = echo();
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = sidecar.client();
+                for _ in 0..20 {
+                    assert_eq!(client.get("/").status(), 200);
+                }
+            });
+        }
+    });
+    assert_eq!((backend.connections.load(SeqCst), backend.requests.load(SeqCst)), (1, 160));
+    let page = sidecar.settled(160);
+    assert_eq!(page.value("golden_upstream_connections_opened_total", &[]), 1.0);
+    assert_eq!(page.value("http_client_open_connections", &[("http_connection_state", "idle")]), 1.0);
+    assert_eq!(page.value("http_client_open_connections", &[("http_connection_state", "active")]), 0.0);
+}
+
+/// A method that answers by its name.
+fn rpc(service: &'static str, status: &'static str) -> HeaderMap {
+    let _ = service;
+    fields(&[("grpc-status", status), ("grpc-message", "told")])
+}
+
+fn call(path: &str) -> http::request::Builder {
+    h2c::request("POST", path).header("content-type", "application/grpc").header("te", "trailers")
+}
+
+/// Unary calls: `/pkg.Service/Fail` fails in its trailers, `/pkg.Service/Refuse` in a head without a body.
+fn service() -> H2Backend {
+    H2Backend::start(|request, respond| {
+        Box::pin(async move {
+            let (parts, mut body) = request.into_parts();
+            let Ok((content, _)) = read(&mut body).await else { return };
+            let head = Response::builder().header("content-type", "application/grpc");
+            match parts.uri.path() {
+                "/pkg.Service/Fail" => answer(respond, head.body(()).unwrap(), &content, Some(rpc("Fail", "14"))),
+                "/pkg.Service/Refuse" => {
+                    let head = head.header("grpc-status", "5").body(()).unwrap();
+                    answer(respond, head, b"", None);
+                }
+                _ => answer(respond, head.body(()).unwrap(), &content, Some(rpc("Echo", "0"))),
+            }
+        })
+    })
+}
+
+#[test]
+fn a_call_is_what_its_trailers_say() {
+    let backend = service();
+    let yaml = "routes:\n  - path: /pkg.Service/Echo\n  - path: /pkg.Service/Fail\n  - path: /pkg.Service/Refuse\n";
+    let sidecar = Sidecar::upstream(backend.url()).yaml(yaml).start();
+    let message = b"\0\0\0\0\x05hello";
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        for (path, status, length) in
+            [("/pkg.Service/Echo", "0", 10), ("/pkg.Service/Fail", "14", 10), ("/pkg.Service/Refuse", "5", 0)]
+        {
+            let (head, body, trailers) = h2c::exchange(&client, call(path), Some(message)).await;
+            assert_eq!((head.status().as_u16(), body.len()), (200, length));
+            let told = trailers.as_ref().unwrap_or(head.headers())["grpc-status"].to_str().unwrap().to_owned();
+            assert_eq!(told, status, "{path}");
+        }
+    });
+    let page = sidecar.settled(3);
+    let family = "rpc_server_call_duration_seconds";
+    for (method, status, error) in [
+        ("pkg.Service/Echo", "OK", ""),
+        ("pkg.Service/Fail", "UNAVAILABLE", "UNAVAILABLE"),
+        ("pkg.Service/Refuse", "NOT_FOUND", ""),
+    ] {
+        let labels = [("rpc_method", method), ("rpc_response_status_code", status), ("error_type", error)];
+        assert_eq!(page.count(family, &labels), 1.0, "{method}");
+    }
+    assert_eq!(page.sum("golden_errors_total", &[]), 1.0);
+    assert_eq!(page.sum("golden_errors_total", &[("error_type", "UNAVAILABLE"), ("fault", "backend")]), 1.0);
+}
+
+#[test]
+fn a_call_to_a_dead_backend_fails_as_calls_do() {
+    let sidecar = Sidecar::upstream(format!("h2c://127.0.0.1:{}", common::sidecar::free_port())).start();
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        let (head, _, _) = h2c::exchange(&client, call("/pkg.Service/Echo"), Some(b"\0\0\0\0\0")).await;
+        assert_eq!(head.status().as_u16(), 502);
+        assert_eq!(head.headers()["grpc-status"], "14");
+        assert_eq!(head.headers()["grpc-message"], "the backend refused the connection");
+        assert!(head.headers()["proxy-status"].to_str().unwrap().contains("connect_refused"));
+    });
+    let page = sidecar.settled(1);
+    let labels = [("rpc_response_status_code", "UNAVAILABLE"), ("error_type", "connect_refused")];
+    assert_eq!(page.count("rpc_server_call_duration_seconds", &labels), 1.0);
+}
+
+#[test]
+fn a_stream_that_the_backend_refuses_is_sent_again() {
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    let backend = H2Backend::start(move |_, mut respond| {
+        let first = !refused.swap(true, SeqCst);
+        Box::pin(async move {
+            if first {
+                return respond.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+            answer(respond, Response::new(()), b"second", None);
+        })
+    });
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    assert_eq!(sidecar.get("/").text(), "second");
+    let page = sidecar.settled(1);
+    assert_eq!(page.value("golden_upstream_retries_total", &[("result", "success")]), 1.0);
+    assert_eq!(page.sum("golden_errors_total", &[]), 0.0);
+}
+
+#[test]
+fn more_requests_than_a_connection_takes_get_another_one() {
+    let mut builder = h2::server::Builder::new();
+    builder.max_concurrent_streams(2);
+    let backend = H2Backend::with(builder, |request, respond| {
+        Box::pin(async move {
+            // The answer comes when the client ends its body, so the stream stays open until then.
+            let mut body = request.into_body();
+            let _ = read(&mut body).await;
+            answer(respond, Response::new(()), b"", None);
+        })
+    });
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    assert_eq!(sidecar.get("/").status(), 200);
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
+    let mut clients: Vec<_> = (0..5).map(|_| sidecar.client()).collect();
+    for client in &mut clients {
+        client.send(head);
+    }
+    wait_until("five requests are at the backend", || backend.requests.load(SeqCst) == 6);
+    assert_eq!(backend.connections.load(SeqCst), 3);
+    for client in &mut clients {
+        client.send("x");
+        assert_eq!(client.read_response("POST").status(), 200);
+    }
+    sidecar.settled(6);
+}
+
+#[test]
+fn a_cut_stream_is_a_truncated_answer() {
+    let backend = H2Backend::start(|_, mut respond| {
+        Box::pin(async move {
+            let mut send = respond.send_response(Response::new(()), false).unwrap();
+            send.send_data(Bytes::from_static(b"half"), false).unwrap();
+            send.reserve_capacity(1);
+            let _ = std::future::poll_fn(|cx| send.poll_capacity(cx)).await;
+            tokio::task::yield_now().await;
+            send.send_reset(h2::Reason::INTERNAL_ERROR);
+        })
+    });
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    let mut client = sidecar.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.expect_end();
+    let page = sidecar.settled(1);
+    assert_eq!(page.sum("golden_errors_total", &[("fault", "backend")]), 1.0);
+}
+
+// === tunnels ===
+
+/// Accepts extended CONNECT and echoes.
+fn tunnelling() -> H2Backend {
+    let mut builder = h2::server::Builder::new();
+    builder.enable_connect_protocol();
+    H2Backend::with(builder, |request: Request<h2::RecvStream>, mut respond| {
+        Box::pin(async move {
+            let protocol = request.extensions().get::<h2::ext::Protocol>().map(|p| p.as_str().to_owned());
+            let Some("websocket") = protocol.as_deref() else {
+                return answer(respond, Response::builder().status(400).body(()).unwrap(), b"", None);
+            };
+            let mut body = request.into_body();
+            let mut send = respond.send_response(Response::new(()), false).unwrap();
+            while let Some(Ok(data)) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.len());
+                send.send_data(data, false).unwrap();
+            }
+            send.send_data(Bytes::new(), true).unwrap();
+        })
+    })
+}
+
+const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+#[test]
+fn a_websocket_of_http1_becomes_one_of_http2() {
+    let backend = tunnelling();
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    assert_eq!(sidecar.get("/").status(), 400);
+    let mut client = sidecar.client();
+    client.send(UPGRADE);
+    let head = client.read_head();
+    assert_eq!(head.status(), 101);
+    assert_eq!(head.one("sec-websocket-accept").as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    client.send("ping");
+    wait_until("the echo comes", || client.peek_for(std::time::Duration::from_millis(10)) == b"ping");
+    let page = sidecar.scrape();
+    assert_eq!(page.value("golden_upgraded_connections", &[("protocol", "websocket")]), 1.0);
+    client.half_close();
+    let page = sidecar.page_when("the tunnel has ended", |page| {
+        page.value("golden_upgraded_connections", &[("protocol", "websocket")]) == 0.0
+    });
+    for direction in ["sent", "received"] {
+        let labels = [("protocol", "websocket"), ("direction", direction)];
+        assert_eq!(page.value("golden_upgraded_bytes_total", &labels), 4.0);
+    }
+}
+
+#[test]
+fn a_websocket_of_http2_becomes_one_of_http1() {
+    let backend = Backend::start(|peer| {
+        let request = peer.read_head().unwrap();
+        assert_eq!(request.one("upgrade").as_deref(), Some("websocket"));
+        assert_eq!(request.one("sec-websocket-key").map(|key| key.len()), Some(24));
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        let word = peer.wire.read_exact(4).unwrap();
+        peer.send(word);
+    });
+    let sidecar = Sidecar::start(&backend);
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        h2c::until("the settings came", || client.is_extended_connect_protocol_enabled()).await;
+        let mut request = Request::builder().method("CONNECT").uri("http://a/chat").body(()).unwrap();
+        request.extensions_mut().insert(h2::ext::Protocol::from("websocket"));
+        let (response, mut send) = client.clone().ready().await.unwrap().send_request(request, false).unwrap();
+        let (head, mut body) = response.await.unwrap().into_parts();
+        assert_eq!(head.status.as_u16(), 200);
+        send.send_data(Bytes::from_static(b"ping"), false).unwrap();
+        assert_eq!(body.data().await.unwrap().unwrap(), "ping");
+        send.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(read(&mut body).await.unwrap().0, b"");
+    });
+    let page = sidecar.page_when("the tunnel has ended", |page| {
+        page.value("golden_upgraded_connections_opened_total", &[("protocol", "websocket")]) == 1.0
+            && page.value("golden_upgraded_connections", &[("protocol", "websocket")]) == 0.0
+    });
+    assert_eq!(page.sum("golden_requests_total", &[]), 1.0);
+}
