@@ -19,7 +19,7 @@ BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 
-.PHONY: help setup fmt lint deny doctest test fuzz conformance bench-build bench pack pictures demo
+.PHONY: help setup fmt lint deny doctest test fuzz conformance bench-build bench soak pack pictures demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -84,6 +84,12 @@ bench: ## cost, side by side with nginx, HAProxy and Envoy (some ten minutes; le
 	@$(MAKE) bench-build
 	@echo "== bench"
 	python3 benches/compare.py $(BENCH_ARGS)
+
+soak: ## ten minutes of chaos after which every counter must be exact (SOAK_SECONDS=600, SOAK_SEED)
+	@echo "== release builds"
+	cargo build --release --locked --bin golden-sidecar --example soak
+	@echo "== soak"
+	target/release/examples/soak
 
 demo: ## an embedded backend, traffic and a sidecar, to look at
 	cargo run --release --locked -- demo

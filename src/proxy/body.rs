@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use crate::labels::Failure;
@@ -173,6 +174,20 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// Takes the piece of `n` bytes that was seen last, and with it what follows in small pieces: some receivers take many
+    /// small frames of HTTP/2 for an attack. What is malformed stays where it is, for the next look.
+    pub fn take_pieces(&mut self, window: &mut Window, trailers: &mut Vec<u8>, n: usize) -> Bytes {
+        let mut data = window.unread()[..n].to_vec();
+        self.take(window, n);
+        while data.len() < SMALL
+            && let Ok(Piece::Bytes(n)) = self.peek(window, trailers)
+        {
+            data.extend_from_slice(&window.unread()[..n]);
+            self.take(window, n);
+        }
+        Bytes::from(data)
     }
 
     /// Uses up `n` body bytes of the piece that was seen last. A chunked piece is taken whole.

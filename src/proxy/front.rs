@@ -92,8 +92,7 @@ impl<'a> H1Front<'a> {
             let Client { stream, inbound, .. } = &mut *self.client;
             match self.source.peek(inbound, &mut self.trailers).map_err(|_bad| Broken::Malformed)? {
                 Part::Bytes(n) => {
-                    let data = Bytes::copy_from_slice(&inbound.unread()[..n]);
-                    self.source.take(inbound, n);
+                    let data = self.source.take_pieces(inbound, &mut self.trailers, n);
                     return Poll::Ready(Ok(Piece::Data(data)));
                 }
                 Part::End => {

@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use tokio::io::AsyncWrite as _;
 
@@ -135,8 +134,7 @@ impl H1Back {
             let H1Back { connection, source, trailers, pieces, fields, .. } = self;
             match source.peek(&mut connection.inbound, trailers).map_err(|_bad| Broken::Malformed)? {
                 Part::Bytes(n) => {
-                    let data = Bytes::copy_from_slice(&connection.inbound.unread()[..n]);
-                    source.take(&mut connection.inbound, n);
+                    let data = source.take_pieces(&mut connection.inbound, trailers, n);
                     *pieces += 1;
                     return Poll::Ready(Ok(Piece::Data(data)));
                 }

@@ -12,6 +12,7 @@ pub mod page;
 pub mod program;
 pub mod prometheus;
 pub mod promql;
+pub mod random;
 pub mod sidecar;
 pub mod wire;
 

@@ -91,7 +91,9 @@ pub fn request_from_h2(
     let (_, target) = split_target(label, target)?;
     let framing = match (ended, seen.length) {
         _ if protocol.is_some() => Framing::None,
-        (true, None | Some(0)) => Framing::None,
+        (true, None) => Framing::None,
+        // Said by the client, so the backend hears it too: some ask for a length with every POST.
+        (true, Some(0)) => Framing::Length(0),
         (true, Some(_)) => return Err(Refused::bad("Content-Length without a body")),
         (false, Some(n)) => Framing::Length(n),
         (false, None) => Framing::Chunked,
