@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use golden_sidecar::config::units::{format_duration, format_size, parse_duration, parse_size};
-use golden_sidecar::config::{self, Config, Failure, Invocation, Loaded, OpenApi, Stream, Upstream};
+use golden_sidecar::config::{self, Config, Failure, Invocation, Listen, Loaded, OpenApi, Stream, Upstream};
 use proptest::prelude::*;
 
 /// Runs the binary in a folder of its own, where `file` is `golden.yaml`, with these variables and no others.
@@ -439,11 +439,11 @@ const BAD_FILES: &[(&str, &str)] = &[
     // Addresses.
     (
         "listen: '8000'",
-        "listen: \"8000\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090 (golden.yaml:1)",
+        "listen: \"8000\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090, or unix:/PATH (golden.yaml:1)",
     ),
     (
         "listen: example.com:8000",
-        "listen: \"example.com:8000\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090 (golden.yaml:1)",
+        "listen: \"example.com:8000\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090, or unix:/PATH (golden.yaml:1)",
     ),
     (
         "admin: 127.0.0.1:8000",
@@ -750,6 +750,54 @@ const BAD_FILES: &[(&str, &str)] = &[
         "backend_metrics:\n  timeout: 0s",
         "backend_metrics.timeout: \"0s\" is too short; expected more than 0s (golden.yaml:2)",
     ),
+    // TLS, sockets, the PROXY protocol.
+    (
+        "tls:\n  certificate: a.pem",
+        "tls.certificate: given without tls.key; expected both or none of the two (golden.yaml:2)",
+    ),
+    ("tls: {key: a.key}", "tls.key: given without tls.certificate; expected both or none of the two (golden.yaml:1)"),
+    ("tls: {key: ''}", "tls.key: \"\" is not a path; expected one such as key.pem, or none (golden.yaml:1)"),
+    (
+        "tls: {client_ca: ca.pem}",
+        "tls.client_ca: has no meaning without tls.certificate; expected that too (golden.yaml:1)",
+    ),
+    (
+        "tls: {client_auth: optional}",
+        "tls.client_auth: has no meaning without tls.certificate; expected that too (golden.yaml:1)",
+    ),
+    (
+        "tls: {certificate: a, key: b, client_auth: required}",
+        "tls.client_auth: asks clients for certificates and accepts none; expected tls.client_ca too (golden.yaml:1)",
+    ),
+    (
+        "tls: {certificate: a, key: b, client_ca: c, client_auth: maybe}",
+        "tls.client_auth: \"maybe\" is not a rule for clients; expected none, optional or required (golden.yaml:1)",
+    ),
+    (
+        "admin_tls: {client_ca: ca.pem}",
+        "admin_tls.client_ca: has no meaning without admin_tls.certificate; expected that too (golden.yaml:1)",
+    ),
+    (
+        "admin_tls: {client_auth: none}",
+        "admin_tls.client_auth: unknown key; did you mean tls.client_auth? (golden.yaml:1)",
+    ),
+    (
+        "upstream_tls: {verify: false}",
+        "upstream_tls.verify: has no meaning with the upstream \"http://127.0.0.1:8080\"; expected https://HOST:PORT there (golden.yaml:1)",
+    ),
+    (
+        "upstream_tls: {server_name: 'a b'}",
+        "upstream_tls.server_name: \"a b\" is not the name of a host; expected one such as api.internal or 10.0.0.5, or none (golden.yaml:1)",
+    ),
+    (
+        "upstream_tls: {key: a.key}",
+        "upstream_tls.key: given without upstream_tls.certificate; expected both or none of the two (golden.yaml:1)",
+    ),
+    ("proxy_protocol: v2", "proxy_protocol: \"v2\" is not a boolean; expected true or false (golden.yaml:1)"),
+    (
+        "listen: 'unix:proxy.sock'",
+        "listen: \"unix:proxy.sock\" has no absolute path; expected unix:/PATH of a socket (golden.yaml:1)",
+    ),
 ];
 
 /// Variables, under a given upstream.
@@ -758,7 +806,7 @@ const BAD_VARIABLES: &[(&str, &str, &str)] = &[
     (
         "GOLDEN_LISTEN",
         "nowhere",
-        "listen: \"nowhere\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090 (environment GOLDEN_LISTEN)",
+        "listen: \"nowhere\" is not an address; expected ADDRESS:PORT, for example 127.0.0.1:9090, or unix:/PATH (environment GOLDEN_LISTEN)",
     ),
     (
         "GOLDEN_TIMEOUTS_CONNECT",
@@ -887,6 +935,10 @@ const BAD_FLAGS: &[(&[&str], &str)] = &[
         &[UPSTREAM, "--restart=always"],
         "command.restart: has no meaning without a command; expected -- COMMAND ARGS at the end, or no --restart (flag --restart)",
     ),
+    (
+        &["--upstream=unix:/run/app.sock", "--listen=unix:/run/app.sock"],
+        "upstream: \"unix:/run/app.sock\" is our own listen address (unix:/run/app.sock), so requests would go round in a loop; expected the backend's (flag --upstream)",
+    ),
     (&[UPSTREAM, "--"], "--: found no command after it; expected COMMAND ARGS, or no --"),
     (&[UPSTREAM, "--", "", "x"], "--: found no command after it; expected COMMAND ARGS, or no --"),
     (&[UPSTREAM, "--config=."], "config: cannot read \".\": Is a directory (os error 21) (flag --config)"),
@@ -960,6 +1012,22 @@ admin_auth:
   password_file: none
 admin_hosts: []
 workers: 3  # from flag --workers
+tls:
+  certificate: none
+  key: none
+  client_ca: none
+  client_auth: none
+upstream_tls:
+  ca: none
+  server_name: none
+  certificate: none
+  key: none
+  verify: true
+admin_tls:
+  certificate: none
+  key: none
+  client_ca: none
+proxy_protocol: false
 timeouts:
   client_head: 10s
   client_body: 30s
@@ -1692,7 +1760,7 @@ fn demo_configuration_ends_without_waiting() {
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
     let config = Config::for_demo(address("127.0.0.1:1"), address("127.0.0.1:2"), address("127.0.0.1:3"));
     assert_eq!(config.upstream.to_string(), "http://127.0.0.1:1");
-    assert_eq!((config.listen, config.admin), (address("127.0.0.1:2"), address("127.0.0.1:3")));
+    assert_eq!((config.listen, config.admin), (Listen::Tcp(address("127.0.0.1:2")), address("127.0.0.1:3")));
     assert_eq!(config.drain.grace, Duration::ZERO);
 }
 
