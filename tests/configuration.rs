@@ -1195,6 +1195,7 @@ admin_auth:
   password: '***'
 admin_hosts: [Metrics.Internal, 10.0.0.5, 'fd00::5', <address>]
 workers: 3
+proxy_protocol: true
 timeouts:
   client_head: 11s
   client_body: 12s
@@ -1304,7 +1305,7 @@ fn what_check_prints_is_accepted_again_and_means_the_same() {
     let first = check(Some(ALL_KEYS), &[], &[]);
     assert_eq!(check(Some(&first), &[], &[]), first);
     // Every value differs from its default, so every key has a source, sections and what is inside lists aside. The pid
-    // cannot stand beside its file.
+    // cannot stand beside its file, and the files of TLS would have to be there: see `keys_of_tls_…` for these.
     let mut list = None;
     for line in first.lines() {
         let indent = line.len() - line.trim_start().len();
@@ -1312,8 +1313,10 @@ fn what_check_prints_is_accepted_again_and_means_the_same() {
             continue;
         }
         list = line.ends_with(":  # from file").then_some(indent);
+        let left_out = ["pid", "token", "_file", "certificate", "key", "ca", "client_auth", "server_name"]
+            .map(|key| format!("{key}: none"));
         let by_default =
-            line.ends_with(':') || ["pid: none", "token: none", "_file: none"].iter().any(|end| line.ends_with(end));
+            line.ends_with(':') || line.ends_with("verify: true") || left_out.iter().any(|end| line.ends_with(end));
         assert_eq!(line.ends_with("  # from file"), !by_default, "{line}");
     }
     let with_pid = check(Some("saturation: {backend: {pid: 45}}"), &[], &[UPSTREAM]);
@@ -1366,6 +1369,42 @@ fn the_json_form_is_accepted_as_a_file_too() {
     assert_eq!(again.to_json(), first.to_json());
 }
 
+#[test]
+fn keys_of_tls_mean_the_same_as_a_file_as_json_and_as_variables() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let server = |more: &str| format!("{{certificate: a.pem, key: /b/c.key, client_ca: 'd e.pem'{more}}}");
+    let upstream = |more: &str| format!("{{server_name: API.internal, certificate: f.pem, key: g.key{more}}}");
+    let mut seen = Vec::new();
+    for (listener, backend) in [("", ", ca: h.pem"), (", client_auth: optional", ", verify: false")] {
+        let text = format!(
+            "upstream: https://[::1]\nlisten: 'unix:///run/a b.sock'\ntls: {}\nadmin_tls: {}\nupstream_tls: {}\n",
+            server(listener),
+            server(""),
+            upstream(backend)
+        );
+        std::fs::write(at("golden.yaml"), &text).expect("write the file");
+        let by_file = loaded(&["--config", at("golden.yaml").to_str().expect("UTF-8")], &[]);
+        std::fs::write(at("golden.json"), by_file.to_json()).expect("write the file");
+        let by_json = loaded(&["--config", at("golden.json").to_str().expect("UTF-8")], &[]);
+        assert_eq!(by_json.config, by_file.config);
+        let json: serde_json::Value = serde_json::from_str(&by_file.to_json()).expect("JSON");
+        let mut env = Vec::new();
+        for key in ["upstream", "listen", "tls", "admin_tls", "upstream_tls"] {
+            variables(&format!("GOLDEN_{}", key.to_uppercase()), &json[key], &mut env);
+        }
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(loaded(&[], &env).config, by_file.config);
+        seen.push((json["tls"].clone(), json["upstream_tls"].clone(), json["listen"].clone()));
+    }
+    assert_eq!(seen[0].0["certificate"], at("a.pem").to_str().expect("UTF-8"), "relative to the file");
+    assert_eq!((&seen[0].0["key"], &seen[0].0["client_auth"]), (&"/b/c.key".into(), &"required".into()));
+    assert_eq!(seen[1].0["client_auth"], "optional");
+    assert_eq!((&seen[0].1["server_name"], &seen[0].1["verify"]), (&"api.internal".into(), &true.into()));
+    assert_eq!((&seen[1].1["ca"], &seen[1].1["verify"]), (&"none".into(), &false.into()));
+    assert_eq!(seen[0].2, "unix:/run/a b.sock");
+}
+
 /// The variables that say what a JSON form says; items of lists are joined by commas.
 fn variables(path: &str, value: &serde_json::Value, variables: &mut Vec<(String, String)>) {
     let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -1407,6 +1446,10 @@ fn every_key_but_lists_of_maps_is_also_an_environment_variable() {
     for left_out in (0..env.len()).filter(|index| env[*index].1 != "none") {
         let (mut env, (name, _)) = (env.clone(), env[left_out]);
         env.remove(left_out);
+        if name == "GOLDEN_UPSTREAM_TLS_VERIFY" {
+            // Another one needs another scheme of the upstream.
+            continue;
+        }
         if name == "GOLDEN_UPSTREAM" || name.starts_with("GOLDEN_ADMIN_AUTH_") {
             load(&[], &env).expect_err("no upstream, or half of what belongs together");
         } else {
