@@ -28,6 +28,7 @@ pub fn program() -> Command {
 /// "the next request" are statements about one thread.
 pub struct Builder {
     upstream: String,
+    listen: String,
     flags: Vec<String>,
     yaml: Option<String>,
     env: Vec<(String, String)>,
@@ -133,6 +134,13 @@ impl Builder {
         self
     }
 
+    /// `--listen`: another address than one of loopback. Of a socket of the file system the proxy's address stays unknown.
+    #[must_use]
+    pub fn listen(mut self, listen: impl ToString) -> Builder {
+        self.listen = listen.to_string();
+        self
+    }
+
     /// The text of the configuration file.
     #[must_use]
     pub fn yaml(mut self, text: impl ToString) -> Builder {
@@ -207,7 +215,7 @@ impl Builder {
         }
         // Of a sidecar that cannot say where it listens, the address tells which port is which.
         let admin = if self.log == LogTo::FullDisk { MUTE_ADMIN } else { "127.0.0.1:0" };
-        command.args(["--listen", "127.0.0.1:0", "--admin", admin]);
+        command.args(["--listen", &self.listen, "--admin", admin]);
         command.args(["--workers", &self.workers.to_string()]);
         if let Some(yaml) = &self.yaml {
             config.write_all(yaml.as_bytes()).expect("write");
@@ -346,7 +354,10 @@ fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     if fields.get("event")?.as_str()? != "listening" {
         return None;
     }
-    Some((fields.get("proxy")?.as_str()?.parse().ok()?, fields.get("admin")?.as_str()?.parse().ok()?))
+    let proxy = fields.get("proxy")?.as_str()?;
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let proxy = if proxy.starts_with("unix:") { nowhere } else { proxy.parse().ok()? };
+    Some((proxy, fields.get("admin")?.as_str()?.parse().ok()?))
 }
 
 // === impl Sidecar ===
@@ -363,6 +374,7 @@ impl Sidecar {
     pub fn upstream(upstream: impl ToString) -> Builder {
         Builder {
             upstream: upstream.to_string(),
+            listen: "127.0.0.1:0".to_owned(),
             flags: Vec::new(),
             yaml: None,
             env: Vec::new(),
