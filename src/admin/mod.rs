@@ -77,6 +77,8 @@ pub struct About {
     pub proxy: SocketAddr,
     /// The backend as it is shown to people: `http://127.0.0.1:8080`.
     pub upstream: String,
+    /// Where its name leads now; none if it has no name.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// Everything that the endpoints read.

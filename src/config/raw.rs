@@ -108,7 +108,7 @@ section! {
     /// The whole configuration.
     Raw {
         upstream: Scalar, listen: Scalar, admin: Scalar, workers: Scalar, timeouts: RawTimeouts, limits: RawLimits,
-        drain: RawDrain, routes: Maps<RawRoute>, openapi: OneOrMore, learn: RawLearn, buckets: Texts,
+        drain: RawDrain, dns: RawDns, routes: Maps<RawRoute>, openapi: OneOrMore, learn: RawLearn, buckets: Texts,
         slos: Maps<RawSlo>, implicit_errors: Maps<RawImplicitError>, created: Scalar, probes: RawProbes,
         readiness: RawReadiness, saturation: RawSaturation, command: RawCommand, backend_metrics: RawBackendMetrics,
         forwarded: Option<Given<RawPolicy>>, via: Scalar,
@@ -130,6 +130,11 @@ section! {
         request_body_bytes: Scalar, streams: Scalar, inflight: Scalar, upstream_connections: Scalar,
         upstream_waiting: Scalar, series: Scalar, series_idle: Scalar, metrics_memory: Scalar,
     }
+}
+
+section! {
+    /// `dns`.
+    RawDns { refresh: Scalar }
 }
 
 section! {
@@ -172,7 +177,7 @@ section! {
 
 section! {
     /// `readiness`.
-    RawReadiness { path: Scalar, interval: Scalar }
+    RawReadiness { path: Scalar, grpc: Scalar, interval: Scalar }
 }
 
 section! {

@@ -22,7 +22,7 @@ use crate::measure::{self, Moment, Observation, PoolGauges};
 use crate::proxy::buffer::{Buffers, Filled, Window};
 use crate::proxy::error::{Stop, Trouble, connect_failure};
 use crate::proxy::timer::{Deadline, Timers};
-use crate::transport::{Addresses, Stream};
+use crate::transport::{Address, Addresses, Stream};
 
 /// What interrupts a wait: polled beside it.
 pub type Watch<'a> = &'a mut dyn FnMut(&mut Context<'_>) -> Option<Stop>;
@@ -140,8 +140,8 @@ pub struct Connection {
     pub reused: bool,
     opened: u64,
     idle_since: u64,
-    /// Which of the pool's lists of addresses it was opened from.
-    generation: u64,
+    /// Where it leads.
+    address: Address,
     reason: CloseReason,
     gauges: PoolGauges,
     _permit: Permit,
@@ -173,6 +173,8 @@ impl Connection {
     #[must_use]
     pub fn never_delivered(&self, written: u64) -> bool {
         use std::os::fd::AsRawFd as _;
+        // Sockets of the file system tell nothing of the kind.
+        let Stream::Tcp(socket) = &self.stream else { return false };
         // struct tcp_info of linux/tcp.h; libc's is shorter. All three numbers are there since Linux 4.19.
         const BYTES_ACKED: usize = 120;
         const BYTES_SENT: usize = 200;
@@ -183,7 +185,7 @@ impl Connection {
         // SAFETY: `info` is valid for `len` bytes, and the kernel writes at most that many.
         let result = unsafe {
             libc::getsockopt(
-                self.stream.as_raw_fd(),
+                socket.as_raw_fd(),
                 libc::IPPROTO_TCP,
                 libc::TCP_INFO,
                 info.as_mut_ptr().cast(),
@@ -218,8 +220,6 @@ impl Drop for Connection {
 pub struct Pool {
     worker: usize,
     addresses: RefCell<Addresses>,
-    /// Counts the changes of `addresses`: a connection of an earlier one leads to the wrong backend.
-    generation: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between pool, line and request: a pointer each time")]
     idle: RefCell<Vec<Box<Connection>>>,
     line: RefCell<VecDeque<Rc<Waiter>>>,
@@ -293,7 +293,6 @@ impl Pool {
         Pool {
             worker,
             addresses: RefCell::new(addresses),
-            generation: Cell::new(0),
             idle: RefCell::default(),
             line: RefCell::default(),
             budget,
@@ -431,7 +430,6 @@ impl Pool {
         let begun = measure::now();
         deadline.arm(timeouts.connect);
         let addresses = self.addresses.borrow().clone();
-        let generation = self.generation.get();
         let mut connecting = std::pin::pin!(addresses.connect());
         let connected = poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
@@ -445,7 +443,7 @@ impl Pool {
         .await;
         let now = measure::now();
         observation.connected(now.nanos_since(begun));
-        let stream = connected?;
+        let (stream, address) = connected.map_err(|trouble| or_dns_failure(trouble, &addresses))?;
         self.gauges.opened();
         let connection = Connection {
             stream,
@@ -453,7 +451,7 @@ impl Pool {
             reused: false,
             opened: self.timers.now(),
             idle_since: 0,
-            generation,
+            address,
             reason: CloseReason::Error,
             gauges: self.gauges.clone(),
             _permit: permit,
@@ -466,7 +464,7 @@ impl Pool {
         if self.draining.get() {
             return connection.close(CloseReason::Drain);
         }
-        if connection.generation != self.generation.get() {
+        if !self.addresses.borrow().contains(&connection.address) {
             return connection.close(CloseReason::Drain);
         }
         if self.budget.over_limit() || self.budget.other_starves(self.worker) {
@@ -553,14 +551,30 @@ impl Pool {
         }
     }
 
+    fn close_idle_elsewhere(&self, addresses: &Addresses) {
+        let (kept, gone) = self.idle.take().into_iter().partition(|idle| addresses.contains(&idle.address));
+        *self.idle.borrow_mut() = kept;
+        for connection in gone {
+            self.gauges.left_idle();
+            connection.close(CloseReason::Drain);
+        }
+    }
+
     /// From now on requests go to these addresses: connections to others are closed when their exchange ends, idle ones
     /// at once.
     pub fn set_addresses(&self, addresses: Addresses) {
-        if *self.addresses.borrow() == addresses {
-            return;
-        }
+        self.close_idle_elsewhere(&addresses);
         *self.addresses.borrow_mut() = addresses;
-        self.generation.set(self.generation.get() + 1);
-        self.close_idle();
+    }
+}
+
+/// A backend that cannot be reached where its name once led, and whose name leads nowhere any more, is gone by name.
+fn or_dns_failure(trouble: Trouble, addresses: &Addresses) -> Trouble {
+    use Failure::{ConnectRefused, ConnectReset, ConnectTimeout, DnsFailure};
+    match trouble {
+        Trouble::Failed(ConnectRefused | ConnectReset | ConnectTimeout, phase) if addresses.connect_failed() => {
+            Trouble::Failed(DnsFailure, phase)
+        }
+        trouble => trouble,
     }
 }

@@ -32,6 +32,10 @@ pub struct Own {
     pub openapi_templates: IntGauge,
     /// Attempts to read a document that failed, by reason.
     pub openapi_failures: IntCounterVec,
+    /// Questions for the backend's name, by result.
+    pub dns_lookups: IntCounterVec,
+    /// Addresses of the backend.
+    pub upstream_addresses: IntGauge,
     /// 1 while the backend answers the readiness probe.
     pub backend_up: Gauge,
     /// How long the last readiness probe took.
@@ -75,6 +79,18 @@ impl Own {
                 &["reason"],
             )
             .expect(VALID),
+            dns_lookups: IntCounterVec::new(
+                Opts::new(
+                    "golden_dns_lookups_total",
+                    "Questions of this sidecar to the system's resolver for the upstream's name, by result.",
+                ),
+                &["result"],
+            )
+            .expect(VALID),
+            upstream_addresses: gauge_int(
+                "golden_upstream_addresses",
+                "Addresses that this sidecar's connections to the backend are spread over.",
+            ),
             backend_up: gauge(
                 "golden_backend_up",
                 "1 when the latest readiness probe of the backend succeeded, else 0; without readiness.path that means that it listens and its accept queue has room.",
@@ -92,6 +108,7 @@ impl Own {
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")]).set(1.0);
         for result in ["success", "failure"] {
             own.reloads.with_label_values(&[result]);
+            own.dns_lookups.with_label_values(&[result]);
         }
         for reason in DOCUMENT_TROUBLES {
             own.openapi_failures.with_label_values(&[reason.as_str()]);
@@ -104,6 +121,8 @@ impl Own {
             Box::new(own.draining.clone()),
             Box::new(own.openapi_templates.clone()),
             Box::new(own.openapi_failures.clone()),
+            Box::new(own.dns_lookups.clone()),
+            Box::new(own.upstream_addresses.clone()),
             Box::new(own.backend_up.clone()),
             Box::new(own.backend_probe_duration.clone()),
             Box::new(build),
