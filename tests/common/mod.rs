@@ -6,6 +6,7 @@ pub mod backend;
 pub mod client;
 pub mod files;
 pub mod h2c;
+pub mod names;
 pub mod page;
 pub mod program;
 pub mod prometheus;
@@ -17,6 +18,7 @@ pub mod wire;
 pub use self::{
     backend::{Backend, End, Gate, Peer, ok, response},
     client::{Client, Response},
+    names::Names,
     page::Page,
     sidecar::{Outcome, Sidecar},
     wire::Head,
