@@ -6,6 +6,8 @@
 mod documents;
 mod ids;
 mod regular;
+mod secrets;
+mod secured;
 mod state;
 
 use std::fmt;
@@ -20,6 +22,8 @@ use std::time::Duration;
 pub use documents::Failure as DocumentFailure;
 use documents::{Documents, Slot};
 use ids::{LatencyEdges, StoreIds};
+pub use secrets::Failure as SecretFailure;
+use secured::Secured;
 
 use bytes::Bytes;
 use prometheus::Registry;
@@ -27,18 +31,19 @@ use tokio::runtime::RuntimeMetrics;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::admin::{self, About, Admin, Backend, Readiness};
+use crate::admin::{self, About, Admin, Backend, Guard, Protection, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{BackendMetrics, Config, Loaded, OpenApi, Question, Restart, Upstream};
+use crate::config::{BackendMetrics, Config, Limits, Listen, Loaded, OpenApi, Question, Restart, Running, Upstream};
 use crate::demo;
+use crate::descriptors::{self, Shares};
 use crate::doctor;
 use crate::exposition::{Exporter, Target};
 use crate::inspect;
-use crate::labels::{RouteKind, Trouble};
+use crate::labels::{Refusal, RouteKind, Trouble};
 use crate::pack::{self, Impossible, Objective};
 use crate::proxy::listener;
 use crate::proxy::upstream::Budget;
-use crate::proxy::worker::{self, Order, Settings, Shared};
+use crate::proxy::worker::{self, Order, Room, Settings, Shared};
 use crate::readiness;
 use crate::routes::{Ids, Learned, RouteTable};
 use crate::saturation::{self, Sampler};
@@ -47,6 +52,7 @@ use crate::signals::Signals;
 use crate::signals::collect::snapshot;
 use crate::signals::own::Own;
 use crate::signals::shard::WorkerSignals;
+use crate::transport::tls::{self, Unusable};
 use crate::transport::{self, Address, Addresses, Event};
 use crate::turns;
 
@@ -74,7 +80,7 @@ pub enum Error {
         /// `listen` or `admin`.
         key: &'static str,
         /// What was asked for.
-        address: SocketAddr,
+        address: Listen,
         /// Why.
         source: io::Error,
     },
@@ -89,6 +95,10 @@ pub enum Error {
     Routes(crate::routes::Conflict),
     /// A document of templates cannot be read.
     OpenApi(DocumentFailure),
+    /// A file of certificates or keys cannot be used.
+    Tls(Unusable),
+    /// A secret cannot be read.
+    Secret(SecretFailure),
     /// The system refused something that is needed.
     System(&'static str, io::Error),
     /// The command that is to be the backend does not start.
@@ -104,10 +114,13 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Bind { key, address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
-                out,
-                "{key}: {address} is in use by another process; choose another port, or 0 to let the system choose"
-            ),
+            Error::Bind { key, address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                let other = match address {
+                    Listen::Tcp(_) => "port, or 0 to let the system choose",
+                    Listen::Unix(_) => "path, or remove what is there if it is no socket",
+                };
+                write!(out, "{key}: {address} is in use by another process; choose another {other}")
+            }
             Error::Bind { key, address, source } => write!(out, "{key}: cannot listen on {address}: {source}"),
             Error::Resolve { host, source } => write!(
                 out,
@@ -116,6 +129,8 @@ impl fmt::Display for Error {
             ),
             Error::Routes(conflict) => conflict.fmt(out),
             Error::OpenApi(failure) => failure.fmt(out),
+            Error::Tls(unusable) => unusable.fmt(out),
+            Error::Secret(failure) => failure.fmt(out),
             Error::System(what, source) => write!(out, "cannot {what}: {source}"),
             Error::Command(error) => error.fmt(out),
             Error::StoppedAtOnce => write!(out, "stopped at once by a second signal"),
@@ -132,9 +147,13 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Bind { .. } | Error::Resolve { .. } | Error::Routes(_) | Error::OpenApi(_) | Error::Objective(_) => {
-                2
-            }
+            Error::Bind { .. }
+            | Error::Resolve { .. }
+            | Error::Routes(_)
+            | Error::OpenApi(_)
+            | Error::Tls(_)
+            | Error::Secret(_)
+            | Error::Objective(_) => 2,
             Error::Command(_) => COMMAND_NOT_STARTED,
             Error::System(..) | Error::StoppedAtOnce | Error::Pack(_) => 1,
         }
@@ -174,6 +193,10 @@ pub fn run(mut loaded: Loaded, log_dropped: Option<Arc<AtomicU64>>) -> Result<u8
                 end = ended(&mut command) => break Ending::CommandEnded(end),
                 () = sidecar.documents.arrived() => {
                     sidecar.take_in_documents();
+                    continue;
+                }
+                () = sidecar.secured.changed() => {
+                    sidecar.secured.renew(&sidecar.own);
                     continue;
                 }
             };
@@ -267,7 +290,8 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
             }
         };
         let mut out = io::stdout();
-        let shown = demo.run(sidecar.proxy, sidecar.admin, &mut out, until).await;
+        let Listen::Tcp(proxy) = sidecar.proxy else { unreachable!("the demo asks for a port") };
+        let shown = demo.run(proxy, sidecar.admin, &mut out, until).await;
         let mut nobody: Option<Keeper<fn(command::Event)>> = None;
         let ending = Ending::Asked { signal: libc::SIGTERM };
         let stopped = sidecar.stop(ending, &mut nobody, std::future::pending()).await;
@@ -282,11 +306,14 @@ pub fn run_demo(run_for: Option<Duration>, listen: SocketAddr, admin: SocketAddr
     result
 }
 
-/// Reads what a start would read besides the configuration: the files among the documents of templates.
+/// Reads what a start would read besides the configuration: files of secrets, certificates and keys, and those among the
+/// documents of templates.
 ///
 /// # Errors
 /// When one cannot be read, as at a start.
 pub fn check(config: &Config) -> Result<(), Error> {
+    secured::read(config).map_err(Error::Tls)?;
+    secrets::credentials(&config.admin_auth).map_err(Error::Secret)?;
     Documents::read(&config.openapi, &[]).map(drop).map_err(Error::OpenApi)
 }
 
@@ -336,42 +363,59 @@ pub fn pack(objective_percent: Option<f64>, latency: Option<Duration>, out: &Pat
 ///
 /// # Errors
 /// When it does not answer, or is not ready.
-pub fn healthcheck(admin: SocketAddr) -> Result<(), String> {
-    let (ready, said) = ask(admin, "/readyz")?;
-    if ready { Ok(()) } else { Err(format!("not ready: {}", said.trim().replace('\n', "; "))) }
+pub fn healthcheck(running: &Running) -> Result<(), String> {
+    // `/readyz` answers everybody; with credentials it gives its reasons too. Without a readable file it goes without them.
+    let authorization = secrets::credentials(&running.auth).ok().and_then(|credentials| credentials.authorization());
+    let (ready, said) = ask(running, authorization, "/readyz")?;
+    match said.trim() {
+        _ if ready => Ok(()),
+        "not ready" => Err("not ready".to_owned()),
+        reasons => Err(format!("not ready: {}", reasons.replace('\n', "; "))),
+    }
 }
 
 /// Asks a running sidecar about its routes; gives what to print.
 ///
 /// # Errors
 /// A sentence, when it does not answer, or not as one does.
-pub fn routes_of(admin: SocketAddr, question: &Question) -> Result<String, String> {
-    let (ok, said) = ask(admin, &inspect::target(question))?;
+pub fn routes_of(running: &Running, question: &Question) -> Result<String, String> {
+    let credentials = secrets::credentials(&running.auth).map_err(|failure| failure.to_string())?;
+    let (ok, said) = ask(running, credentials.authorization(), &inspect::target(question))?;
     if !ok {
         return Err(said.trim().to_owned());
     }
     inspect::report(question, &said)
-        .map_err(|error| format!("http://{admin} gave an answer that cannot be read: {error}"))
+        .map_err(|error| format!("http://{} gave an answer that cannot be read: {error}", running.admin))
 }
 
 /// Asks a running sidecar; tells whether it answered 200, and what: its status, if it says nothing else.
-fn ask(admin: SocketAddr, target: &str) -> Result<(bool, String), String> {
+fn ask(running: &Running, authorization: Option<String>, target: &str) -> Result<(bool, String), String> {
+    let admin = running.admin;
     let path = target.split('?').next().unwrap_or(target);
-    let answer = exchange(admin, target).map_err(|error| format!("no answer from http://{admin}{path}: {error}"))?;
+    let host = &running.host;
+    let authorization = authorization.map_or_else(String::new, |value| format!("Authorization: {value}\r\n"));
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{authorization}Connection: close\r\n\r\n");
+    let url = format!("{}://{admin}{path}", if running.tls.is_some() { "https" } else { "http" });
+    let answer = exchange(running, &request).map_err(|error| format!("no answer from {url}: {error}"))?;
     let answer = String::from_utf8_lossy(&answer);
     let Some((head, body)) = answer.split_once("\r\n\r\n").filter(|(head, _)| head.starts_with("HTTP/1.1 ")) else {
-        return Err(format!("no HTTP answer from http://{admin}{path}"));
+        return Err(format!("no HTTP answer from {url}"));
     };
     let status = head.lines().next().unwrap_or_default().trim_start_matches("HTTP/1.1 ");
     let ok = status.starts_with("200 ");
     if !ok && body.trim().is_empty() {
-        return Err(format!("http://{admin}{path} answers {status}"));
+        return Err(format!("{url} answers {status}"));
     }
     Ok((ok, body.to_owned()))
 }
 
+/// Something that is written to and read from.
+trait Exchange: io::Read + io::Write {}
+
+impl<S: io::Read + io::Write> Exchange for S {}
+
 /// One request and its answer, all within [`ANSWER_PATIENCE`].
-fn exchange(admin: SocketAddr, target: &str) -> io::Result<Vec<u8>> {
+fn exchange(running: &Running, request: &str) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + ANSWER_PATIENCE;
     let left = || match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, format!("not within {ANSWER_PATIENCE:?}"))),
@@ -382,13 +426,17 @@ fn exchange(admin: SocketAddr, target: &str) -> io::Result<Vec<u8>> {
         io::ErrorKind::WouldBlock => left().err().unwrap_or(error),
         _ => error,
     };
-    let mut stream = std::net::TcpStream::connect_timeout(&admin, left()?)?;
-    stream.set_write_timeout(Some(left()?))?;
-    let request = format!("GET {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    let socket = std::net::TcpStream::connect_timeout(&running.admin, left()?)?;
+    socket.set_write_timeout(Some(left()?))?;
+    socket.set_read_timeout(Some(left()?))?;
+    let mut stream: Box<dyn Exchange> = match &running.tls {
+        None => Box::new(socket.try_clone()?),
+        Some(own) => Box::new(tls::with_own(own, running.admin, socket.try_clone()?).map_err(io::Error::other)?),
+    };
     stream.write_all(request.as_bytes()).map_err(told)?;
     let (mut answer, mut piece) = (Vec::new(), [0; 16 * 1024]);
     while answer.len() < ANSWER_BYTES_MAX {
-        stream.set_read_timeout(Some(left()?))?;
+        socket.set_read_timeout(Some(left()?))?;
         match stream.read(&mut piece) {
             Ok(0) => break,
             Ok(bytes) => answer.extend_from_slice(&piece[..bytes]),
@@ -425,16 +473,30 @@ fn raise_descriptor_limit(config: &Config) -> libc::rlimit {
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
     }
-    let wanted = config.limits.connections.saturating_add(config.limits.upstream_connections).saturating_add(100);
-    if (limit.rlim_cur as usize) < wanted {
+    let Limits { connections, upstream_connections, .. } = config.limits;
+    let shares = shares(config, descriptors::limit());
+    if (shares.connections, shares.upstream_connections) != (connections, upstream_connections) {
         tracing::warn!(
             event = "few_descriptors",
             limit = limit.rlim_cur,
-            wanted,
-            "the limit of open files is below what limits.connections and limits.upstream_connections may need"
+            connections = shares.connections,
+            upstream_connections = shares.upstream_connections,
+            "the limit of open files allows fewer connections than limits.connections and limits.upstream_connections do"
         );
     }
     before
+}
+
+/// What the proxy may have of so many descriptors.
+fn shares(config: &Config, open_files: Option<usize>) -> Shares {
+    let Limits { connections, upstream_connections, .. } = config.limits;
+    Shares::of(open_files, config.workers, connections, upstream_connections)
+}
+
+/// The limits as far as descriptors allow.
+fn within(shares: Shares, limits: &Limits) -> Limits {
+    let Shares { connections, upstream_connections, .. } = shares;
+    Limits { connections, upstream_connections, ..*limits }
 }
 
 fn resolve(upstream: &Upstream) -> Result<Addresses, Error> {
@@ -480,18 +542,24 @@ enum Ending {
 
 /// A running sidecar.
 struct Sidecar {
-    proxy: SocketAddr,
+    proxy: Listen,
     admin: SocketAddr,
     config: Config,
+    secured: Secured,
+    /// The file that the proxy listens at, if it does; held for its end.
+    _socket_file: Option<listener::SocketFile>,
     signals: Arc<Signals>,
     learned: Arc<Learned>,
     ids: Arc<StoreIds>,
     documents: Documents,
     state: Option<state::Keeper>,
     own: Own,
+    /// Descriptors that this process may have.
+    open_files: Option<usize>,
     readiness: Readiness,
     admin_room: Arc<Admin>,
     config_json: watch::Sender<Bytes>,
+    protection: watch::Sender<Protection>,
     about: watch::Sender<About>,
     table: watch::Sender<Arc<RouteTable>>,
     backend_page: watch::Sender<Target>,
@@ -519,6 +587,7 @@ impl Sidecar {
         log_dropped: Option<Arc<AtomicU64>>,
         changes: Option<mpsc::UnboundedReceiver<saturation::Change>>,
     ) -> Result<Sidecar, Error> {
+        let protection = secrets::protection(&config.admin_auth, &config.admin_hosts).map_err(Error::Secret)?;
         let upstream = resolve(&config.upstream)?;
         let latency_edges = LatencyEdges::new(&config);
         let for_all = latency_edges.of(None, None);
@@ -528,10 +597,11 @@ impl Sidecar {
         let learned = Arc::new(Learned::new(config.learn.limit));
         let ids = Arc::new(StoreIds::new(&signals, config.learn.limit, latency_edges));
         let routes = routes(&config, &documents, &learned, &ids)?;
-        let settings = Settings::new(&config, Arc::clone(&routes), upstream.clone());
-        let bind = |key, address| move |source| Error::Bind { key, address, source };
-        let sockets = listener::bind(config.listen, config.workers).map_err(bind("listen", config.listen))?;
-        let proxy = sockets[0].local_addr().map_err(bind("listen", config.listen))?;
+        let secured = Secured::new(&config).map_err(Error::Tls)?;
+        let settings = Settings::new(&config, Arc::clone(&routes), upstream.clone(), &secured.proxy);
+        let bind = |key, address| move |source| Error::Bind { key, address: Listen::Tcp(address), source };
+        let listener::Bound { sockets, address: proxy, file } = listener::bind(&config.listen, config.workers)
+            .map_err(|source| Error::Bind { key: "listen", address: config.listen.clone(), source })?;
         let admin_socket = std::net::TcpListener::bind(config.admin).map_err(bind("admin", config.admin))?;
         admin_socket.set_nonblocking(true).map_err(bind("admin", config.admin))?;
         let admin_listener = tokio::net::TcpListener::from_std(admin_socket).map_err(bind("admin", config.admin))?;
@@ -540,6 +610,7 @@ impl Sidecar {
         let registry = Registry::new();
         let own = Own::register(&registry, log_dropped);
         own.openapi_templates.set(routes.imported().count() as i64);
+        secured.show(&own);
         let documents = Documents::new(documents, counting_failures(&own));
         let backend_page = watch::Sender::new(backend_page(&config));
         let (shards, teacher) = (Arc::clone(&signals), Arc::clone(&learned));
@@ -554,26 +625,40 @@ impl Sidecar {
             .expect("each family is registered once");
         exporter.set_created(config.created);
 
-        let shared =
-            Arc::new(Shared { connections: AtomicUsize::new(0), budget: Budget::new(config.workers, &config.limits) });
+        let open_files = descriptors::limit();
+        let shares = shares(&config, open_files);
+        let shared = Arc::new(Shared {
+            connections: AtomicUsize::new(0),
+            room: Room::new(shares),
+            budget: Budget::new(config.workers, &within(shares, &config.limits)),
+        });
         let mut sidecar = {
             let readiness = Readiness::new();
             let (config_sender, config_receiver) = watch::channel(Bytes::from(config_json));
-            let (about, about_receiver) = watch::channel(about(&config, proxy, &upstream));
+            let (about, about_receiver) = watch::channel(about(&config, &proxy, &upstream));
             let (table, table_receiver) = watch::channel(Arc::clone(&routes));
-            let admin_room = Arc::new(Admin::new(
+            let (protection, protection_receiver) = watch::channel(protection);
+            let refused = own.admin_refused.clone();
+            let guard = Guard::new(protection_receiver, move |reason: Refusal| {
+                refused.with_label_values(&[reason.as_str()]).inc();
+            });
+            let admin_room = Admin::new(
                 exporter,
                 readiness.reader(),
                 config_receiver,
                 about_receiver,
                 table_receiver,
                 Arc::clone(&signals),
-            ));
+                guard,
+            );
+            let admin_room = Arc::new(admin_room.secured(secured.admin.clone()));
             let (admin_stop, stopped) = watch::channel(false);
             let admin_task = tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin_room), stopped));
             Sidecar {
                 proxy,
                 admin: admin_address,
+                secured,
+                _socket_file: file,
                 signals,
                 // After the declared routes have their labels, which do not count.
                 state: keep_state(&config, &learned, &ids, None),
@@ -581,9 +666,11 @@ impl Sidecar {
                 ids,
                 documents,
                 own,
+                open_files,
                 readiness,
                 admin_room,
                 config_json: config_sender,
+                protection,
                 about,
                 table,
                 backend_page,
@@ -614,7 +701,7 @@ impl Sidecar {
 
     fn start_workers(
         &mut self,
-        sockets: Vec<std::net::TcpListener>,
+        sockets: Vec<listener::Socket>,
         settings: &Settings,
     ) -> Result<Vec<RuntimeMetrics>, Error> {
         let (ready, started) = std_mpsc::channel();
@@ -676,7 +763,9 @@ impl Sidecar {
             duration_seconds: self.own.backend_probe_duration.clone(),
         };
         let addresses = self.addresses.subscribe();
-        let probe = readiness::Probe::new(&self.config.upstream, &self.config.readiness, addresses, gauges, listening);
+        let tls = self.secured.proxy.upstream.clone();
+        let probe =
+            readiness::Probe::new(&self.config.upstream, &self.config.readiness, addresses, tls, gauges, listening);
         let readiness = self.readiness.clone();
         let mut was_up = None;
         let probing = tokio::spawn(probe.run(move |outcome| {
@@ -737,7 +826,7 @@ impl Sidecar {
 
     /// Limits as gauges.
     fn show_bounds(&self) {
-        let limits = &self.config.limits;
+        let limits = within(shares(&self.config, self.open_files), &self.config.limits);
         let bounds = self.signals.bounds();
         bounds.connections.store(limits.connections as u64, Relaxed);
         bounds.inflight.store(limits.inflight.unwrap_or(0) as u64, Relaxed);
@@ -765,6 +854,8 @@ impl Sidecar {
 
     async fn try_reload(&mut self, loaded: &mut Loaded) -> Result<(), String> {
         let mut new = loaded.reload().map_err(|error| error.to_string())?;
+        let protection = secrets::protection(&new.config.admin_auth, &new.config.admin_hosts);
+        let protection = protection.map_err(|failure| failure.to_string())?;
         // A name that is kept up with needs no answer just now.
         let moved = match new.config.upstream == self.config.upstream {
             true => None,
@@ -772,6 +863,9 @@ impl Sidecar {
         };
         let documents = self.read_documents(&new.config.openapi).await?;
         let fixed = keep_fixed(&self.config, &mut new.config);
+        // The last step that may fail but one; certificates that were read are good whatever comes of the rest.
+        self.secured.reload(&new.config).map_err(|error| error.to_string())?;
+        self.secured.show(&self.own);
         // Before the routes: those that are new get the edges that hold from now on.
         self.ids.set_edges(LatencyEdges::new(&new.config));
         let routes = routes(&new.config, &documents, &self.learned, &self.ids).map_err(|error| {
@@ -792,7 +886,10 @@ impl Sidecar {
         self.own.openapi_templates.set(routes.imported().count() as i64);
         self.documents = Documents::new(documents, counting_failures(&self.own));
         self.state = keep_state(&new.config, &self.learned, &self.ids, self.state.take());
-        self.shared.budget.set_limits(&new.config.limits);
+        let shares = shares(&new.config, self.open_files);
+        self.shared.room.set(shares);
+        self.shared.budget.set_limits(&within(shares, &new.config.limits));
+        self.protection.send_replace(protection);
         self.config_json.send_replace(Bytes::from(new.to_json()));
         let old = std::mem::replace(&mut self.config, new.config.clone());
         self.show_bounds();
@@ -809,9 +906,10 @@ impl Sidecar {
         upstream.ask_again();
         self.sampling.send_modify(|settings| *settings = sampling(&self.config, &upstream, settings.wrapped));
         self.table.send_replace(Arc::clone(&routes));
-        self.about.send_replace(about(&self.config, self.proxy, &upstream));
-        self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream))));
-        if (&old.upstream, &old.readiness) != (&self.config.upstream, &self.config.readiness) {
+        self.about.send_replace(about(&self.config, &self.proxy, &upstream));
+        self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream, &self.secured.proxy))));
+        let asked = |config: &Config| (config.upstream.clone(), config.upstream_tls.clone(), config.readiness.clone());
+        if asked(&old) != asked(&self.config) {
             self.start_probe();
         }
         *loaded = new;
@@ -833,7 +931,8 @@ impl Sidecar {
             Ok(routes) => {
                 self.own.openapi_templates.set(routes.imported().count() as i64);
                 self.table.send_replace(Arc::clone(&routes));
-                self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream))));
+                let settings = Settings::new(&self.config, routes, upstream, &self.secured.proxy);
+                self.order(&Order::Reload(Arc::new(settings)));
             }
             // The declared routes, which alone can contradict each other, are those in force.
             Err(error) => tracing::error!(event = "openapi_not_used", %error),
@@ -1030,10 +1129,13 @@ fn keep_state(
 }
 
 /// What the page at `/` says.
-fn about(config: &Config, proxy: SocketAddr, addresses: &Addresses) -> About {
+fn about(config: &Config, proxy: &Listen, addresses: &Addresses) -> About {
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        proxy: reachable(proxy),
+        proxy: match proxy {
+            Listen::Tcp(address) => reachable(*address).to_string(),
+            Listen::Unix(_) => proxy.to_string(),
+        },
         upstream: config.upstream.to_string(),
         // What is no name says where it leads.
         addresses: if config.upstream.is_name() { addresses.tcp().to_vec() } else { Vec::new() },
@@ -1086,6 +1188,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     let mut kept = Vec::new();
     keep("listen", &old.listen, &mut new.listen, &mut kept);
     keep("admin", &old.admin, &mut new.admin, &mut kept);
+    keep("admin_tls", &old.admin_tls, &mut new.admin_tls, &mut kept);
     keep("workers", &old.workers, &mut new.workers, &mut kept);
     keep("buckets", &old.buckets, &mut new.buckets, &mut kept);
     keep("saturation.interval", &old.saturation.interval, &mut new.saturation.interval, &mut kept);

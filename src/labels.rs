@@ -188,6 +188,44 @@ closed_set! {
 }
 
 closed_set! {
+    /// With whom a TLS handshake was.
+    TlsSide { Client = "client", Backend = "backend" }
+}
+
+closed_set! {
+    /// Why a TLS handshake failed.
+    TlsFailure {
+        /// The peer showed no certificate although one is required.
+        NoCertificate = "no_certificate",
+        /// The peer's certificate is not one that is accepted here: expired, of another name, of an unknown issuer.
+        BadCertificate = "bad_certificate",
+        /// The peer refused, mostly because of our certificate: it sent an alert.
+        Alert = "alert",
+        /// The peer speaks another version, or no TLS at all.
+        Protocol = "protocol",
+        /// It took too long.
+        Timeout = "timeout",
+        /// The connection ended or failed before the handshake was complete.
+        Closed = "closed",
+    }
+}
+
+closed_set! {
+    /// Why the admin port refused a request before it looked at its path.
+    Refusal {
+        /// Credentials are asked for, and there were none, or wrong ones.
+        Credentials = "credentials",
+        /// It was asked for under a name that it does not answer to.
+        Host = "host",
+    }
+}
+
+closed_set! {
+    /// What a certificate of ours is for.
+    CertificateUse { Listener = "listener", Upstream = "upstream", Admin = "admin" }
+}
+
+closed_set! {
     /// Why a client connection ended.
     ConnectionEnd {
         /// The client closed it.

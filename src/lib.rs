@@ -40,7 +40,7 @@
 //! # Who may import whom
 //!
 //! The table is data in `tests/tidy.rs`, which keeps it true. As absences: `config` names no type of another room but
-//! labels. `scrape`, which reads somebody else's page, names nobody. `proxy` never sees a metric; it tells an observation
+//! labels. `scrape`, which reads somebody else's page, names nobody, nor does `descriptors`. `proxy` never sees a metric; it tells an observation
 //! what happened. `measure` does no I/O. `admin` cannot
 //! change a number. `proxy`, `saturation` and `admin` do not know each other. No global registry, no global config.
 //!
@@ -62,6 +62,7 @@ pub mod app;
 pub mod command;
 pub mod config;
 pub mod demo;
+pub mod descriptors;
 pub mod doctor;
 pub mod exposition;
 pub mod inspect;

@@ -38,8 +38,8 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(loaded.to_yaml().as_bytes());
         }),
         Invocation::Doctor { loaded, upstream_given } => app::doctor(&loaded, upstream_given),
-        Invocation::Routes { admin, question } => {
-            return match app::routes_of(admin, &question) {
+        Invocation::Routes { running, question } => {
+            return match app::routes_of(&running, &question) {
                 Ok(text) => {
                     let _ = std::io::stdout().write_all(text.as_bytes());
                     ExitCode::SUCCESS
@@ -51,8 +51,8 @@ fn main() -> ExitCode {
             };
         }
         Invocation::Pack { objective_percent, latency, out } => app::pack(objective_percent, latency, &out),
-        Invocation::Healthcheck { admin } => {
-            return match app::healthcheck(admin) {
+        Invocation::Healthcheck(running) => {
+            return match app::healthcheck(&running) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(said) => {
                     let _ = writeln!(std::io::stderr(), "{}", inspect::visible(&said));

@@ -2,14 +2,14 @@
 
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use golden_sidecar::admin::{About, Admin, Backend, Limits, Readiness, serve_with};
-use golden_sidecar::config::{Readiness as ReadinessConfig, Upstream};
+use golden_sidecar::admin::{About, Admin, Backend, Credentials, Guard, Limits, Protection, Readiness, serve_with};
+use golden_sidecar::config::{AdminHost, Purpose, Readiness as ReadinessConfig, Secret, Upstream};
 use golden_sidecar::exposition::Exporter;
-use golden_sidecar::labels::{RouteId, RouteKind};
+use golden_sidecar::labels::{Refusal, RouteId, RouteKind};
 use golden_sidecar::readiness::{Gauges, Probe};
 use golden_sidecar::routes::{Ids, RouteTable};
 use golden_sidecar::signals::Signals;
@@ -24,7 +24,6 @@ use tokio::time::{Instant, timeout};
 /// Nothing here takes a second on an idle machine; this is for a busy one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A running admin port, and the other ends of what it reads.
 /// There are no routes here.
 #[derive(Debug)]
 struct NoIds;
@@ -39,12 +38,15 @@ impl Ids for NoIds {
     }
 }
 
+/// A running admin port, and the other ends of what it reads.
 struct Fixture {
     address: SocketAddr,
     admin: Arc<Admin>,
     registry: Registry,
     readiness: Readiness,
     config_json: watch::Sender<Bytes>,
+    protection: watch::Sender<Protection>,
+    refused: Arc<Mutex<Vec<Refusal>>>,
     shutdown: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -64,6 +66,13 @@ impl Fixture {
         Fixture::with_limits(Limits::default()).await
     }
 
+    /// Behind this door.
+    async fn protected(protection: Protection) -> Fixture {
+        let fixture = Fixture::start().await;
+        fixture.protection.send_replace(protection);
+        fixture
+    }
+
     async fn with_limits(limits: Limits) -> Fixture {
         let registry = Registry::new();
         let counter = IntCounter::new("golden_test_bytes_total", "Bytes.").unwrap();
@@ -78,6 +87,9 @@ impl Fixture {
             upstream: "http://127.0.0.1:8080".to_owned(),
         };
         let (_, about) = watch::channel(about);
+        let (protection, protection_receiver) = watch::channel(Protection::default());
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&refused);
         let admin = Arc::new(Admin::new(
             Exporter::new(&registry, Box::new(Vec::new)).unwrap(),
             readiness.reader(),
@@ -85,12 +97,13 @@ impl Fixture {
             about,
             watch::channel(Arc::new(RouteTable::new(&[], &[], None, Arc::new(NoIds)).unwrap())).1,
             Signals::new(1, &[1.0], 10),
+            Guard::new(protection_receiver, move |reason| told.lock().unwrap().push(reason)),
         ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, stop) = watch::channel(false);
         let server = tokio::spawn(serve_with(listener, admin.clone(), stop, limits));
-        Fixture { address, admin, registry, readiness, config_json, shutdown, server }
+        Fixture { address, admin, registry, readiness, config_json, protection, refused, shutdown, server }
     }
 
     async fn ask(&self, method: &str, path: &str, fields: &str) -> Answer {
@@ -103,6 +116,18 @@ impl Fixture {
     async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, "").await
     }
+
+    /// Sends these bytes and reads what comes back.
+    async fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Answer::read(&mut stream).await
+    }
+
+    /// Why requests were refused since the last call.
+    fn refusals(&self) -> Vec<Refusal> {
+        std::mem::take(&mut self.refused.lock().unwrap())
+    }
 }
 
 // === impl Answer ===
@@ -112,6 +137,10 @@ impl Answer {
     async fn read(stream: &mut TcpStream) -> Answer {
         let mut bytes = Vec::new();
         let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the connection ends");
+        Answer::parse(&bytes)
+    }
+
+    fn parse(bytes: &[u8]) -> Answer {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a complete head");
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let mut lines = head.split("\r\n");
@@ -123,6 +152,32 @@ impl Answer {
 
     fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Every value of a field that may be there several times.
+    fn all(&self, name: &str) -> Vec<&str> {
+        self.fields.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// What every answer carries, each once, and what none may.
+    #[track_caller]
+    fn assert_is_guarded(&self, what: &str) {
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(self.all(name), [value], "{what}: {name}");
+        }
+        let policies = self.all("content-security-policy");
+        let [policy] = policies[..] else { panic!("{what}: {policies:?}") };
+        assert!(
+            policy.starts_with("default-src 'none';") && policy.contains("frame-ancestors 'none'"),
+            "{what}: {policy}"
+        );
+        assert!(!self.fields.iter().any(|(name, _)| name.starts_with("access-control-")), "{what}: {:?}", self.fields);
     }
 
     fn text(&self) -> &str {
@@ -146,10 +201,198 @@ async fn every_endpoint_answers_with_its_type_and_the_safety_fields() {
         let answer = fixture.get(path).await;
         assert_eq!((answer.status, answer.field("content-type")), (200, Some(content_type)), "{path}");
         assert!(answer.text().starts_with(start), "{path}: {}", answer.text());
-        assert_eq!(answer.field("cache-control"), Some("no-store"), "{path}");
-        assert_eq!(answer.field("x-content-type-options"), Some("nosniff"), "{path}");
-        assert_eq!(answer.field("content-security-policy").is_some(), path == "/", "{path}");
+        answer.assert_is_guarded(path);
+        let policy = answer.field("content-security-policy").unwrap();
+        assert_eq!(policy.contains("style-src"), path == "/", "{path}: {policy}");
     }
+}
+
+#[tokio::test]
+async fn answers_to_what_is_refused_carry_the_safety_fields_too() {
+    let fixture = Fixture::with_limits(Limits { connections: 1, ..Limits::default() }).await;
+    for (what, request, status) in [
+        ("no such path", "GET /nope HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned(), 404),
+        ("method", "PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned(), 405),
+        ("question", "GET /api/v1/routes?a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned(), 400),
+        ("no HTTP", "\u{16}\u{3}\u{1}hello\r\n\r\n".to_owned(), 400),
+        ("field name", "GET / HTTP/1.1\r\nA B: c\r\n\r\n".to_owned(), 400),
+        ("large head", format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(20_000)), 431),
+    ] {
+        until_served(&fixture).await;
+        let answer = fixture.raw(&request).await;
+        assert_eq!(answer.status, status, "{what}");
+        answer.assert_is_guarded(what);
+        assert_eq!(answer.field("content-length"), Some(answer.body.len().to_string().as_str()), "{what}");
+    }
+    // Behind a good answer on the same connection as well, and each field once.
+    until_served(&fixture).await;
+    let mut stream = TcpStream::connect(fixture.address).await.unwrap();
+    for (request, status) in [("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n", 200), ("nonsense\r\n\r\n", 400)] {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        while !bytes.windows(4).any(|end| end == b"\r\n\r\n") {
+            assert_ne!(timeout(PATIENCE, stream.read_buf(&mut bytes)).await.unwrap().unwrap(), 0);
+        }
+        let answer = Answer::parse(&bytes);
+        assert_eq!(answer.status, status);
+        answer.assert_is_guarded(request);
+    }
+    // One connection too many.
+    let _held = until_held(&fixture).await;
+    for path in ["/livez", "/readyz", "/metrics"] {
+        fixture.get(path).await.assert_is_guarded(path);
+    }
+}
+
+fn secret(text: &str, purpose: Purpose) -> Secret {
+    Secret::new(text, purpose).unwrap()
+}
+
+const TOKEN: &str = "0123456789abcdef-token";
+
+fn with_both() -> Protection {
+    let password = secret("hunter2", Purpose::Password);
+    let credentials = Credentials::new(Some(&secret(TOKEN, Purpose::Token)), Some(("prometheus", &password)));
+    Protection { credentials, hosts: Vec::new() }
+}
+
+#[tokio::test]
+async fn without_the_credentials_nothing_is_told_but_that_they_are_needed() {
+    let fixture = Fixture::protected(with_both()).await;
+    let wrong = [
+        "",
+        "Authorization: Bearer wrong-0123456789\r\n",
+        "Authorization: Bearer\r\n",
+        "Authorization: Bearer \r\n",
+        "Authorization: 0123456789abcdef-token\r\n",
+        "Authorization: Basic 0123456789abcdef-token\r\n",
+        "Authorization: Basic cHJvbWV0aGV1czpodW50ZXIz\r\n",
+        "Authorization: Basic !!!\r\n",
+        "Authorization: Digest username=\"prometheus\"\r\n",
+        "Authorization: Bearer 0123456789abcdef-token\r\nAuthorization: Bearer 0123456789abcdef-token\r\n",
+        "Authorization: Bearer 0123456789abcdef-token, Basic x\r\n",
+        "Proxy-Authorization: Bearer 0123456789abcdef-token\r\n",
+        "Cookie: Authorization=Bearer 0123456789abcdef-token\r\n",
+    ];
+    let mut asked = 0;
+    for path in
+        ["/", "/metrics", "/api/v1/config", "/api/v1/routes", "/nope", "/api/v1/config?token=0123456789abcdef-token"]
+    {
+        for fields in wrong {
+            let answer = fixture.ask("GET", path, fields).await;
+            asked += 1;
+            assert_eq!((answer.status, answer.text()), (401, "credentials are needed; admin_auth says which\n"));
+            let challenges: Vec<&str> = answer.all("www-authenticate");
+            let expected = ["Bearer realm=\"golden-sidecar\"", "Basic realm=\"golden-sidecar\", charset=\"UTF-8\""];
+            assert_eq!(challenges, expected, "{path} {fields}");
+            answer.assert_is_guarded(path);
+        }
+    }
+    assert_eq!(fixture.refusals(), vec![Refusal::Credentials; asked]);
+    assert_eq!(fixture.admin.scrapes(), 0);
+    for fields in [
+        format!("Authorization: Bearer {TOKEN}\r\n"),
+        format!("authorization: bEARER  {TOKEN}\r\n"),
+        "Authorization: Basic cHJvbWV0aGV1czpodW50ZXIy\r\n".to_owned(),
+    ] {
+        for (path, status) in [("/", 200), ("/metrics", 200), ("/api/v1/config", 200), ("/nope", 404)] {
+            assert_eq!(fixture.ask("GET", path, &fields).await.status, status, "{path} {fields}");
+        }
+    }
+    assert!(fixture.refusals().is_empty());
+    // Each request of a connection is asked anew, and only what can open is offered.
+    let token_only = Credentials::new(Some(&secret(TOKEN, Purpose::Token)), None);
+    fixture.protection.send_replace(Protection { credentials: token_only, hosts: Vec::new() });
+    let answer = fixture.ask("GET", "/metrics", "Authorization: Basic cHJvbWV0aGV1czpodW50ZXIy\r\n").await;
+    assert_eq!((answer.status, answer.all("www-authenticate").len()), (401, 1));
+}
+
+#[tokio::test]
+async fn probes_need_no_credentials_and_tell_strangers_the_verdict_only() {
+    let protection = Protection { hosts: vec![AdminHost::parse("metrics.internal").unwrap()], ..with_both() };
+    let fixture = Fixture::protected(protection).await;
+    fixture.readiness.started();
+    fixture.readiness.backend(Backend::Down("connect to 10.1.2.3:8080 refused".to_owned()));
+    let authorization = format!("Authorization: Bearer {TOKEN}\r\n");
+    let admitted =
+        format!("GET /readyz HTTP/1.1\r\nHost: metrics.internal\r\nConnection: close\r\n{authorization}\r\n");
+    assert_eq!(fixture.raw(&admitted).await.text(), "backend: connect to 10.1.2.3:8080 refused\n");
+    // Neither the wrong host nor missing credentials are let in, nor a connection too many.
+    for fields in ["", &authorization] {
+        let ready = fixture.ask("GET", "/readyz", fields).await;
+        assert_eq!((ready.status, ready.text()), (503, "not ready\n"));
+        assert_eq!(fixture.ask("GET", "/livez", fields).await.status, 200);
+    }
+    fixture.readiness.backend(Backend::Up);
+    let ready = fixture.get("/readyz").await;
+    assert_eq!((ready.status, ready.text()), (200, "ready\n"));
+    assert_eq!(fixture.ask("POST", "/readyz", "").await.status, 405);
+    assert!(fixture.refusals().is_empty());
+
+    let crowded = Fixture::with_limits(Limits { connections: 1, ..Limits::default() }).await;
+    let _held = until_held(&crowded).await;
+    crowded.protection.send_replace(with_both());
+    let ready = crowded.ask("GET", "/readyz", &authorization).await;
+    assert_eq!((ready.status, ready.text()), (503, "not ready\n"));
+}
+
+#[tokio::test]
+async fn only_the_hosts_of_the_list_are_answered() {
+    let host = |text: &str| AdminHost::parse(text).unwrap();
+    let hosts = vec![host("Metrics.Internal"), host("10.0.0.5"), host("[fd00::5]")];
+    let fixture = Fixture::protected(Protection { hosts: hosts.clone(), ..Protection::default() }).await;
+    let port = fixture.address.port();
+    let ask =
+        async |host: &str| fixture.raw(&format!("GET /metrics HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await;
+    for right in [
+        "Host: metrics.internal\r\n",
+        "Host: METRICS.internal:9900\r\n",
+        "Host: metrics.internal.:1\r\n",
+        "Host: 10.0.0.5\r\n",
+        "Host: 10.0.0.5:80\r\n",
+        "Host: [FD00:0:0::5]:9900\r\n",
+        "Host: [::ffff:10.0.0.5]\r\n",
+    ] {
+        assert_eq!(ask(right).await.status, 200, "{right}");
+    }
+    assert!(fixture.refusals().is_empty());
+    let loopback = format!("Host: 127.0.0.1:{port}\r\n");
+    for wrong in [
+        "Host: evil.example\r\n",
+        "Host: metrics.internal.evil.example\r\n",
+        "Host: xmetrics.internal\r\n",
+        "Host: localhost\r\n",
+        "Host: 10.0.0.50\r\n",
+        "Host: [fd00::6]\r\n",
+        &loopback,
+    ] {
+        let answer = ask(wrong).await;
+        assert_eq!(answer.status, 421, "{wrong}");
+        answer.assert_is_guarded(wrong);
+        assert!(!answer.text().contains("internal"), "{}", answer.text());
+    }
+    for none in [
+        "",
+        "Host:\r\n",
+        "Host: metrics.internal\r\nHost: metrics.internal\r\n",
+        "Host: metrics.internal, evil\r\n",
+        "Host: me@metrics.internal\r\n",
+        "Host: metrics.internal/\r\n",
+        "X-Forwarded-Host: metrics.internal\r\n",
+    ] {
+        assert_eq!(ask(none).await.status, 400, "{none:?}");
+    }
+    // An absolute target names a host, too, and HTTP/1.0 needs the field as well.
+    let absolute = "GET http://evil.example/metrics HTTP/1.1\r\nHost: metrics.internal\r\nConnection: close\r\n\r\n";
+    assert_eq!(fixture.raw(absolute).await.status, 421);
+    assert_eq!(fixture.raw("GET /metrics HTTP/1.0\r\n\r\n").await.status, 400);
+    assert_eq!(fixture.refusals(), [Refusal::Host; 16]);
+
+    // The address that the connection came to, when the list says so.
+    fixture.protection.send_modify(|protection| protection.hosts.push(AdminHost::OwnAddress));
+    assert_eq!(ask(&loopback).await.status, 200);
+    assert_eq!(ask("Host: 127.0.0.2\r\n").await.status, 421);
+    assert_eq!(ask("Host: localhost\r\n").await.status, 421);
 }
 
 #[tokio::test]
@@ -409,6 +652,7 @@ async fn readiness_flips_within_two_seconds_at_the_default_interval() {
         &upstream,
         &ReadinessConfig { path: None, grpc: None, interval: Duration::from_secs(1) },
         addresses.subscribe(),
+        None,
         Gauges::new(&Registry::new()).unwrap(),
         |_| None,
     );
@@ -474,7 +718,7 @@ fn probe(address: SocketAddr, path: Option<&str>, gauges: Gauges, readiness: &Re
     let readiness = readiness.clone();
     // As for a backend on another machine: the kernel here knows nothing of it.
     let addresses = watch::Sender::new(transport::resolve(&upstream).unwrap());
-    let probe = Probe::new(&upstream, &config, addresses.subscribe(), gauges, |_| None);
+    let probe = Probe::new(&upstream, &config, addresses.subscribe(), None, gauges, |_| None);
     tokio::spawn(probe.run(move |outcome| {
         readiness.backend(outcome.map_or_else(|down| Backend::Down(down.to_string()), |()| Backend::Up));
     }))
@@ -488,6 +732,25 @@ async fn until_served(fixture: &Fixture) {
         }
     };
     timeout(PATIENCE, served).await.expect("a place becomes free");
+}
+
+/// A connection that has the only place.
+async fn until_held(fixture: &Fixture) -> TcpStream {
+    let held = async {
+        loop {
+            let mut stream = TcpStream::connect(fixture.address).await.unwrap();
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: admin\r\n\r\n").await.unwrap();
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"\r\n\r\nok\n") {
+                assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
+            }
+            // Who is one too many is told that the connection ends.
+            if Answer::parse(&bytes).field("connection").is_none() {
+                return stream;
+            }
+        }
+    };
+    timeout(PATIENCE, held).await.expect("a place becomes free")
 }
 
 /// Reads until the server ends the connection, in whatever way, and counts.

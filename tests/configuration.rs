@@ -73,6 +73,76 @@ const BAD_FILES: &[(&str, &str)] = &[
         "forwarded.thrust: unknown key; did you mean forwarded.trust? (golden.yaml:2)",
     ),
     ("via: true\nvia: false", "via: given twice; expected once (golden.yaml:2)"),
+    // The admin port. Nothing that may be a secret is repeated.
+    ("admin_auth: hunter2hunter2hunter2", "admin_auth: found a text; expected a map of keys (golden.yaml:1)"),
+    ("admin_auth: [hunter2]", "admin_auth: found a list; expected a map of keys (golden.yaml:1)"),
+    (
+        "admin_auth: {token:hunter2hunter2hunter2}",
+        "admin_auth: holds an unknown key; expected token, token_file, username, password and password_file, each with a blank behind its colon (golden.yaml:1)",
+    ),
+    ("admin_auth: {token: {hunter2: hunter2}}", "admin_auth.token: found a map; expected one value (golden.yaml:1)"),
+    (
+        "admin_auth: {token: 'hunter2hunter2 '}",
+        "admin_auth.token: holds whitespace; expected 16 or more visible ASCII characters, for example from openssl rand -hex 32, or none (golden.yaml:1)",
+    ),
+    (
+        "admin_auth: {token: \"hunter2hunter2\\n\"}",
+        "admin_auth.token: holds whitespace; expected 16 or more visible ASCII characters, for example from openssl rand -hex 32, or none (golden.yaml:1)",
+    ),
+    (
+        "admin_auth: {token: \"hunter2hunter2\\a\"}",
+        "admin_auth.token: holds control characters; expected 16 or more visible ASCII characters, for example from openssl rand -hex 32, or none (golden.yaml:1)",
+    ),
+    (
+        "admin_auth:\n  token: ''",
+        "admin_auth.token: is empty; expected 16 or more visible ASCII characters, for example from openssl rand -hex 32, or none (golden.yaml:2)",
+    ),
+    (
+        "admin_auth:\n  token: hunter2hunter2h",
+        "admin_auth.token: is too short; expected 16 or more visible ASCII characters, for example from openssl rand -hex 32, or none (golden.yaml:2)",
+    ),
+    (
+        "admin_auth:\n  token: hünter2hunter2hunter2",
+        "admin_auth.token: holds characters that no field of a request has; expected 16 or more visible ASCII characters, for example from openssl rand -hex 32, or none (golden.yaml:2)",
+    ),
+    (
+        "admin_auth:\n  token: hunter2hunter2hunter2\n  token_file: token",
+        "admin_auth.token_file: given beside admin_auth.token; expected one of the two, or none for the other (golden.yaml:3)",
+    ),
+    (
+        "admin_auth:\n  username: a\n  password: hunter2\n  password_file: a",
+        "admin_auth.password_file: given beside admin_auth.password; expected one of the two, or none for the other (golden.yaml:4)",
+    ),
+    (
+        "admin_auth: {username: prometheus}",
+        "admin_auth.password: missing beside admin_auth.username; expected admin_auth.password or admin_auth.password_file (golden.yaml:1)",
+    ),
+    (
+        "admin_auth: {password: hunter2}",
+        "admin_auth.username: missing beside the password; expected a name such as prometheus (golden.yaml:1)",
+    ),
+    (
+        "admin_auth: {username: 'a:b', password: hunter2}",
+        "admin_auth.username: \"a:b\" is not a name that basic credentials can carry; expected a text without colons, whitespace and control characters, or none (golden.yaml:1)",
+    ),
+    (
+        "admin_auth: {username: a, password: ''}",
+        "admin_auth.password: is empty; expected a text without whitespace and control characters, or none (golden.yaml:1)",
+    ),
+    (
+        "admin_auth: {username: a, password: 'hunter2 hunter2'}",
+        "admin_auth.password: holds whitespace; expected a text without whitespace and control characters, or none (golden.yaml:1)",
+    ),
+    (
+        "admin_hosts: metrics.internal",
+        "admin_hosts: found \"metrics.internal\"; expected a list such as [a, b] (golden.yaml:1)",
+    ),
+    (
+        "admin_hosts: [a, 'a:9900']",
+        "admin_hosts[1]: \"a:9900\" is not a host; expected a name without port such as metrics.internal, an address such as 10.0.0.5 or [fd00::5], or <address> for the one that a connection comes to (golden.yaml:1)",
+    ),
+    ("admin_hosts: [A.b, a.B.]", "admin_hosts[1]: \"a.b\" is listed twice; expected once (golden.yaml:1)"),
+    ("hunter2hunter2hunter2", "config: found a text; expected a map of keys (golden.yaml:1)"),
     // Documents and learning.
     (
         "openapi: https://app/openapi.json",
@@ -882,6 +952,13 @@ const DEFAULTS: &str = "\
 upstream: http://127.0.0.1:8080  # from flag --upstream
 listen: 0.0.0.0:8000
 admin: 0.0.0.0:9900
+admin_auth:
+  token: none
+  token_file: none
+  username: none
+  password: none
+  password_file: none
+admin_hosts: []
 workers: 3  # from flag --workers
 timeouts:
   client_head: 10s
@@ -1044,6 +1121,11 @@ fn addresses_that_only_look_alike_are_accepted() {
 const ALL_KEYS: &str = r#"upstream: http://[2001:db8::1]:8081
 listen: '[::1]:8001'
 admin: 127.0.0.1:9901
+admin_auth:
+  username: prometheus
+  # As it is shown, so that what is shown means the same.
+  password: '***'
+admin_hosts: [Metrics.Internal, 10.0.0.5, 'fd00::5', <address>]
 workers: 3
 timeouts:
   client_head: 11s
@@ -1162,7 +1244,8 @@ fn what_check_prints_is_accepted_again_and_means_the_same() {
             continue;
         }
         list = line.ends_with(":  # from file").then_some(indent);
-        let by_default = line.ends_with(':') || line.ends_with("pid: none");
+        let by_default =
+            line.ends_with(':') || ["pid: none", "token: none", "_file: none"].iter().any(|end| line.ends_with(end));
         assert_eq!(line.ends_with("  # from file"), !by_default, "{line}");
     }
     let with_pid = check(Some("saturation: {backend: {pid: 45}}"), &[], &[UPSTREAM]);
@@ -1256,8 +1339,8 @@ fn every_key_but_lists_of_maps_is_also_an_environment_variable() {
     for left_out in (0..env.len()).filter(|index| env[*index].1 != "none") {
         let (mut env, (name, _)) = (env.clone(), env[left_out]);
         env.remove(left_out);
-        if name == "GOLDEN_UPSTREAM" {
-            load(&[], &env).expect_err("no upstream");
+        if name == "GOLDEN_UPSTREAM" || name.starts_with("GOLDEN_ADMIN_AUTH_") {
+            load(&[], &env).expect_err("no upstream, or half of what belongs together");
         } else {
             assert_ne!(loaded(&[], &env).config, by_file.config, "{name}");
         }
@@ -1291,7 +1374,7 @@ backend_metrics:
     let loaded = loaded(&[&["--config", path.to_str().expect("UTF-8")], &args[..]].concat(), &[]);
     assert_eq!(loaded.command.as_ref().map(Vec::len), Some(2));
     for shown in [loaded.to_yaml(), loaded.to_json(), check(None, &[], &args)] {
-        assert!(!shown.contains("hunter2") && !shown.contains("password"), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains("--password"), "{shown}");
     }
     assert!(format!("{:?}", loaded.config).contains("hunter2"), "the secrets themselves are kept");
 }
@@ -1616,7 +1699,7 @@ fn demo_configuration_ends_without_waiting() {
 /// Where a health check asks.
 fn healthcheck(args: &[&str], env: &[(&str, &str)]) -> String {
     match load(&[&["healthcheck"], args].concat(), env) {
-        Ok(Invocation::Healthcheck { admin }) => admin.to_string(),
+        Ok(Invocation::Healthcheck(running)) => running.admin.to_string(),
         other => panic!("{args:?} {env:?} gave {other:?}"),
     }
 }
@@ -1642,6 +1725,104 @@ fn healthcheck_needs_only_the_admin_address_and_asks_on_loopback() {
     let sentence =
         "admin: port 0 is chosen when the sidecar starts; expected the port that it listens on (flag --admin)\n";
     assert_eq!((failure.text.as_str(), failure.code), (sentence, 2));
+}
+
+#[test]
+fn a_running_sidecar_is_asked_with_its_own_host_and_what_opens_it() {
+    let running = |args: &[&str], env: &[(&str, &str)]| match load(args, env) {
+        Ok(Invocation::Healthcheck(running) | Invocation::Routes { running, .. }) => running,
+        other => panic!("{args:?} {env:?} gave {other:?}"),
+    };
+    const TOKEN: (&str, &str) = ("GOLDEN_ADMIN_AUTH_TOKEN", "0123456789abcdef-token");
+    for (hosts, expected) in [
+        ("", "127.0.0.1:9900"),
+        ("metrics.internal,b", "metrics.internal:9900"),
+        ("metrics.internal,127.0.0.1", "127.0.0.1:9900"),
+        ("metrics.internal,<address>", "127.0.0.1:9900"),
+        ("fd00::5", "[fd00::5]:9900"),
+    ] {
+        for command in [&["healthcheck"][..], &["routes", "list"]] {
+            let running = running(command, &[("GOLDEN_ADMIN_HOSTS", hosts), TOKEN]);
+            assert_eq!((running.host.as_str(), running.auth.is_open()), (expected, false), "{hosts}");
+            assert!(!format!("{running:?}").contains("0123456789"), "{running:?}");
+        }
+    }
+    // A mistake ends a question of a person, and no sidecar.
+    let wrong = [("GOLDEN_ADMIN_AUTH_TOKEN", "short")];
+    assert!(running(&["healthcheck"], &wrong).auth.is_open());
+    let failure = load(&["routes", "list"], &wrong).expect_err("a mistake");
+    assert!(failure.text.starts_with("admin_auth.token: is too short; "), "{}", failure.text);
+}
+
+#[test]
+fn secrets_are_read_and_shown_nowhere() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let file = folder.path().join("token");
+    let path = file.to_str().expect("UTF-8");
+    std::fs::write(&file, "hunter2-hunter2-hunter2\n").expect("write the file");
+    let given = check(
+        Some("admin_auth: {token: hunter2-hunter2-hunter2, username: prometheus, password: hunter2}"),
+        &[],
+        &[UPSTREAM],
+    );
+    for line in [
+        "  token: \"***\"  # from file\n",
+        "  username: prometheus  # from file\n",
+        "  password: \"***\"  # from file\n",
+    ] {
+        assert!(given.contains(line), "{line}: {given}");
+    }
+    let by_file = check(None, &[("GOLDEN_ADMIN_AUTH_TOKEN_FILE", path)], &[UPSTREAM]);
+    assert!(
+        by_file.contains(&format!("  token_file: {path}  # from environment GOLDEN_ADMIN_AUTH_TOKEN_FILE\n")),
+        "{by_file}"
+    );
+    let env = [("GOLDEN_ADMIN_AUTH_TOKEN", "hunter2-hunter2-hunter2")];
+    let loaded = loaded(&[UPSTREAM], &env);
+    for text in [given, by_file, format!("{loaded:?}"), loaded.to_json(), loaded.to_yaml()] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    // Neither YAML that is broken next to a secret shows it.
+    for text in [
+        "admin_auth: {token: 'hunter2-hunter2-hunter2}",
+        "admin_auth: {token: *hunter2-hunter2-hunter2}",
+        "admin_auth: {token: !hunter2 hunter2-hunter2-hunter2}",
+        "admin_auth: {token: !!int hunter2-hunter2-hunter2}",
+        "admin_auth: {token: @hunter2-hunter2-hunter2}",
+        "admin_auth: {token: %hunter2-hunter2-hunter2}",
+        "admin_auth: {token: \"hunter2\\qhunter2-hunter2\"}",
+        "admin_auth: {token: hunter2-hunter2: hunter2-hunter2}",
+        "admin_auth: {hunter2-hunter2-hunter2}",
+        "admin_auth:\n  token: hunter2-hunter2-hunter2\n  hunter2: a\n",
+        "admin_auth:\n  hunter2-hunter2-hunter2\n",
+        "admin_auth:\n  token: |\n hunter2-hunter2-hunter2\n",
+        "admin_auth:\n  token: hunter2-hunter2-hunter2\n token: b\n",
+        "admin_auth:\n  <<: hunter2\n",
+        "admin_auth:\n  token: &hunter2\n",
+        "admin_auth: !hunter2 {}",
+        "hunter2-hunter2-hunter2",
+        "'hunter2-hunter2-hunter2",
+        "%hunter2-hunter2-hunter2",
+    ] {
+        let output = run(Some(text), &[], &["check", UPSTREAM]);
+        let said = format!("{}{}", self::text(&output.stdout), self::text(&output.stderr));
+        assert!(!said.contains("hunter2"), "{text}: {said}");
+    }
+    // A file that holds no secret, and one that is not there.
+    for (content, problem) in [
+        (
+            Some("hunter2\n"),
+            "is too short; expected 16 or more visible ASCII characters, for example from openssl rand -hex 32",
+        ),
+        (None, "cannot be read: No such file or directory (os error 2)"),
+    ] {
+        match content {
+            Some(content) => std::fs::write(&file, content).expect("write the file"),
+            None => std::fs::remove_file(&file).expect("remove the file"),
+        }
+        let env = [("GOLDEN_ADMIN_AUTH_TOKEN_FILE", path)];
+        refused(None, &env, &[UPSTREAM], &format!("admin_auth.token_file: {path:?} {problem}"));
+    }
 }
 
 #[test]

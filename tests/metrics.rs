@@ -999,6 +999,8 @@ const CATALOGUE: &[Family] = &[
     ("golden_sampler_read_seconds_total", "counter", &["source"]),
     ("golden_build_info", "gauge", &["version", "revision", "rustc"]),
     ("golden_config_reloads_total", "counter", &["result"]),
+    // Added with the protection of the admin port: who is refused must be seen.
+    ("golden_admin_refused_requests_total", "counter", &["reason"]),
     ("golden_config_last_reload_successful", "gauge", &[]),
     // Added by the routes stage: a document that does not come must be seen.
     ("golden_openapi_templates", "gauge", &[]),

@@ -27,13 +27,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("memory", &[]),
     // The scheduler.
     ("turns", &[]),
+    // The kernel's limit of open files.
+    ("descriptors", &[]),
     // Of config the policy of restarts.
     ("command", &["config"]),
     ("routes", &["labels", "config"]),
     // Of config where the backend is, of labels what went wrong.
     ("transport", &["labels", "config"]),
     // Of telemetry the trace context.
-    ("proxy", &["labels", "config", "routes", "measure", "memory", "telemetry", "transport"]),
+    ("proxy", &["labels", "config", "routes", "measure", "memory", "telemetry", "transport", "descriptors"]),
     // Somebody else's metrics page; of labels the words for what went wrong.
     ("scrape", &["labels"]),
     // Of measure the sidecar's own connection counts, of scrape the pools that the backend reports.
@@ -42,8 +44,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("exposition", &["signals", "labels", "scrape", "turns"]),
     // Of signals the snapshots.
     ("verdict", &["labels", "signals"]),
-    // Reads, never writes. Of labels the words of a question about routes.
-    ("admin", &["labels", "config", "signals", "exposition", "verdict", "routes", "transport"]),
+    // Reads, never writes. Of labels the words of a question about routes, and why somebody is refused.
+    ("admin", &["labels", "config", "signals", "exposition", "verdict", "routes", "transport", "descriptors"]),
     // Asks the backend whether it is up.
     ("readiness", &["labels", "config", "transport"]),
     ("telemetry", &["labels", "config"]),

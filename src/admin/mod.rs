@@ -1,9 +1,11 @@
-//! The admin port: it reads, it never writes. Nothing here can change the proxy or a number; the one thing that it
-//! tells the others is that a scrape happened ([`Admin::scraped`]).
+//! The admin port: it reads, it never writes. Nothing here can change the proxy or a number; it tells the others that a
+//! scrape happened ([`Admin::scraped`]), and that somebody was refused ([`Guard`]).
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `server.rs` | connections: how many, how slow they may be, how they end |
+//! | `guard.rs` | who is let in: the host that is asked for, credentials |
+//! | `fields.rs` | the fields that every answer carries |
 //! | `health.rs` | the readiness state, with a writing end for others and a reading end for this room |
 //! | `page.rs` | the page at `/` |
 //! | `routes.rs` | the answer of `/api/v1/routes` |
@@ -11,6 +13,8 @@
 //! Every endpoint is one line of `ENDPOINTS` and one arm of [`Admin::respond`]. It runs on the small admin runtime;
 //! metrics pages are made on a thread of their own, so that even a large one takes no time from anybody.
 
+mod fields;
+mod guard;
 mod health;
 mod page;
 mod routes;
@@ -21,8 +25,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -31,7 +34,11 @@ use tokio::sync::watch;
 use crate::exposition::{Body, Exporter, NoPage, Wanted};
 use crate::routes::RouteTable;
 use crate::signals::Signals;
+use crate::transport::tls::Acceptor;
 
+use guard::{Ends, Refused};
+
+pub use guard::{Credentials, Guard, Protection};
 pub use health::{Backend, Readiness, ReadinessReader};
 pub use server::{Limits, serve, serve_with};
 
@@ -74,7 +81,7 @@ pub struct About {
     /// Version of this program.
     pub version: String,
     /// The address that the proxy is bound to.
-    pub proxy: SocketAddr,
+    pub proxy: String,
     /// The backend as it is shown to people: `http://127.0.0.1:8080`.
     pub upstream: String,
     /// Where its name leads now; none if it has no name.
@@ -90,6 +97,8 @@ pub struct Admin {
     about: watch::Receiver<About>,
     routes: watch::Receiver<Arc<RouteTable>>,
     signals: Arc<Signals>,
+    guard: Guard,
+    tls: Option<Arc<Acceptor>>,
     scrapes: watch::Sender<u64>,
 }
 
@@ -106,8 +115,16 @@ impl Admin {
         about: watch::Receiver<About>,
         routes: watch::Receiver<Arc<RouteTable>>,
         signals: Arc<Signals>,
+        guard: Guard,
     ) -> Admin {
-        Admin { exporter, readiness, config_json, about, routes, signals, scrapes: watch::Sender::new(0) }
+        let scrapes = watch::Sender::new(0);
+        Admin { exporter, readiness, config_json, about, routes, signals, guard, tls: None, scrapes }
+    }
+
+    /// The same under TLS, if there is an acceptor.
+    #[must_use]
+    pub fn secured(self, tls: Option<Arc<Acceptor>>) -> Admin {
+        Admin { tls, ..self }
     }
 
     /// What makes the pages.
@@ -133,9 +150,20 @@ impl Admin {
     }
 
     /// The answer to a request. For HEAD the body is given too: the server sends its length and leaves it out.
-    async fn respond(&self, request: &Parts) -> Response<Body> {
+    async fn respond(&self, request: &Parts, ends: Ends) -> Response<Body> {
         let path = request.uri.path();
-        let Some((_, endpoint, _)) = ENDPOINTS.iter().find(|(known, _, _)| *known == path) else {
+        let endpoint = ENDPOINTS.iter().find(|(known, _, _)| *known == path).map(|(_, endpoint, _)| *endpoint);
+        let admitted = self.guard.admit(request, ends);
+        // Kubelets and load balancers have no credentials to send, and ask for an address that nobody knows beforehand.
+        // They get one word, so there is nothing to guard.
+        let probe = matches!(endpoint, Some(Endpoint::Live | Endpoint::Ready));
+        if let Err(refused) = &admitted
+            && !probe
+        {
+            self.guard.tell(refused, ends);
+            return refusal(refused);
+        }
+        let Some(endpoint) = endpoint else {
             return answer(StatusCode::NOT_FOUND, TEXT, "there is nothing here; / lists what there is\n");
         };
         if request.method != Method::GET && request.method != Method::HEAD {
@@ -146,7 +174,7 @@ impl Admin {
         match endpoint {
             Endpoint::Live => answer(StatusCode::OK, TEXT, LIVE),
             Endpoint::Ready => {
-                let (ready, text) = self.readiness.text();
+                let (ready, text) = self.ready(admitted.is_ok());
                 answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, text)
             }
             Endpoint::Config => answer(StatusCode::OK, "application/json", self.config_json.borrow().clone()),
@@ -165,6 +193,14 @@ impl Admin {
                 response
             }
             Endpoint::Metrics => self.metrics(request).await,
+        }
+    }
+
+    /// The body of `/readyz`. The reasons name the backend's address, which is nothing for strangers.
+    fn ready(&self, admitted: bool) -> (bool, String) {
+        match self.readiness.text() {
+            (false, _) if !admitted => (false, "not ready\n".to_owned()),
+            told => told,
         }
     }
 
@@ -195,6 +231,15 @@ impl Admin {
     }
 }
 
+/// What somebody gets who is not let in.
+fn refusal(refused: &Refused) -> Response<Body> {
+    let mut response = answer(refused.status, TEXT, refused.sentence);
+    for challenge in &refused.challenges {
+        response.headers_mut().append(WWW_AUTHENTICATE, challenge.clone());
+    }
+    response
+}
+
 /// An answer with the fields that all of them carry.
 fn answer(status: StatusCode, content_type: &str, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
@@ -202,7 +247,8 @@ fn answer(status: StatusCode, content_type: &str, body: impl Into<Body>) -> Resp
     let headers = response.headers_mut();
     let content_type = HeaderValue::from_str(content_type).expect("made of constants that are field values");
     headers.insert(CONTENT_TYPE, content_type);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    for (name, value) in fields::ALWAYS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }

@@ -55,7 +55,7 @@ pub(super) fn render(about: &About, reasons: &[String]) -> String {
             page.push_str("</ul>");
         }
     });
-    row(&mut page, "Proxy", |page| page.push_str(&escape(&proxy.to_string())));
+    row(&mut page, "Proxy", |page| page.push_str(&escape(proxy)));
     row(&mut page, "Upstream", |page| {
         page.push_str(&escape(upstream));
         if !addresses.is_empty() {
@@ -110,7 +110,7 @@ mod tests {
     fn values_are_shown_and_never_become_markup() {
         let about = About {
             version: "1<2".to_owned(),
-            proxy: "[::1]:8000".parse().unwrap(),
+            proxy: "[::1]:8000".to_owned(),
             upstream: "http://a\"><script>alert('&')</script>:80".to_owned(),
             addresses: (1..=18).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect(),
         };
@@ -129,7 +129,7 @@ mod tests {
         let page = render(
             &About {
                 version: String::new(),
-                proxy: "127.0.0.1:1".parse().unwrap(),
+                proxy: "127.0.0.1:1".to_owned(),
                 upstream: String::new(),
                 addresses: Vec::new(),
             },

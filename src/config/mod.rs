@@ -7,6 +7,7 @@
 //! | `yaml.rs` | YAML text as a tree with line numbers; the one file that names the library |
 //! | `raw.rs` | the file, the environment and the flags: everything optional, unknown keys refused |
 //! | `units.rs` | durations and sizes with their unit, both ways |
+//! | `access.rs` | who may read the admin port: secrets and host names |
 //! | `expression.rs` | which numbers of a metrics page make up one of a pool |
 //! | `presets.rs` | expressions for well-known pools |
 //! | `resolve.rs` | flag > environment > file > default, range checks, units |
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use crate::labels::Method;
 
+mod access;
 mod cli;
 mod error;
 mod expression;
@@ -33,6 +35,7 @@ mod show;
 pub mod units;
 mod yaml;
 
+pub use access::{AdminAuth, AdminHost, Purpose, Running, SECRET_BYTES_MAX, Secret, SecretFrom};
 pub use error::{ConfigError, Failure, Source, Stream};
 
 /// The length of a request line unless told otherwise: twice what browsers and servers commonly bear (8 KiB).
@@ -53,10 +56,22 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 pub struct Config {
     /// The backend that all traffic goes to.
     pub upstream: Upstream,
-    /// Where the proxy listens. Port 0 lets the kernel choose.
-    pub listen: SocketAddr,
+    /// Where the proxy listens.
+    pub listen: Listen,
+    /// Whether every client connection begins with a PROXY header, which says who the client is.
+    pub proxy_protocol: bool,
+    /// TLS with clients; `None`: none.
+    pub tls: Option<ServerTls>,
+    /// TLS with the backend, where `upstream` says `https`.
+    pub upstream_tls: UpstreamTls,
+    /// TLS on the admin port; `None`: none.
+    pub admin_tls: Option<ServerTls>,
     /// Where the admin endpoints listen.
     pub admin: SocketAddr,
+    /// What opens them.
+    pub admin_auth: AdminAuth,
+    /// The hosts that they are asked for; empty: any.
+    pub admin_hosts: Vec<AdminHost>,
     /// Worker threads of the data plane; at least 1.
     pub workers: usize,
     /// How long each phase may take.
@@ -96,6 +111,59 @@ pub struct Config {
     pub forwarded: Forwarded,
     /// Whether `Via` is added. Off: nginx and others stop compressing when they see it.
     pub via: bool,
+}
+
+/// Where the proxy listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A port of TCP. 0 lets the kernel choose.
+    Tcp(SocketAddr),
+    /// A socket of the file system.
+    Unix(PathBuf),
+}
+
+/// TLS where the sidecar is the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// What it shows.
+    pub identity: Identity,
+    /// PEM file of the roots that client certificates must come from.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients show certificates. Only with a `client_ca` anything else than `None`.
+    pub client_auth: ClientAuth,
+}
+
+/// A certificate and its private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// PEM file: the certificate, then those between it and its root.
+    pub certificate: PathBuf,
+    /// PEM file, without a passphrase.
+    pub key: PathBuf,
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked.
+    None,
+    /// They may; one that is not accepted ends the handshake.
+    Optional,
+    /// They must.
+    Required,
+}
+
+/// TLS with the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM file of the roots that the backend's certificate must come from; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// The name that it must have, and that is sent as SNI; `None`: the host of `upstream`.
+    pub server_name: Option<String>,
+    /// What the sidecar shows.
+    pub identity: Option<Identity>,
+    /// Whether the certificate is looked at. False: whoever is on the way can be the backend.
+    pub verify: bool,
 }
 
 /// The backend's address as it was written, taken apart.
@@ -468,8 +536,8 @@ pub enum Invocation {
     },
     /// Ask a running sidecar for its routes.
     Routes {
-        /// Where its admin endpoints can be reached from here: never a wildcard address, never port 0.
-        admin: SocketAddr,
+        /// Where, and what opens it.
+        running: Running,
         /// What is asked.
         question: Question,
     },
@@ -483,10 +551,7 @@ pub enum Invocation {
         out: PathBuf,
     },
     /// Ask a running sidecar whether it is ready.
-    Healthcheck {
-        /// Where its admin endpoints can be reached from here: never a wildcard address, never port 0.
-        admin: SocketAddr,
-    },
+    Healthcheck(Running),
 }
 
 /// What is asked about routes.
@@ -513,10 +578,19 @@ pub struct Loaded {
     /// What to start as the backend: program and arguments, never empty. It may hold secrets, so it is not shown.
     pub command: Option<Vec<OsString>>,
     flags: cli::Flags,
-    /// Our variables only, so that nobody else's secrets are held.
-    environment: Vec<(String, String)>,
+    environment: Variables,
     sources: resolve::Sources,
     workers_auto: bool,
+}
+
+/// Names and values of our variables only, so that nobody else's secrets are held. Ours are not shown.
+#[derive(Clone)]
+struct Variables(Vec<(String, String)>);
+
+impl std::fmt::Debug for Variables {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 /// Reads the command line, the environment and the file. `args` begins with the program's name; of `env`, only names
@@ -534,9 +608,11 @@ pub fn load(args: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Result<Invoc
             Ok(Invocation::Doctor { loaded, upstream_given })
         }
         cli::Asked::Demo { run_for, flags } => Ok(demo(run_for, &flags, &our_variables(env)?)?),
-        cli::Asked::Healthcheck(flags) => Ok(Invocation::Healthcheck { admin: running(&flags, &our_variables(env)?)? }),
+        cli::Asked::Healthcheck(flags) => {
+            Ok(Invocation::Healthcheck(running(&flags, &our_variables(env)?, Mistakes::PassOver)?))
+        }
         cli::Asked::Routes { question, flags } => {
-            Ok(Invocation::Routes { admin: running(&flags, &our_variables(env)?)?, question })
+            Ok(Invocation::Routes { running: running(&flags, &our_variables(env)?, Mistakes::Tell)?, question })
         }
         cli::Asked::Pack { objective, latency, out } => Ok(pack(objective, latency, out)?),
     }
@@ -563,11 +639,7 @@ fn doctors_upstream() -> Upstream {
 }
 
 /// The demonstration stays on loopback and reads no file; of the environment it takes the two addresses only.
-fn demo(
-    run_for: Option<String>,
-    flags: &cli::Flags,
-    environment: &[(String, String)],
-) -> Result<Invocation, ConfigError> {
+fn demo(run_for: Option<String>, flags: &cli::Flags, environment: &Variables) -> Result<Invocation, ConfigError> {
     let run_for = run_for
         .map(|value| resolve::positive_duration("for", raw::Given { value, source: Source::Flag("--for") }))
         .transpose()?;
@@ -579,20 +651,30 @@ fn demo(
         None => Ok((SocketAddr::from((Ipv4Addr::LOCALHOST, port)), None)),
     };
     let (listen, admin) = (address("listen", 8000)?, address("admin", 9900)?);
-    resolve::distinct(listen.clone(), admin.clone())?;
-    let ((listen, _), (admin, _)) = (listen, admin);
+    let ((listen, listen_source), (admin, admin_source)) = (listen, admin);
+    resolve::distinct((&Listen::Tcp(listen), listen_source), (admin, admin_source))?;
     Ok(Invocation::Demo { run_for, listen, admin })
 }
 
-/// Where a running sidecar can be asked. The address alone: a health check that failed because of another key would end a
-/// sidecar that runs well on its previous configuration.
-fn running(flags: &cli::Flags, environment: &[(String, String)]) -> Result<SocketAddr, ConfigError> {
+/// What to do about a mistake in the keys that protect the admin port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistakes {
+    /// End with it.
+    Tell,
+    /// Ask without credentials. A health check that failed because of them would end a sidecar that runs well on its
+    /// previous configuration, and `/readyz` answers everybody.
+    PassOver,
+}
+
+/// How a running sidecar can be asked. Of its other keys nothing is read.
+fn running(flags: &cli::Flags, environment: &Variables, mistakes: Mistakes) -> Result<Running, ConfigError> {
+    let file = file_of(flags, environment).map(|(path, source)| (read_file(&path, source), path));
     let mut scalar = given("admin", flags, environment);
-    if scalar.is_none()
-        && let Some((path, source)) = file_of(flags, environment)
-    {
-        let (text, name) = read_file(&path, source)?;
-        scalar = raw::read_only("admin", &text, &name)?;
+    if let (None, Some((read, _))) = (&scalar, &file) {
+        let (text, name) = read.as_ref().map_err(ConfigError::clone)?;
+        let mut raw = raw::Raw::default();
+        raw::read_only(&mut raw, "admin", text, name)?;
+        scalar = raw.admin;
     }
     let source = scalar.as_ref().map(|given| given.source.clone());
     let mut admin = match scalar {
@@ -609,25 +691,62 @@ fn running(flags: &cli::Flags, environment: &[(String, String)]) -> Result<Socke
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    Ok(admin)
+    let (auth, hosts, tls) = match (protection(file, environment), mistakes) {
+        (Ok(protection), _) => protection,
+        (Err(_), Mistakes::PassOver) => Default::default(),
+        (Err(error), Mistakes::Tell) => return Err(error),
+    };
+    let own = |host: &AdminHost| [AdminHost::OwnAddress, AdminHost::Address(admin.ip().to_canonical())].contains(host);
+    let host = match hosts.first() {
+        Some(first) if !hosts.iter().any(own) => format!("{first}:{}", admin.port()),
+        _ => admin.to_string(),
+    };
+    Ok(Running { admin, host, auth, tls })
+}
+
+/// A file that was read, or why it was not, and its path.
+type ReadFile = (Result<(String, Arc<str>), ConfigError>, PathBuf);
+
+/// What protects the admin port.
+type Protection = (AdminAuth, Vec<AdminHost>, Option<Identity>);
+
+fn protection(file: Option<ReadFile>, environment: &Variables) -> Result<Protection, ConfigError> {
+    let mut raw = raw::Raw::default();
+    let folders = resolve::Folders::around(file.as_ref().map(|(_, path)| path.as_path()));
+    if let Some((read, _)) = file {
+        let (text, name) = read?;
+        raw::read_only(&mut raw, "admin_auth", &text, &name)?;
+        raw::read_only(&mut raw, "admin_hosts", &text, &name)?;
+        raw::read_only(&mut raw, "admin_tls", &text, &name)?;
+    }
+    for (name, text) in &environment.0 {
+        let sections = [raw::variable("admin_auth."), raw::variable("admin_tls.")];
+        if sections.iter().any(|section| name.starts_with(section)) || *name == raw::variable("admin_hosts") {
+            raw.set_variable(name, text)?;
+        }
+    }
+    let auth = access::resolve_auth(&mut resolve::Keys::default(), raw.admin_auth, &folders)?;
+    let hosts = raw.admin_hosts.map(|given| access::resolve_hosts("admin_hosts", given)).transpose()?;
+    let tls = resolve::resolve_admin_tls(&mut resolve::Keys::default(), raw.admin_tls, &folders)?;
+    Ok((auth, hosts.unwrap_or_default(), tls.map(|tls| tls.identity)))
 }
 
 /// A value by flag or variable.
-fn given(key: &'static str, flags: &cli::Flags, environment: &[(String, String)]) -> Option<raw::Given<String>> {
+fn given(key: &'static str, flags: &cli::Flags, environment: &Variables) -> Option<raw::Given<String>> {
     if let Some((value, source)) = flags.value(key) {
         return Some(raw::Given { value: value.to_owned(), source });
     }
     let name = raw::variable(key);
-    let (_, value) = environment.iter().find(|(variable, value)| *variable == name && !value.is_empty())?;
+    let (_, value) = environment.0.iter().find(|(variable, value)| *variable == name && !value.is_empty())?;
     Some(raw::Given { value: value.clone(), source: Source::Environment(name) })
 }
 
 /// The file's path and who named it.
-fn file_of(flags: &cli::Flags, environment: &[(String, String)]) -> Option<(PathBuf, Source)> {
+fn file_of(flags: &cli::Flags, environment: &Variables) -> Option<(PathBuf, Source)> {
     if let Some(path) = &flags.config {
         return Some((path.clone(), Source::Flag("--config")));
     }
-    let (name, path) = environment.iter().find(|(name, path)| name == raw::FILE_VARIABLE && !path.is_empty())?;
+    let (name, path) = environment.0.iter().find(|(name, path)| name == raw::FILE_VARIABLE && !path.is_empty())?;
     Some((PathBuf::from(path), Source::Environment(name.clone())))
 }
 
@@ -655,7 +774,7 @@ fn read_file(path: &Path, source: Source) -> Result<(String, Arc<str>), ConfigEr
 }
 
 /// The variables whose names start with ours, sorted, so that of several mistakes the same one is told each time.
-fn our_variables(env: Vec<(OsString, OsString)>) -> Result<Vec<(String, String)>, ConfigError> {
+fn our_variables(env: Vec<(OsString, OsString)>) -> Result<Variables, ConfigError> {
     let mut ours = Vec::new();
     for (name, value) in env {
         if !name.as_encoded_bytes().starts_with(raw::VARIABLE_PREFIX.as_bytes()) {
@@ -668,25 +787,21 @@ fn our_variables(env: Vec<(OsString, OsString)>) -> Result<Vec<(String, String)>
         }
     }
     ours.sort();
-    Ok(ours)
+    Ok(Variables(ours))
 }
 
 // === impl Loaded ===
 
 impl Loaded {
     /// `upstream`: the backend if nobody names one; `None`: then that is a mistake.
-    fn read(
-        flags: cli::Flags,
-        environment: Vec<(String, String)>,
-        upstream: Option<Upstream>,
-    ) -> Result<Loaded, ConfigError> {
+    fn read(flags: cli::Flags, environment: Variables, upstream: Option<Upstream>) -> Result<Loaded, ConfigError> {
         let mut raw = raw::Raw::default();
         let file = file_of(&flags, &environment);
         if let Some((path, source)) = &file {
             let (text, name) = read_file(path, source.clone())?;
             raw.read_file(&text, &name)?;
         }
-        for (name, text) in environment.iter().filter(|(name, _)| name != raw::FILE_VARIABLE) {
+        for (name, text) in environment.0.iter().filter(|(name, _)| name != raw::FILE_VARIABLE) {
             raw.set_variable(name, text)?;
         }
         for (path, flag, value) in flags.values() {
@@ -803,8 +918,15 @@ impl Config {
         let seconds = Duration::from_secs;
         Config {
             upstream,
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000)),
+            listen: Listen::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000))),
+            proxy_protocol: false,
+            tls: None,
+            upstream_tls: UpstreamTls { ca: None, server_name: None, identity: None, verify: true },
+            admin_tls: None,
             admin: Config::default_admin(),
+            // Anybody who reaches it may read it, as with most of what Prometheus scrapes: nothing there is secret.
+            admin_auth: AdminAuth::default(),
+            admin_hosts: Vec::new(),
             workers: available_cores(),
             timeouts: Timeouts {
                 client_head: seconds(10),
@@ -891,7 +1013,7 @@ impl Config {
     #[must_use]
     pub fn for_demo(upstream: SocketAddr, listen: SocketAddr, admin: SocketAddr) -> Config {
         let mut config = Config::with_defaults(Upstream::http(upstream.ip().to_string(), upstream.port()));
-        config.listen = listen;
+        config.listen = Listen::Tcp(listen);
         config.admin = admin;
         // No load balancer has to notice.
         config.drain.grace = Duration::ZERO;

@@ -16,6 +16,9 @@ pub(super) const VARIABLE_PREFIX: &str = "GOLDEN_";
 /// The variable that names the file: the only one that is no key.
 pub(super) const FILE_VARIABLE: &str = "GOLDEN_CONFIG";
 
+/// Where the keys are that hold secrets: no sentence quotes what is found below.
+const SECRETS: &str = "admin_auth.";
+
 /// A value and where it was given.
 #[derive(Clone, Debug)]
 pub(super) struct Given<T> {
@@ -78,6 +81,12 @@ macro_rules! section {
                     let path = join(path, key);
                     match key.as_str() {
                         $(stringify!($key) => Part::read(&mut self.$key, &path, node, file)?,)+
+                        // `token:SECRET` without its blank is a key, and no sentence may repeat it.
+                        _ if path.starts_with(SECRETS) => {
+                            let problem = "holds an unknown key; expected token, token_file, username, password and \
+                                           password_file, each with a blank behind its colon";
+                            return Err(ConfigError::new(SECRETS.trim_end_matches('.'), problem, Some(at(file, node))));
+                        }
                         _ => {
                             let mut siblings = Vec::new();
                             let parent = path.strip_suffix(key.as_str()).unwrap_or_default();
@@ -107,12 +116,34 @@ macro_rules! section {
 section! {
     /// The whole configuration.
     Raw {
-        upstream: Scalar, listen: Scalar, admin: Scalar, workers: Scalar, timeouts: RawTimeouts, limits: RawLimits,
-        drain: RawDrain, dns: RawDns, routes: Maps<RawRoute>, openapi: OneOrMore, learn: RawLearn, buckets: Texts,
+        upstream: Scalar, listen: Scalar, admin: Scalar, admin_auth: RawAdminAuth, admin_hosts: Texts, workers: Scalar,
+        tls: RawServerTls, upstream_tls: RawUpstreamTls, admin_tls: RawAdminTls, proxy_protocol: Scalar,
+        timeouts: RawTimeouts, limits: RawLimits, drain: RawDrain, dns: RawDns, routes: Maps<RawRoute>, openapi: OneOrMore,
+        learn: RawLearn, buckets: Texts,
         slos: Maps<RawSlo>, implicit_errors: Maps<RawImplicitError>, created: Scalar, probes: RawProbes,
         readiness: RawReadiness, saturation: RawSaturation, command: RawCommand, backend_metrics: RawBackendMetrics,
         forwarded: Option<Given<RawPolicy>>, via: Scalar,
     }
+}
+
+section! {
+    /// `tls`.
+    RawServerTls { certificate: Scalar, key: Scalar, client_ca: Scalar, client_auth: Scalar }
+}
+
+section! {
+    /// `upstream_tls`.
+    RawUpstreamTls { ca: Scalar, server_name: Scalar, certificate: Scalar, key: Scalar, verify: Scalar }
+}
+
+section! {
+    /// `admin_tls`.
+    RawAdminTls { certificate: Scalar, key: Scalar, client_ca: Scalar }
+}
+
+section! {
+    /// `admin_auth`.
+    RawAdminAuth { token: Scalar, token_file: Scalar, username: Scalar, password: Scalar, password_file: Scalar }
 }
 
 section! {
@@ -261,19 +292,16 @@ impl Raw {
     }
 }
 
-/// The value of one key at the top of a file, and nothing else: for the health check, which must not fail because of
-/// a key that is none of its business.
+/// Takes one key at the top of a file in, and nothing else: for the health check, which must not fail because of a key
+/// that is none of its business.
 ///
 /// # Errors
-/// When the text is not YAML or the value is not a scalar.
-pub(super) fn read_only(key: &str, text: &str, file: &Arc<str>) -> Result<Scalar, ConfigError> {
-    let mut scalar = None;
-    if let Value::Map(entries) = parse_file(text, file)?.value {
-        for (_, node) in entries.iter().filter(|(name, _)| name == key) {
-            Part::read(&mut scalar, key, node, file)?;
-        }
-    }
-    Ok(scalar)
+/// When the text is not YAML or the value has the wrong shape.
+pub(super) fn read_only(raw: &mut Raw, key: &str, text: &str, file: &Arc<str>) -> Result<(), ConfigError> {
+    let node = parse_file(text, file)?;
+    let Value::Map(mut entries) = node.value else { return Ok(()) };
+    entries.retain(|(name, _)| name == key);
+    raw.read("", &Node { line: node.line, value: Value::Map(entries) }, file)
 }
 
 /// The environment variable of a key.
@@ -445,7 +473,12 @@ fn shape(node: &Node) -> String {
 
 fn wrong_shape(path: &str, node: &Node, file: &Arc<str>, expected: &str) -> ConfigError {
     let key = if path.is_empty() { "config" } else { path };
-    ConfigError::new(key, format!("found {}; expected {expected}", shape(node)), Some(at(file, node)))
+    let shape = match &node.value {
+        // A file that is one text is mostly the wrong one, such as that of a token.
+        Value::Scalar(_) if path.is_empty() || format!("{path}.").starts_with(SECRETS) => "a text".to_owned(),
+        _ => shape(node),
+    };
+    ConfigError::new(key, format!("found {shape}; expected {expected}"), Some(at(file, node)))
 }
 
 /// The entries of a section, none of them twice. A section whose keys are all commented out is empty.

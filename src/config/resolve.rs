@@ -8,19 +8,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::access;
 use super::error::{ConfigError, Source, found};
 use super::expression::{self, Format};
 use super::presets;
 use super::raw::{
-    Given, Maps, OneOrMore, Raw, RawBackend, RawBackendMetrics, RawCommand, RawDns, RawDrain, RawField,
+    Given, Maps, OneOrMore, Raw, RawAdminTls, RawBackend, RawBackendMetrics, RawCommand, RawDns, RawDrain, RawField,
     RawImplicitError, RawLearn, RawLimits, RawPolicy, RawPool, RawProbes, RawReadiness, RawRoute, RawSaturation,
-    RawSlo, RawTimeouts, Scalar,
+    RawServerTls, RawSlo, RawTimeouts, RawUpstreamTls, Scalar,
 };
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{
-    BackendHints, BackendMetrics, Config, DEFAULT_REQUEST_LINE_BYTES, Dns, Drain, Expression, Forwarded,
-    IMPLICIT_ERRORS_MAX, ImplicitError, Learn, Limits, Network, OpenApi, Place, Pool, PoolKind, PoolSelectors, Probes,
-    Readiness, Restart, RouteTemplate, SLOS_MAX, Saturation, Scheme, Slo, Symptom, Timeouts, Upstream,
+    BackendHints, BackendMetrics, ClientAuth, Config, DEFAULT_REQUEST_LINE_BYTES, Dns, Drain, Expression, Forwarded,
+    IMPLICIT_ERRORS_MAX, Identity, ImplicitError, Learn, Limits, Listen, Network, OpenApi, Place, Pool, PoolKind,
+    PoolSelectors, Probes, Readiness, Restart, RouteTemplate, SLOS_MAX, Saturation, Scheme, ServerTls, Slo, Symptom,
+    Timeouts, Upstream, UpstreamTls,
 };
 use crate::labels::Method;
 
@@ -111,7 +113,13 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         upstream,
         listen,
         admin,
+        admin_auth,
+        admin_hosts,
         workers,
+        tls,
+        upstream_tls,
+        admin_tls,
+        proxy_protocol,
         timeouts,
         limits,
         drain,
@@ -151,10 +159,10 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
 
     let listen_source = listen.as_ref().map(|given| given.source.clone());
     let admin_source = admin.as_ref().map(|given| given.source.clone());
-    let listen = keys.scalar("listen", listen, defaults.listen, parse_address)?;
+    let listen = keys.scalar("listen", listen, defaults.listen, parse_listen)?;
     let admin = keys.scalar("admin", admin, defaults.admin, parse_address)?;
-    distinct((listen, listen_source), (admin, admin_source))?;
-    for (key, address) in [("listen", listen), ("admin", admin)] {
+    distinct((&listen, listen_source), (admin, admin_source))?;
+    for (key, address) in [("listen", &listen), ("admin", &Listen::Tcp(admin))] {
         if leads_to(&upstream, address) {
             let problem = format!(
                 "{} is our own {key} address ({address}), so requests would go round in a loop; expected the backend's",
@@ -163,6 +171,10 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
             return Err(ConfigError::new("upstream", problem, upstream_source));
         }
     }
+    let RawServerTls { certificate, key, client_ca, client_auth } = tls;
+    let tls = [certificate, key, client_ca, client_auth];
+    let upstream_tls =
+        resolve_upstream_tls(&mut keys, upstream_tls, defaults.upstream_tls, &upstream, &around.folders)?;
 
     let workers = keys.scalar("workers", workers, None, |text| match text {
         "auto" => Ok(None),
@@ -173,7 +185,15 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
     let config = Config {
         upstream,
         listen,
+        proxy_protocol: keys.scalar("proxy_protocol", proxy_protocol, defaults.proxy_protocol, parse_bool)?,
+        tls: resolve_server_tls(&mut keys, &TLS_KEYS, tls, &around.folders)?,
+        upstream_tls,
+        admin_tls: resolve_admin_tls(&mut keys, admin_tls, &around.folders)?,
         admin,
+        admin_auth: access::resolve_auth(&mut keys, admin_auth, &around.folders)?,
+        admin_hosts: keys.value("admin_hosts", admin_hosts, defaults.admin_hosts, |given| {
+            access::resolve_hosts("admin_hosts", given)
+        })?,
         workers: workers.unwrap_or(around.cores.max(1)),
         timeouts: resolve_timeouts(&mut keys, timeouts, defaults.timeouts)?,
         limits: resolve_limits(&mut keys, limits, defaults.limits)?,
@@ -223,9 +243,10 @@ pub(super) fn address(key: &str, given: Given<String>) -> Result<SocketAddr, Con
 /// # Errors
 /// When they share a port (0 is another port each time) and an interface.
 pub(super) fn distinct(
-    (listen, listen_source): (SocketAddr, Option<Source>),
+    (listen, listen_source): (&Listen, Option<Source>),
     (admin, admin_source): (SocketAddr, Option<Source>),
 ) -> Result<(), ConfigError> {
+    let &Listen::Tcp(listen) = listen else { return Ok(()) };
     let one_interface = listen.ip() == admin.ip() || is_wildcard(listen) || is_wildcard(admin);
     if listen.port() == 0 || listen.port() != admin.port() || !one_interface {
         return Ok(());
@@ -242,7 +263,7 @@ pub(super) fn distinct(
 
 impl Folders {
     /// The folder where the relative paths of a source begin.
-    fn of(&self, source: &Source) -> &PathBuf {
+    pub(super) fn of(&self, source: &Source) -> &PathBuf {
         match source {
             Source::File { .. } => &self.file,
             Source::Flag(_) | Source::Environment(_) => &self.working,
@@ -254,13 +275,13 @@ impl Folders {
 
 /// Takes values one by one and remembers where those came from that are not the default.
 #[derive(Default)]
-struct Keys {
+pub(super) struct Keys {
     sources: Sources,
 }
 
 impl Keys {
     /// The value of a scalar key.
-    fn scalar<T: PartialEq>(
+    pub(super) fn scalar<T: PartialEq>(
         &mut self,
         key: &'static str,
         given: Scalar,
@@ -271,7 +292,7 @@ impl Keys {
     }
 
     /// The value of any key.
-    fn value<G, T: PartialEq>(
+    pub(super) fn value<G, T: PartialEq>(
         &mut self,
         key: &'static str,
         given: Option<Given<G>>,
@@ -288,7 +309,7 @@ impl Keys {
     }
 }
 
-fn checked<T>(
+pub(super) fn checked<T>(
     key: &str,
     given: Given<String>,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -322,6 +343,132 @@ fn resolve_timeouts(keys: &mut Keys, raw: RawTimeouts, defaults: Timeouts) -> Re
         body: timeout("timeouts.body", body, defaults.body)?,
         upstream_idle: timeout("timeouts.upstream_idle", upstream_idle, defaults.upstream_idle)?,
         upstream_age: timeout("timeouts.upstream_age", upstream_age, defaults.upstream_age)?,
+    })
+}
+
+/// The keys of `tls`, and after them those of `admin_tls`, which has no choice of who must show a certificate.
+const TLS_KEYS: [&str; 4] = ["tls.certificate", "tls.key", "tls.client_ca", "tls.client_auth"];
+const ADMIN_TLS_KEYS: [&str; 4] = ["admin_tls.certificate", "admin_tls.key", "admin_tls.client_ca", ""];
+
+/// The values are in the order of `names`.
+fn resolve_server_tls(
+    keys: &mut Keys,
+    names: &[&'static str; 4],
+    [certificate, key, client_ca, client_auth]: [Scalar; 4],
+    folders: &Folders,
+) -> Result<Option<ServerTls>, ConfigError> {
+    let [name_of_certificate, name_of_key, name_of_ca, name_of_auth] = *names;
+    let sources = [&certificate, &key, &client_ca, &client_auth].map(|given| given.as_ref().map(|g| g.source.clone()));
+    let [_, _, ca_source, auth_source] = sources.clone();
+    let identity = resolve_identity(keys, [name_of_certificate, name_of_key], [certificate, key], folders)?;
+    let client_ca = file(keys, name_of_ca, client_ca, "clients.pem", folders)?;
+    let all = [ClientAuth::None, ClientAuth::Optional, ClientAuth::Required];
+    let default = if client_ca.is_some() { ClientAuth::Required } else { ClientAuth::None };
+    let client_auth = keys.scalar(name_of_auth, client_auth, default, |text| {
+        let known = all.into_iter().find(|auth| auth.as_str() == text);
+        known.ok_or_else(|| format!("{} is not a rule for clients; expected none, optional or required", found(text)))
+    })?;
+    let Some(identity) = identity else {
+        if client_ca.is_some() {
+            let problem = format!("has no meaning without {name_of_certificate}; expected that too");
+            return Err(ConfigError::new(name_of_ca, problem, ca_source));
+        }
+        if client_auth != ClientAuth::None {
+            let problem = format!("has no meaning without {name_of_certificate}; expected that too");
+            return Err(ConfigError::new(name_of_auth, problem, auth_source));
+        }
+        return Ok(None);
+    };
+    if client_ca.is_none() && client_auth != ClientAuth::None {
+        let problem = format!("asks clients for certificates and accepts none; expected {name_of_ca} too");
+        return Err(ConfigError::new(name_of_auth, problem, auth_source));
+    }
+    Ok(Some(ServerTls { identity, client_ca, client_auth }))
+}
+
+/// The section `admin_tls`, outside of a whole configuration too.
+///
+/// # Errors
+/// The first mistake in it.
+pub(super) fn resolve_admin_tls(
+    keys: &mut Keys,
+    raw: RawAdminTls,
+    folders: &Folders,
+) -> Result<Option<ServerTls>, ConfigError> {
+    let RawAdminTls { certificate, key, client_ca } = raw;
+    resolve_server_tls(keys, &ADMIN_TLS_KEYS, [certificate, key, client_ca, None], folders)
+}
+
+fn resolve_upstream_tls(
+    keys: &mut Keys,
+    raw: RawUpstreamTls,
+    defaults: UpstreamTls,
+    upstream: &Upstream,
+    folders: &Folders,
+) -> Result<UpstreamTls, ConfigError> {
+    let RawUpstreamTls { ca, server_name, certificate, key, verify } = raw;
+    let ca_source = ca.as_ref().map(|given| given.source.clone());
+    let tls = UpstreamTls {
+        ca: file(keys, "upstream_tls.ca", ca, "backend.pem", folders)?,
+        server_name: keys.scalar("upstream_tls.server_name", server_name, defaults.server_name, |text| match text {
+            "none" => Ok(None),
+            _ => parse_server_name(text).map(Some),
+        })?,
+        identity: resolve_identity(
+            keys,
+            ["upstream_tls.certificate", "upstream_tls.key"],
+            [certificate, key],
+            folders,
+        )?,
+        verify: keys.scalar("upstream_tls.verify", verify, defaults.verify, parse_bool)?,
+    };
+    if upstream.scheme != Scheme::Https
+        && let Some((key, source)) = keys.sources.iter().find(|(key, _)| key.starts_with("upstream_tls."))
+    {
+        let upstream = found(&upstream.to_string());
+        let problem = format!("has no meaning with the upstream {upstream}; expected https://HOST:PORT there");
+        return Err(ConfigError::new(*key, problem, Some(source.clone())));
+    }
+    if tls.ca.is_some() && !tls.verify {
+        let problem = "has no meaning with upstream_tls.verify: false; expected one of the two";
+        return Err(ConfigError::new("upstream_tls.ca", problem, ca_source));
+    }
+    Ok(tls)
+}
+
+/// A certificate and its key: both or none.
+fn resolve_identity(
+    keys: &mut Keys,
+    [name_of_certificate, name_of_key]: [&'static str; 2],
+    [certificate, key]: [Scalar; 2],
+    folders: &Folders,
+) -> Result<Option<Identity>, ConfigError> {
+    let [certificate_source, key_source] = [&certificate, &key].map(|given| given.as_ref().map(|g| g.source.clone()));
+    let certificate = file(keys, name_of_certificate, certificate, "certificate.pem", folders)?;
+    let key = file(keys, name_of_key, key, "key.pem", folders)?;
+    let alone = |name, other, source| {
+        Err(ConfigError::new(name, format!("given without {other}; expected both or none of the two"), source))
+    };
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(Identity { certificate, key })),
+        (Some(_), None) => alone(name_of_certificate, name_of_key, certificate_source),
+        (None, Some(_)) => alone(name_of_key, name_of_certificate, key_source),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The path of a file, or none.
+fn file(
+    keys: &mut Keys,
+    key: &'static str,
+    given: Scalar,
+    such_as: &str,
+    folders: &Folders,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let folder = given.as_ref().map_or(&folders.working, |given| folders.of(&given.source));
+    keys.scalar(key, given, None, |text| match text {
+        "none" => Ok(None),
+        _ => parse_path_of_file(text, such_as, folder).map(Some).map_err(|problem| format!("{problem}, or none")),
     })
 }
 
@@ -1194,7 +1341,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 /// A path, made absolute. Nothing is looked up, so it may not exist yet.
-fn parse_path_of_file(text: &str, such_as: &str, folder: &Path) -> Result<PathBuf, String> {
+pub(super) fn parse_path_of_file(text: &str, such_as: &str, folder: &Path) -> Result<PathBuf, String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(format!("{} is not a path; expected one such as {such_as}", found(text)));
     }
@@ -1251,6 +1398,27 @@ fn parse_memory(text: &str) -> Result<u64, String> {
         Ok(bytes) => Ok(bytes),
         // The only way that digits are no number is that there are too many of them.
         Err(_) => Err(format!("{} is too large; {EXPECTED}", found(text))),
+    }
+}
+
+/// The name in a certificate: a host name or an address.
+fn parse_server_name(text: &str) -> Result<String, String> {
+    let is_name =
+        !text.is_empty() && text.len() < 254 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    if is_name || text.parse::<IpAddr>().is_ok() {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("{} is not the name of a host; expected one such as api.internal or 10.0.0.5, or none", found(text)))
+}
+
+/// An address, or a socket of the file system.
+fn parse_listen(text: &str) -> Result<Listen, String> {
+    let Some(path) = text.strip_prefix("unix:") else {
+        return parse_address(text).map(Listen::Tcp).map_err(|problem| format!("{problem}, or unix:/PATH"));
+    };
+    match socket_path(path) {
+        Ok(path) => Ok(Listen::Unix(path)),
+        Err(problem) => Err(format!("{} {problem}; expected unix:/PATH of a socket", found(text))),
     }
 }
 
@@ -1491,8 +1659,12 @@ fn is_wildcard(address: SocketAddr) -> bool {
 
 /// Whether a connection to the upstream arrives at our own address, as far as texts can tell: other names, and
 /// addresses of this machine's interfaces, are not looked up.
-fn leads_to(upstream: &Upstream, own: SocketAddr) -> bool {
-    let Place::Tcp { host, port } = &upstream.place else { return false };
+fn leads_to(upstream: &Upstream, own: &Listen) -> bool {
+    let (host, port, own) = match (&upstream.place, own) {
+        (Place::Tcp { host, port }, Listen::Tcp(own)) => (host, port, *own),
+        (Place::Unix(path), Listen::Unix(own)) => return path == own,
+        _ => return false,
+    };
     if own.port() == 0 || own.port() != *port {
         return false;
     }
@@ -1520,6 +1692,30 @@ impl Restart {
             Restart::Never => "never",
             Restart::OnFailure => "on-failure",
             Restart::Always => "always",
+        }
+    }
+}
+
+// === impl Listen ===
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Listen::Tcp(address) => address.fmt(out),
+            Listen::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
+// === impl ClientAuth ===
+
+impl ClientAuth {
+    /// The word of the file.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            ClientAuth::None => "none",
+            ClientAuth::Optional => "optional",
+            ClientAuth::Required => "required",
         }
     }
 }

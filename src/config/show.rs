@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::access::REDACTED;
 use super::error::redact;
 use super::resolve::Sources;
 use super::units::{format_duration, format_size};
 use super::{
-    BackendHints, BackendMetrics, Config, Dns, Drain, Forwarded, ImplicitError, Learn, Limits, Network, OpenApi, Pool,
-    PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, Slo, Source, Symptom, Timeouts,
+    AdminAuth, BackendHints, BackendMetrics, ClientAuth, Config, Dns, Drain, Forwarded, ImplicitError, Learn, Limits,
+    Network, OpenApi, Pool, PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, SecretFrom,
+    ServerTls, Slo, Source, Symptom, Timeouts, UpstreamTls,
 };
 
 /// A value on its way out.
@@ -59,7 +61,13 @@ fn shown(config: &Config) -> Shown {
         upstream,
         listen,
         admin,
+        admin_auth,
+        admin_hosts,
         workers,
+        tls,
+        upstream_tls,
+        admin_tls,
+        proxy_protocol,
         timeouts,
         limits,
         drain,
@@ -106,7 +114,13 @@ fn shown(config: &Config) -> Shown {
         ("upstream", Shown::Text(upstream.to_string())),
         ("listen", Shown::Text(listen.to_string())),
         ("admin", Shown::Text(admin.to_string())),
+        ("admin_auth", shown_admin_auth(admin_auth)),
+        ("admin_hosts", Shown::List(admin_hosts.iter().map(|host| Shown::Text(host.to_string())).collect())),
         ("workers", count(*workers)),
+        ("tls", shown_tls(tls.as_ref(), true)),
+        ("upstream_tls", shown_upstream_tls(upstream_tls)),
+        ("admin_tls", shown_tls(admin_tls.as_ref(), false)),
+        ("proxy_protocol", Shown::Bool(*proxy_protocol)),
         (
             "timeouts",
             Shown::Map(vec![
@@ -168,6 +182,56 @@ fn shown(config: &Config) -> Shown {
         ("backend_metrics", shown_backend_metrics(backend_metrics)),
         ("forwarded", shown_forwarded(forwarded)),
         ("via", Shown::Bool(*via)),
+    ])
+}
+
+/// Where the files are, never what is in them. `choice`: whether there is a choice of who must show a certificate.
+fn shown_tls(tls: Option<&ServerTls>, choice: bool) -> Shown {
+    let identity = tls.map(|tls| &tls.identity);
+    let mut entries = vec![
+        ("certificate", shown_path(identity.map(|identity| &identity.certificate))),
+        ("key", shown_path(identity.map(|identity| &identity.key))),
+        ("client_ca", shown_path(tls.and_then(|tls| tls.client_ca.as_ref()))),
+    ];
+    if choice {
+        let auth = tls.map_or(ClientAuth::None, |tls| tls.client_auth);
+        entries.push(("client_auth", Shown::Token(auth.as_str().to_owned())));
+    }
+    Shown::Map(entries)
+}
+
+fn shown_upstream_tls(tls: &UpstreamTls) -> Shown {
+    let UpstreamTls { ca, server_name, identity, verify } = tls;
+    Shown::Map(vec![
+        ("ca", shown_path(ca.as_ref())),
+        ("server_name", server_name.clone().map_or_else(none, Shown::Text)),
+        ("certificate", shown_path(identity.as_ref().map(|identity| &identity.certificate))),
+        ("key", shown_path(identity.as_ref().map(|identity| &identity.key))),
+        ("verify", Shown::Bool(*verify)),
+    ])
+}
+
+fn shown_path(path: Option<&PathBuf>) -> Shown {
+    path.map_or_else(none, |path| Shown::Text(path.display().to_string()))
+}
+
+/// Files are named, secrets are not.
+fn shown_admin_auth(auth: &AdminAuth) -> Shown {
+    let AdminAuth { token, basic } = auth;
+    let both = |secret: Option<&SecretFrom>| match secret {
+        None => (none(), none()),
+        Some(SecretFrom::Given(_)) => (Shown::Text(REDACTED.to_owned()), none()),
+        Some(SecretFrom::File(path)) => (none(), Shown::Text(path.display().to_string())),
+    };
+    let (token, token_file) = both(token.as_ref());
+    let (password, password_file) = both(basic.as_ref().map(|(_, password)| password));
+    let username = basic.as_ref().map_or_else(none, |(name, _)| Shown::Text(name.clone()));
+    Shown::Map(vec![
+        ("token", token),
+        ("token_file", token_file),
+        ("username", username),
+        ("password", password),
+        ("password_file", password_file),
     ])
 }
 
@@ -237,7 +301,7 @@ fn shown_implicit_error(rule: &ImplicitError) -> Shown {
 fn shown_saturation(saturation: &Saturation) -> Shown {
     let Saturation { interval, backend, pools } = saturation;
     let BackendHints { pid, pid_file, cgroup, cpu_limit_cores, memory_limit_bytes } = backend;
-    let path = |path: &Option<PathBuf>| path.as_ref().map_or_else(none, |path| Shown::Text(path.display().to_string()));
+    let path = |path: &Option<PathBuf>| shown_path(path.as_ref());
     let backend = vec![
         ("pid", pid.map_or_else(none, |pid| Shown::Count(u64::from(pid)))),
         ("pid_file", path(pid_file)),

@@ -6,7 +6,8 @@
 //!   to tell it anything shows up as an abort, never as a missing request.
 //! * *In flight* is between begin and end. A tunnel leaves at its 101. A *stream* stays in flight but loses its age: an
 //!   event stream from its head on, a gRPC call from the second message in one direction on.
-//! * The *phases* are queue (waiting for a backend connection), connect, send (request written), wait (until the
+//! * The *phases* are queue (waiting for a backend connection), connect, tls (the handshake),
+//!   send (request written), wait (until the
 //!   response head) and body (until the end).
 
 #![cfg_attr(feature = "unmeasured", allow(dead_code, unused_imports))]
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use crate::labels::{
     CloseReason, ConnectionEnd, Direction, ErrorType, Failure, FirstByte, Method, OverheadDirection, Phase, Policy,
-    RetryResult, RouteId, RpcStatus, RuleId, Traffic, TunnelProtocol,
+    RetryResult, RouteId, RpcStatus, RuleId, TlsFailure, TlsSide, Traffic, TunnelProtocol,
 };
 use crate::measure::outcome::{Call, End, Facts, Outcome, classify, slo_result};
 use crate::signals::keys::{DurationKey, ErrorKey, RequestKey, RpcKey};
@@ -127,6 +128,7 @@ impl Observation {
     }
     pub fn queued(&mut self, waited: u64) {}
     pub fn connected(&mut self, took: u64) {}
+    pub fn tls(&mut self, took: u64) {}
     pub fn head_written(&mut self, at: Moment) {}
     pub fn sent(&mut self, obtained: Moment, at: Moment) {}
     pub fn reroute(&mut self, route: RouteId) {}
@@ -197,6 +199,12 @@ impl Observation {
     pub fn connected(&mut self, took: u64) {
         self.live.upstream_wait += took;
         self.live.worker.shard().phases[Phase::Connect.index()].observe(took);
+    }
+
+    /// The TLS handshake with the backend took this many nanoseconds.
+    pub fn tls(&mut self, took: u64) {
+        self.live.upstream_wait += took;
+        self.live.worker.shard().phases[Phase::Tls.index()].observe(took);
     }
 
     /// The request head was handed to the backend's connection.
@@ -543,6 +551,11 @@ impl PoolGauges {
     pub fn opened(&self) {
         self.worker.shard().upstream_opened.add(1);
         self.worker.shard().upstream_active.add(1);
+    }
+
+    /// A TLS handshake with the backend failed.
+    pub fn tls_failed(&self, failure: TlsFailure) {
+        self.worker.tls_failed(TlsSide::Backend, failure);
     }
 
     /// A connection in use became idle.

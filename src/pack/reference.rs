@@ -8,8 +8,8 @@ use prometheus::proto::MetricType;
 use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, CpuMode, Direction, Failure, Fault, FirstByte, LimitSource, MemoryEvent,
     MemoryKind, Method, Origin, OverheadDirection, Phase, Policy, PoolSource, PoolState, PressureResource,
-    PressureScope, RejectReason, Resource, RestartReason, RetryResult, RouteKind, RpcStatus, SloResult, Source,
-    StreamEnd, Traffic, Trouble, TunnelProtocol, UnreadStat,
+    PressureScope, Refusal, RejectReason, Resource, RestartReason, RetryResult, RouteKind, RpcStatus, SloResult,
+    Source, StreamEnd, Traffic, Trouble, TunnelProtocol, UnreadStat,
 };
 use crate::signals::families::{self, Bounded};
 use crate::signals::own::Own;
@@ -186,6 +186,7 @@ const GROUPS: &[Group] = &[
             "golden_config_last_reload_successful",
             "golden_config_last_reload_success_timestamp_seconds",
             "golden_draining",
+            "golden_admin_refused_requests_total",
             "golden_log_dropped_total",
             "golden_scrape_duration_seconds",
             "golden_scrape_size_bytes",
@@ -317,6 +318,7 @@ pub fn values(family: &str, label: &str) -> Option<Values> {
         ("golden_upstream_connections_closed_total", "reason") => all!(CloseReason),
         ("golden_backend_restarts_total", "reason") => all!(RestartReason),
         ("golden_openapi_failures_total" | "golden_sampler_failures_total", "reason") => all!(Trouble),
+        ("golden_admin_refused_requests_total", "reason") => all!(Refusal),
         ("golden_upstream_retries_total", "result") => all!(RetryResult),
         ("golden_slo_requests_total", "result") => all!(SloResult),
         ("golden_config_reloads_total", "result") => vec!["success", "failure"],

@@ -5,7 +5,7 @@
 //! same socket, when it becomes readable.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -13,19 +13,21 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 
-use crate::labels::{ConnectionEnd, Failure, Method, Phase, RouteId, Traffic};
+use crate::labels::{ConnectionEnd, Failure, Method, Phase, RouteId, TlsSide, Traffic};
 use crate::measure::{self, Begin, ClientConnection, Moment, Observation};
 use crate::proxy::body::Outbox;
 use crate::proxy::buffer::{Filled, SMALL, Window};
 use crate::proxy::error::{Answer, Trouble};
 use crate::proxy::h1::{HeadScan, ScanError};
-use crate::proxy::headers::{self, Refused, RequestHead};
+use crate::proxy::headers::{self, Peer, Refused, RequestHead};
+use crate::proxy::opening::{self, Opening};
 use crate::proxy::service::{self, After};
 use crate::proxy::timer::Deadline;
 use crate::proxy::worker::{Settings, Worker};
 use crate::proxy::{h2, upgrade};
 use crate::routes::Found;
 use crate::transport::Stream;
+use crate::transport::tls::Negotiated;
 
 /// A connection without a request is parked after this long. Requests in close succession never pay for it, and a
 /// connection that was parked pays one allocation.
@@ -44,8 +46,8 @@ pub struct Client {
     pub stream: Stream,
     /// What was read and not yet used.
     pub inbound: Window,
-    /// The client's address.
-    pub peer: IpAddr,
+    /// Who is at the other end.
+    pub peer: Peer,
     /// The one deadline of this connection; what it stands for depends on what is waited for.
     pub deadline: Deadline,
     /// The request on its way to the backend.
@@ -65,6 +67,22 @@ pub struct Client {
 }
 
 impl Client {
+    fn new(worker: &Worker, stream: Stream, peer: Peer) -> Client {
+        Client {
+            stream,
+            inbound: Window::new(&worker.buffers),
+            peer,
+            deadline: worker.timers.slot(),
+            outbox: Outbox::default(),
+            reply: Outbox::default(),
+            begun: measure::now(),
+            unknown_path: Vec::new(),
+            upload_complete: true,
+            committed: false,
+            ends_by_close: false,
+        }
+    }
+
     /// Writes what is in `reply`, within `patience`.
     ///
     /// # Errors
@@ -111,20 +129,68 @@ impl Client {
     }
 }
 
-/// Serves a connection until it ends.
-pub async fn serve(worker: Rc<Worker>, mut stream: Stream, peer: SocketAddr) {
+/// Serves a connection until it ends. `address`: that of the client, as far as the socket tells.
+pub async fn serve(worker: Rc<Worker>, mut stream: Stream, address: Option<IpAddr>) {
     let guard = Rc::new(ClientConnection::open(&worker.meter));
-    let mut fresh = true;
+    let mut peer = Peer { address, secure: false };
+    let mut first = First::Any;
+    let settings = worker.settings();
+    if settings.tls.is_some() || settings.proxy_protocol {
+        match boxed(opened(&worker, &settings, stream, peer, &guard)).await {
+            Some((opened, who, Some(negotiated))) => (stream, peer, first) = (opened, who, First::Agreed(negotiated)),
+            Some((opened, who, None)) => (stream, peer) = (opened, who),
+            None => return,
+        }
+    }
+    drop(settings);
     loop {
-        match boxed(active(&worker, stream, peer, &guard, fresh)).await {
+        match boxed(active(&worker, stream, peer, &guard, first)).await {
             Some(idle) => stream = idle,
             None => return,
         }
-        fresh = false;
+        first = First::Over;
         if !parked(&worker, &stream).await {
             return guard.ends(idle_end(&worker));
         }
     }
+}
+
+/// What is known of the next request on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    /// It is the first one, in whatever the client speaks.
+    Any,
+    /// It is the first one, in what both sides have agreed on.
+    Agreed(Negotiated),
+    /// It is a later one.
+    Over,
+}
+
+/// What comes before the first request; `None`: there will be none.
+async fn opened(
+    worker: &Worker,
+    settings: &Settings,
+    stream: Stream,
+    peer: Peer,
+    guard: &ClientConnection,
+) -> Option<(Stream, Peer, Option<Negotiated>)> {
+    match opening::open(worker, settings, stream, peer.address).await {
+        Opening::Ready(stream, peer, negotiated) => return Some((stream, peer, negotiated)),
+        Opening::Refused(stream, refused) => {
+            guard.ends(ConnectionEnd::Proxy);
+            refuse(worker, settings, &mut Client::new(worker, stream, peer), refused).await;
+        }
+        Opening::NoTls(failure, stream) => {
+            worker.meter.tls_failed(TlsSide::Client, failure);
+            guard.ends(ConnectionEnd::Proxy);
+            if let Some(stream) = stream {
+                Client::new(worker, stream, peer).linger(worker).await;
+            }
+        }
+        Opening::Closed => {}
+        Opening::Ended => guard.ends(idle_end(worker)),
+    }
+    None
 }
 
 /// Puts a future in a box of its own, so that the task of a parked connection is small. A function, because a temporary
@@ -169,26 +235,19 @@ enum NoHead {
 async fn active(
     worker: &Rc<Worker>,
     stream: Stream,
-    peer: SocketAddr,
+    peer: Peer,
     guard: &Rc<ClientConnection>,
-    mut fresh: bool,
+    mut first: First,
 ) -> Option<Stream> {
-    let mut client = Client {
-        stream,
-        inbound: Window::new(&worker.buffers),
-        peer: peer.ip(),
-        deadline: worker.timers.slot(),
-        outbox: Outbox::default(),
-        reply: Outbox::default(),
-        begun: measure::now(),
-        unknown_path: Vec::new(),
-        upload_complete: true,
-        committed: false,
-        ends_by_close: false,
-    };
+    let mut client = Client::new(worker, stream, peer);
+    if first == First::Agreed(Negotiated::Http2) {
+        let Client { stream, inbound, .. } = client;
+        h2::serve(worker, stream, inbound, peer, guard).await;
+        return None;
+    }
     loop {
         let settings = worker.settings();
-        let len = match read_head(worker, &settings, &mut client, fresh).await {
+        let len = match read_head(worker, &settings, &mut client, first).await {
             Ok(len) => len,
             Err(NoHead::Idle) => return Some(client.stream),
             Err(NoHead::Closed) => return None,
@@ -198,7 +257,7 @@ async fn active(
             }
             Err(NoHead::H2) => {
                 let Client { stream, inbound, .. } = client;
-                h2::serve(worker, stream, inbound, peer.ip(), guard).await;
+                h2::serve(worker, stream, inbound, peer, guard).await;
                 return None;
             }
             Err(NoHead::Refused(refused)) => {
@@ -207,7 +266,7 @@ async fn active(
                 return None;
             }
         };
-        fresh = false;
+        first = First::Over;
         client.begun = measure::now();
         client.outbox.reset();
         let head = {
@@ -277,13 +336,14 @@ fn begin(worker: &Worker, settings: &Settings, client: &mut Client, head: &Reque
 }
 
 /// Reads until a head is complete.
-async fn read_head(worker: &Worker, settings: &Settings, client: &mut Client, fresh: bool) -> Result<usize, NoHead> {
+async fn read_head(worker: &Worker, settings: &Settings, client: &mut Client, first: First) -> Result<usize, NoHead> {
     let limits = &settings.limits;
     let timeouts = &settings.timeouts;
     let Client { stream, inbound, deadline, .. } = client;
     let mut scan = HeadScan::default();
     let mut begun = false;
     let mut looked = 0;
+    let fresh = first != First::Over;
     deadline.arm(if fresh { timeouts.client_idle } else { PARK_AFTER.min(timeouts.client_idle) });
     poll_fn(|cx| {
         loop {
@@ -302,7 +362,7 @@ async fn read_head(worker: &Worker, settings: &Settings, client: &mut Client, fr
                 let refused = Refused::bad("the request line is malformed");
                 return Poll::Ready(Err(NoHead::Refused(refused)));
             }
-            if fresh && is_preface(bytes) {
+            if first == First::Any && is_preface(bytes) {
                 if bytes.len() >= H2_PREFACE.len() {
                     return Poll::Ready(Err(NoHead::H2));
                 }
@@ -332,8 +392,7 @@ async fn read_head(worker: &Worker, settings: &Settings, client: &mut Client, fr
             return Poll::Pending;
         }
         Poll::Ready(Err(if begun {
-            let why = "the request head did not arrive in time";
-            NoHead::Refused(Refused { failure: Failure::ClientTimeout, status: 408, why })
+            NoHead::Refused(Refused::late("the request head did not arrive in time"))
         } else if fresh || timeouts.client_idle <= PARK_AFTER {
             NoHead::Ended
         } else {
@@ -406,19 +465,7 @@ pub async fn turn_away(worker: Rc<Worker>, mut stream: Stream) {
         let now = measure::now();
         observation.answered(answer.status, now);
         observation.finish(now);
-        let mut client = Client {
-            stream,
-            inbound: Window::new(&worker.buffers),
-            peer: IpAddr::from([0, 0, 0, 0]),
-            deadline: worker.timers.slot(),
-            outbox: Outbox::default(),
-            reply: Outbox::default(),
-            begun: now,
-            unknown_path: Vec::new(),
-            upload_complete: true,
-            committed: true,
-            ends_by_close: false,
-        };
-        client.linger(&worker).await;
+        let nobody = Peer { address: None, secure: false };
+        Client::new(&worker, stream, nobody).linger(&worker).await;
     }
 }

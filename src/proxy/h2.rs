@@ -4,7 +4,6 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -23,7 +22,7 @@ use crate::proxy::body::{Outbox, Piece, Source};
 use crate::proxy::buffer::{Filled, LARGE, SMALL, Window};
 use crate::proxy::error::{Answer, Stop, Trouble};
 use crate::proxy::h1::{Framing, HeadScan, write_chunk_head, write_last_chunk};
-use crate::proxy::headers::{self, H2Request, RequestHead, ResponseContext, ResponseHead, ResponseSink};
+use crate::proxy::headers::{self, H2Request, Peer, RequestHead, ResponseContext, ResponseHead, ResponseSink};
 use crate::proxy::judge::Judge;
 use crate::proxy::service::{judge_of, release, response_head};
 use crate::proxy::timer::Deadline;
@@ -137,7 +136,7 @@ impl AsyncWrite for Rewound {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -150,7 +149,7 @@ impl AsyncWrite for Rewound {
 }
 
 /// Serves an HTTP/2 connection until it ends.
-pub async fn serve(worker: &Rc<Worker>, stream: Socket, front: Window, peer: IpAddr, guard: &Rc<ClientConnection>) {
+pub async fn serve(worker: &Rc<Worker>, stream: Socket, front: Window, peer: Peer, guard: &Rc<ClientConnection>) {
     let settings = worker.settings();
     let moved = Rc::new(Cell::new(true));
     let io = TokioIo::new(Rewound { front, stream, moved: Rc::clone(&moved) });
@@ -224,7 +223,7 @@ impl Drop for Busy {
 
 async fn stream_service(
     worker: Rc<Worker>,
-    peer: IpAddr,
+    peer: Peer,
     guard: Rc<ClientConnection>,
     request: Request<Incoming>,
 ) -> Result<Response<StreamBody>, std::io::Error> {

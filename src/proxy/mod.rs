@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `service.rs` | one request, top to bottom: read first |
 //! | `connection.rs` | a client's connection: detect, serve, park |
+//! | `opening.rs` | what comes before its first request: PROXY header, TLS handshake |
 //! | `h2.rs` | the same for HTTP/2, whose connection is hyper's |
 //! | `headers.rs` | heads in, heads out; pure |
 //! | `h1.rs` | HTTP/1.1 on the wire; pure |
@@ -32,6 +33,7 @@ pub mod h2;
 pub mod headers;
 pub mod judge;
 pub mod listener;
+pub mod opening;
 pub mod pointer;
 pub mod service;
 pub mod timer;

@@ -43,6 +43,7 @@ impl Way {
                 count(n as u64);
                 window.consume(n);
             }
+            ready!(Pin::new(&mut *to).poll_flush(cx))?;
             if self.closed {
                 return Poll::Ready(Ok(()));
             }

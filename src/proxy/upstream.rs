@@ -13,16 +13,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::config::{Limits, Timeouts};
-use crate::labels::{CloseReason, Failure, Phase};
+use crate::labels::{CloseReason, Failure, Phase, TlsFailure};
 use crate::measure::{self, Moment, Observation, PoolGauges};
 use crate::proxy::buffer::{Buffers, Filled, Window};
 use crate::proxy::error::{Stop, Trouble, connect_failure};
 use crate::proxy::timer::{Deadline, Timers};
+use crate::transport::tls::{self, Negotiated};
 use crate::transport::{Address, Addresses, Stream};
+
+/// A backend whose certificate has ended fails every request in the same way: one line of a worker in this time tells it.
+const TLS_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is offered to a backend that speaks TLS, the best first. Requests are carried over HTTP/1.1, so nothing else is.
+pub const OFFERED: &[Negotiated] = &[Negotiated::Http1];
 
 /// What interrupts a wait: polled beside it.
 pub type Watch<'a> = &'a mut dyn FnMut(&mut Context<'_>) -> Option<Stop>;
@@ -142,6 +150,8 @@ pub struct Connection {
     idle_since: u64,
     /// Where it leads.
     address: Address,
+    /// Which of the pool's clients of TLS it was opened by.
+    generation: u64,
     reason: CloseReason,
     gauges: PoolGauges,
     _permit: Permit,
@@ -160,6 +170,8 @@ impl Connection {
         match self.inbound.poll_fill(cx, &mut self.stream, 0) {
             Poll::Pending => None,
             Poll::Ready(Ok(Filled::Eof)) => Some(CloseReason::Peer),
+            // Many servers end TLS without saying so. Between two messages nothing can be missing.
+            Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Some(CloseReason::Peer),
             Poll::Ready(Ok(Filled::Bytes(_) | Filled::Full) | Err(_)) => Some(CloseReason::Error),
         }
     }
@@ -173,7 +185,8 @@ impl Connection {
     #[must_use]
     pub fn never_delivered(&self, written: u64) -> bool {
         use std::os::fd::AsRawFd as _;
-        // Sockets of the file system tell nothing of the kind.
+        // Sockets of the file system tell nothing of the kind. What the kernel has seen of a request under TLS is longer than
+        // the request, by nobody knows how much.
         let Stream::Tcp(socket) = &self.stream else { return false };
         // struct tcp_info of linux/tcp.h; libc's is shorter. All three numbers are there since Linux 4.19.
         const BYTES_ACKED: usize = 120;
@@ -220,6 +233,11 @@ impl Drop for Connection {
 pub struct Pool {
     worker: usize,
     addresses: RefCell<Addresses>,
+    tls: RefCell<Option<Arc<tls::Client>>>,
+    /// When the last failed handshake was logged.
+    tls_logged: Cell<Option<u64>>,
+    /// Counts the changes of `tls`: a connection of an earlier one may lead to somebody else.
+    generation: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between pool, line and request: a pointer each time")]
     idle: RefCell<Vec<Box<Connection>>>,
     line: RefCell<VecDeque<Rc<Waiter>>>,
@@ -284,7 +302,7 @@ impl Pool {
     #[must_use]
     pub fn new(
         worker: usize,
-        addresses: Addresses,
+        (addresses, tls): (Addresses, Option<Arc<tls::Client>>),
         budget: Arc<Budget>,
         gauges: PoolGauges,
         timers: Rc<Timers>,
@@ -293,6 +311,9 @@ impl Pool {
         Pool {
             worker,
             addresses: RefCell::new(addresses),
+            tls: RefCell::new(tls),
+            tls_logged: Cell::new(None),
+            generation: Cell::new(0),
             idle: RefCell::default(),
             line: RefCell::default(),
             budget,
@@ -430,6 +451,7 @@ impl Pool {
         let begun = measure::now();
         deadline.arm(timeouts.connect);
         let addresses = self.addresses.borrow().clone();
+        let generation = self.generation.get();
         let mut connecting = std::pin::pin!(addresses.connect());
         let connected = poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
@@ -443,7 +465,15 @@ impl Pool {
         .await;
         let now = measure::now();
         observation.connected(now.nanos_since(begun));
-        let (stream, address) = connected.map_err(|trouble| or_dns_failure(trouble, &addresses))?;
+        let (mut stream, address) = connected.map_err(|trouble| or_dns_failure(trouble, &addresses))?;
+        let mut now = now;
+        let client = self.tls.borrow().clone();
+        if let Some(client) = client {
+            let begun = now;
+            stream = self.secure(&client, stream, timeouts, deadline, watch).await?;
+            now = measure::now();
+            observation.tls(now.nanos_since(begun));
+        }
         self.gauges.opened();
         let connection = Connection {
             stream,
@@ -452,6 +482,7 @@ impl Pool {
             opened: self.timers.now(),
             idle_since: 0,
             address,
+            generation,
             reason: CloseReason::Error,
             gauges: self.gauges.clone(),
             _permit: permit,
@@ -459,12 +490,47 @@ impl Pool {
         Ok((Box::new(connection), now))
     }
 
+    /// The TLS handshake on a new connection.
+    async fn secure(
+        &self,
+        client: &tls::Client,
+        stream: Stream,
+        timeouts: &Timeouts,
+        deadline: &Deadline,
+        watch: Watch<'_>,
+    ) -> Result<Stream, Trouble> {
+        deadline.arm(timeouts.connect);
+        let mut handshake = std::pin::pin!(client.handshake(stream));
+        let shaken = poll_fn(|cx| {
+            if let Poll::Ready(result) = handshake.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(Ok));
+            }
+            watch(cx).map_or(Poll::Pending, |stop| Poll::Ready(Err(Err(stop))))
+        })
+        .await;
+        let (failure, why) = match shaken {
+            Ok((stream, _)) => return Ok(stream),
+            Err(Ok(error)) => (tls::failure(&error), error.to_string()),
+            Err(Err(Stop::Deadline)) => (TlsFailure::Timeout, "it took longer than timeouts.connect".to_owned()),
+            Err(Err(stop)) => return Err(stop.or_deadline(Failure::ConnectTimeout, Phase::Tls)),
+        };
+        self.gauges.tls_failed(failure);
+        let now = self.timers.now();
+        if self.tls_logged.get().is_none_or(|logged| now >= logged + Timers::ticks(TLS_LOG_INTERVAL)) {
+            self.tls_logged.set(Some(now));
+            let reason = failure.as_str();
+            tracing::warn!(event = "tls_handshake_failed", side = "backend", reason, error = why);
+        }
+        let failure = if failure == TlsFailure::Timeout { Failure::ConnectTimeout } else { Failure::TlsFailure };
+        Err(Trouble::Failed(failure, Phase::Tls))
+    }
+
     /// Takes a connection back after a complete exchange.
     pub fn put_back(&self, mut connection: Box<Connection>) {
         if self.draining.get() {
             return connection.close(CloseReason::Drain);
         }
-        if !self.addresses.borrow().contains(&connection.address) {
+        if !self.is_current(&connection) {
             return connection.close(CloseReason::Drain);
         }
         if self.budget.over_limit() || self.budget.other_starves(self.worker) {
@@ -551,20 +617,34 @@ impl Pool {
         }
     }
 
-    fn close_idle_elsewhere(&self, addresses: &Addresses) {
-        let (kept, gone) = self.idle.take().into_iter().partition(|idle| addresses.contains(&idle.address));
-        *self.idle.borrow_mut() = kept;
-        for connection in gone {
+    fn is_current(&self, connection: &Connection) -> bool {
+        connection.generation == self.generation.get() && self.addresses.borrow().contains(&connection.address)
+    }
+
+    /// From now on requests go to these addresses, under TLS by this client: connections to others are closed when their
+    /// exchange ends, idle ones at once.
+    pub fn set_backend(&self, addresses: Addresses, tls: Option<Arc<tls::Client>>) {
+        let same = match (&*self.tls.borrow(), &tls) {
+            (None, None) => true,
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        if !same {
+            *self.tls.borrow_mut() = tls;
+            self.generation.set(self.generation.get() + 1);
+        }
+        self.set_addresses(addresses);
+    }
+
+    /// The same by the client that there is.
+    pub fn set_addresses(&self, addresses: Addresses) {
+        *self.addresses.borrow_mut() = addresses;
+        let (current, others) = self.idle.take().into_iter().partition(|idle| self.is_current(idle));
+        *self.idle.borrow_mut() = current;
+        for connection in others {
             self.gauges.left_idle();
             connection.close(CloseReason::Drain);
         }
-    }
-
-    /// From now on requests go to these addresses: connections to others are closed when their exchange ends, idle ones
-    /// at once.
-    pub fn set_addresses(&self, addresses: Addresses) {
-        self.close_idle_elsewhere(&addresses);
-        *self.addresses.borrow_mut() = addresses;
     }
 }
 

@@ -1,27 +1,27 @@
 //! A worker: one thread, one runtime, and everything that its requests share without a lock.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Context;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::{Config, Forwarded, Limits, Probes, Timeouts};
+use crate::descriptors::Shares;
 use crate::measure::{Meter, PoolGauges};
 use crate::memory;
 use crate::proxy::buffer::{Buffers, Window};
 use crate::proxy::error::Stop;
-use crate::proxy::headers::RequestContext;
+use crate::proxy::headers::{Peer, RequestContext};
 use crate::proxy::listener;
 use crate::proxy::service::client_left;
 use crate::proxy::timer::{Deadline, TICK, Timers};
 use crate::proxy::upstream::{Budget, Pool};
 use crate::routes::RouteTable;
-use crate::transport::{Addresses, Stream};
+use crate::transport::{Addresses, Stream, tls};
 
 /// Ticks between two looks at all idle backend connections: 4 times a second finds a closed one before anybody notices.
 const SWEEP_TICKS: u64 = 5;
@@ -48,13 +48,29 @@ pub struct Settings {
     pub default_host: String,
     /// The backend.
     pub upstream: Addresses,
+    /// Whether each connection begins with a PROXY header.
+    pub proxy_protocol: bool,
+    /// TLS with clients, if there is any.
+    pub tls: Option<Arc<tls::Acceptor>>,
+    /// TLS with the backend, if there is any.
+    pub upstream_tls: Option<Arc<tls::Client>>,
+}
+
+/// What makes TLS of connections, on both sides of the proxy.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// With clients.
+    pub listener: Option<Arc<tls::Acceptor>>,
+    /// With the backend.
+    pub upstream: Option<Arc<tls::Client>>,
 }
 
 impl Settings {
     /// The request path's view of a configuration.
     #[must_use]
-    pub fn new(config: &Config, routes: Arc<RouteTable>, upstream: Addresses) -> Settings {
+    pub fn new(config: &Config, routes: Arc<RouteTable>, upstream: Addresses, tls: &Tls) -> Settings {
         let default_host = config.upstream.authority();
+        let Tls { listener, upstream: upstream_tls } = tls.clone();
         Settings {
             timeouts: config.timeouts,
             limits: config.limits,
@@ -64,12 +80,15 @@ impl Settings {
             routes,
             default_host,
             upstream,
+            proxy_protocol: config.proxy_protocol,
+            tls: listener,
+            upstream_tls,
         }
     }
 
     /// What building a request needs to know.
     #[must_use]
-    pub fn request_context(&self, peer: IpAddr) -> RequestContext<'_> {
+    pub fn request_context(&self, peer: Peer) -> RequestContext<'_> {
         RequestContext {
             peer,
             forwarded: &self.forwarded,
@@ -114,8 +133,17 @@ pub enum Order {
 pub struct Shared {
     /// Client connections over all workers.
     pub connections: AtomicUsize,
+    /// How many of them file descriptors allow.
+    pub room: Room,
     /// Backend connections over all workers.
     pub budget: Arc<Budget>,
+}
+
+/// How many client connections there may be at once for want of file descriptors, whatever the limits say.
+#[derive(Debug)]
+pub struct Room {
+    connections: AtomicUsize,
+    turned_away: AtomicUsize,
 }
 
 /// What the requests of one worker share.
@@ -139,6 +167,26 @@ pub struct Worker {
     cut: Cell<bool>,
 }
 
+impl Room {
+    /// Room for what these shares say.
+    #[must_use]
+    pub fn new(shares: Shares) -> Room {
+        Room { connections: AtomicUsize::new(shares.connections), turned_away: AtomicUsize::new(shares.turned_away) }
+    }
+
+    /// Other limits leave another room.
+    pub fn set(&self, shares: Shares) {
+        self.connections.store(shares.connections, Relaxed);
+        self.turned_away.store(shares.turned_away, Relaxed);
+    }
+
+    /// How many are served, and how many more are told that they are too many.
+    #[must_use]
+    pub fn get(&self) -> (usize, usize) {
+        (self.connections.load(Relaxed), self.turned_away.load(Relaxed))
+    }
+}
+
 impl Worker {
     fn new(index: usize, meter: Meter, settings: Settings, shared: Arc<Shared>) -> Worker {
         let meter = Rc::new(meter);
@@ -146,8 +194,14 @@ impl Worker {
         let buffers = Rc::new(Buffers::default());
         let pool_gauges = PoolGauges::new(&meter);
         let budget = Arc::clone(&shared.budget);
-        let addresses = settings.upstream.clone();
-        let pool = Pool::new(index, addresses, budget, pool_gauges.clone(), Rc::clone(&timers), Rc::clone(&buffers));
+        let pool = Pool::new(
+            index,
+            (settings.upstream.clone(), settings.upstream_tls.clone()),
+            budget,
+            pool_gauges.clone(),
+            Rc::clone(&timers),
+            Rc::clone(&buffers),
+        );
         Worker {
             meter,
             pool,
@@ -213,7 +267,7 @@ impl Worker {
     fn obey(&self, order: Order) {
         match order {
             Order::Reload(settings) => {
-                self.pool.set_addresses(settings.upstream.clone());
+                self.pool.set_backend(settings.upstream.clone(), settings.upstream_tls.clone());
                 *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
             }
             Order::Addresses(addresses) => self.pool.set_addresses(addresses),
@@ -259,13 +313,13 @@ impl Worker {
 /// everything has ended after a drain.
 pub async fn run(
     index: usize,
-    listener: std::net::TcpListener,
+    listener: listener::Socket,
     meter: Meter,
     settings: Settings,
     shared: Arc<Shared>,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = listener::Listener::new(listener)?;
     let worker = Rc::new(Worker::new(index, meter, settings, shared));
     tokio::task::spawn_local(Rc::clone(&worker).tick());
     let tended = Rc::clone(&worker);

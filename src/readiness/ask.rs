@@ -17,6 +17,7 @@ use crate::labels::RpcStatus;
 use crate::readiness::Answer;
 use crate::readiness::health::{self, Health};
 use crate::transport::Stream;
+use crate::transport::tls::{self, Negotiated};
 
 const USER_AGENT: &str = concat!("golden-sidecar/", env!("CARGO_PKG_VERSION"), " readiness");
 
@@ -25,6 +26,7 @@ const USER_AGENT: &str = concat!("golden-sidecar/", env!("CARGO_PKG_VERSION"), "
 pub(super) struct Asker {
     scheme: Scheme,
     authority: String,
+    tls: Option<Arc<tls::Client>>,
     question: Question,
 }
 
@@ -47,13 +49,13 @@ impl fmt::Display for Asker {
 
 impl Asker {
     /// `None`: there is nothing to ask.
-    pub fn new(upstream: &Upstream, config: &config::Readiness) -> Option<Asker> {
+    pub fn new(upstream: &Upstream, config: &config::Readiness, tls: Option<Arc<tls::Client>>) -> Option<Asker> {
         let question = match (&config.path, &config.grpc) {
             (Some(path), _) => Question::Path(path.clone()),
             (None, Some(service)) => Question::Health(service.clone()),
             (None, None) => return None,
         };
-        Some(Asker { scheme: upstream.scheme, authority: upstream.authority(), question })
+        Some(Asker { scheme: upstream.scheme, authority: upstream.authority(), tls, question })
     }
 
     /// Asks over a connection. It has no limit of its own; dropped, it leaves nothing behind.
@@ -61,9 +63,15 @@ impl Asker {
     /// # Errors
     /// The answer that does not mean up.
     pub async fn ask(&self, stream: Stream) -> Result<(), Answer> {
-        match self.scheme {
-            Scheme::Http => self.over_http1(stream).await,
-            Scheme::H2c | Scheme::Https => self.over_http2(stream).await,
+        let (stream, spoken) = match (&self.tls, self.scheme) {
+            (Some(client), _) => client.handshake(stream).await.map_err(|error| Answer::Tls(tls::failure(&error)))?,
+            (None, Scheme::H2c) => (stream, Negotiated::Http2),
+            (None, Scheme::Http | Scheme::Https) => (stream, Negotiated::Http1),
+        };
+        match (spoken, &self.question) {
+            (Negotiated::Http2, _) => self.over_http2(stream).await,
+            (Negotiated::Http1, Question::Path(_)) => self.over_http1(stream).await,
+            (Negotiated::Http1, Question::Health(_)) => Err(Answer::NoHttp2),
         }
     }
 

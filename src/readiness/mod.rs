@@ -24,6 +24,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Gauge, Registry};
@@ -31,8 +32,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config::{self, Upstream};
+use crate::labels::{RpcStatus, TlsFailure};
 use crate::readiness::ask::Asker;
-use crate::transport::{Address, Addresses, Stream};
+pub use crate::readiness::health::Health;
+use crate::transport::{Address, Addresses, Stream, tls};
 
 /// The longest that one probe may take, whatever the interval. One second: a lost SYN is repeated after one, and a
 /// backend that needs longer for a health check is not well.
@@ -108,10 +111,14 @@ pub enum Answer {
     },
     /// The connection was made, but no answer could be read from it.
     Unreadable,
+    /// No TLS.
+    Tls(TlsFailure),
+    /// It chose HTTP/1.1, over which there is no gRPC.
+    NoHttp2,
     /// A health that is not SERVING.
-    Health(health::Health),
+    Health(Health),
     /// The call ended with this status of gRPC.
-    Rpc(crate::labels::RpcStatus),
+    Rpc(RpcStatus),
 }
 
 /// Probes one backend.
@@ -164,14 +171,16 @@ impl fmt::Display for Down {
                 Answer::Status(status) => write!(out, "{asked} answered {status}"),
                 Answer::Timeout { limit } => write!(out, "{asked} timed out after {limit:?}"),
                 Answer::Unreadable => write!(out, "{asked} got no readable answer"),
+                Answer::Tls(failure) => write!(out, "{asked} failed in the TLS handshake: {}", failure.as_str()),
+                Answer::NoHttp2 => write!(out, "{asked} needs HTTP/2, and the backend chose HTTP/1.1"),
                 Answer::Health(health) => write!(out, "{asked} says that it is {}", health.as_str()),
                 Answer::Rpc(status) => {
                     write!(out, "{asked} ended with {}", status.as_str())?;
                     match status {
-                        crate::labels::RpcStatus::NotFound => {
+                        RpcStatus::NotFound => {
                             write!(out, ": its health server does not know the service")
                         }
-                        crate::labels::RpcStatus::Unimplemented => write!(out, ": it has no health server"),
+                        RpcStatus::Unimplemented => write!(out, ": it has no health server"),
                         _ => Ok(()),
                     }
                 }
@@ -183,16 +192,18 @@ impl fmt::Display for Down {
 // === impl Probe ===
 
 impl Probe {
-    /// Prepares a probe; nothing is sent yet. `listening`: asks the kernel about listeners of this machine.
+    /// Prepares a probe; nothing is sent yet. `tls`: of an upstream that speaks it, and it offers what requests do;
+    /// `listening`: asks the kernel about listeners of this machine.
     #[must_use]
     pub fn new(
         upstream: &Upstream,
         config: &config::Readiness,
         addresses: watch::Receiver<Addresses>,
+        tls: Option<Arc<tls::Client>>,
         gauges: Gauges,
         listening: Listening,
     ) -> Probe {
-        let asker = Asker::new(upstream, config);
+        let asker = Asker::new(upstream, config, tls);
         Probe { addresses, asker, interval: config.interval, gauges, listening }
     }
 
@@ -281,8 +292,6 @@ impl NoConnection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::RpcStatus;
-    use crate::readiness::health::Health;
 
     #[test]
     fn reasons_are_short_lines_of_our_own_words() {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason,
-    Resource, RetryResult, RouteId, RouteKind, SloResult, StreamEnd, TunnelProtocol,
+    Resource, RetryResult, RouteId, RouteKind, SloResult, StreamEnd, TlsFailure, TlsSide, TunnelProtocol,
 };
 use crate::signals::families::{self as f, Bounded, Family};
 use crate::signals::keys::{DurationKey, ErrorKey, Key, RequestKey, RouteOnly, RpcKey};
@@ -238,6 +238,15 @@ impl<'a> Page<'a> {
             |r| r.as_str(),
             |r| total(shards, |s| &s.connections_closed[r.index()]) as f64,
         );
+        let mut failures = Vec::new();
+        for side in TlsSide::ALL {
+            for reason in TlsFailure::ALL {
+                let count = total(shards, |s| &s.tls_failures[side.index()][reason.index()]);
+                let labels = [side.as_str().into(), reason.as_str().into()];
+                failures.push(simple(&f::TLS_FAILURES, labels, count as f64, self.started));
+            }
+        }
+        self.families.push(collected(&f::TLS_FAILURES, failures));
         self.push_one(&f::STREAMS_LIMIT_REACHED, total(shards, |s| &s.streams_limit_reached) as f64);
         self.push_each(
             &f::TUNNELS,
@@ -264,7 +273,7 @@ impl<'a> Page<'a> {
 
     fn backend_side(&mut self) {
         let shards = self.shards;
-        let phases = Phase::ALL.iter().filter(|p| !matches!(p, Phase::Head | Phase::Tls));
+        let phases = Phase::ALL.iter().filter(|p| **p != Phase::Head);
         let phases: Vec<_> =
             phases.map(|p| (p.as_str(), shards.iter().map(|s| &s.phases[p.index()]).collect())).collect();
         self.push_fixed_histograms(&f::PHASE, &phases);

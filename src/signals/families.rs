@@ -66,17 +66,19 @@ families! {
     SERVER_CONNECTIONS: Gauge "golden_server_connections" ["state"]
         "Client connections to this sidecar: active with a request, idle without one.";
     SERVER_CONNECTIONS_LIMIT: Gauge "golden_server_connections_limit" []
-        "Most client connections this sidecar accepts.";
+        "Most client connections this sidecar accepts: limits.connections, or what its file descriptors allow if that is less.";
     SERVER_CONNECTIONS_OPENED: Counter "golden_server_connections_opened_total" []
         "Client connections that this sidecar accepted.";
     SERVER_CONNECTIONS_REJECTED: Counter "golden_server_connections_rejected_total" ["reason"]
-        "Client connections that this sidecar turned away before a request was read: at the connection limit (answered 503), or accept failures for want of file descriptors.";
+        "Client connections that this sidecar turned away before a request was read: at the connection limit (answered 503), or for want of file descriptors: at the lower number that these allow (likewise), closed because none was left, or not accepted at all.";
     SERVER_CONNECTIONS_CLOSED: Counter "golden_server_connections_closed_total" ["reason"]
         "Client connections of this sidecar that ended: closed by the client, idle for too long, closed by this sidecar after an error or a last response, or by its drain.";
+    TLS_FAILURES: Counter "golden_tls_handshake_failures_total" ["side", "reason"]
+        "TLS handshakes of this sidecar that failed, with clients and with the backend, by reason; connections that end before their first byte are not counted.";
     STREAMS_LIMIT_REACHED: Counter "golden_server_streams_limit_reached_total" []
         "Times that an HTTP/2 connection of a client came to have as many streams as limits.streams allows; more are refused.";
     PHASE: Histogram "golden_upstream_phase_seconds" ["phase"]
-        "Where the time of a request in this sidecar goes, one observation per phase passed: waiting for a backend connection, connecting, sending the request, waiting for the response head, relaying the body.";
+        "Where the time of a request in this sidecar goes, one observation per phase passed: waiting for a backend connection, connecting, the TLS handshake, sending the request, waiting for the response head, relaying the body.";
     OVERHEAD: Histogram "golden_proxy_overhead_seconds" ["direction"]
         "Time spent inside this sidecar only: from a head read to the same head handed on, without waiting for a backend connection.";
     UPSTREAM_CONNECTIONS: Gauge "http_client_open_connections" ["http_connection_state"]

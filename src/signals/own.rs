@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Counter, Gauge, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Counter, Gauge, GaugeVec, IntCounterVec, IntGauge, Opts, Registry};
 
-use crate::labels::Trouble;
+use crate::labels::{CertificateUse, Refusal, Trouble};
 
 /// Why a document cannot be had: of a file the first two, of a URL the next three.
 const DOCUMENT_TROUBLES: [Trouble; 7] = [
@@ -28,6 +28,7 @@ pub struct Own {
     reload_successful: IntGauge,
     reload_timestamp: Gauge,
     draining: IntGauge,
+    certificate_expiry: GaugeVec,
     /// Labels that documents can give.
     pub openapi_templates: IntGauge,
     /// Attempts to read a document that failed, by reason.
@@ -36,6 +37,8 @@ pub struct Own {
     pub dns_lookups: IntCounterVec,
     /// Addresses of the backend.
     pub upstream_addresses: IntGauge,
+    /// Requests that the admin port refused, by reason.
+    pub admin_refused: IntCounterVec,
     /// 1 while the backend answers the readiness probe.
     pub backend_up: Gauge,
     /// How long the last readiness probe took.
@@ -67,6 +70,14 @@ impl Own {
                 "golden_draining",
                 "1 from the signal to stop until the end of this sidecar's process, 0 before.",
             ),
+            certificate_expiry: GaugeVec::new(
+                Opts::new(
+                    "golden_tls_certificate_expiry_timestamp_seconds",
+                    "Unix time at which a TLS certificate that this sidecar shows ends, by what it is for: clients of the proxy, the backend, clients of the admin port; absent where there is none.",
+                ),
+                &["use"],
+            )
+            .expect(VALID),
             openapi_templates: gauge_int(
                 "golden_openapi_templates",
                 "Route templates that this sidecar's OpenAPI documents have now; only those that had a request have series.",
@@ -91,6 +102,14 @@ impl Own {
                 "golden_upstream_addresses",
                 "Addresses that this sidecar's connections to the backend are spread over.",
             ),
+            admin_refused: IntCounterVec::new(
+                Opts::new(
+                    "golden_admin_refused_requests_total",
+                    "Requests that this sidecar's admin port refused for want of credentials (401), or for a Host that it does not answer to (421, without one 400).",
+                ),
+                &["reason"],
+            )
+            .expect(VALID),
             backend_up: gauge(
                 "golden_backend_up",
                 "1 when the latest readiness probe of the backend succeeded, else 0; without readiness.path that means that it listens and its accept queue has room.",
@@ -100,7 +119,7 @@ impl Own {
                 "How long this sidecar's latest readiness probe of the backend took.",
             ),
         };
-        let build = prometheus::GaugeVec::new(
+        let build = GaugeVec::new(
             Opts::new("golden_build_info", "Always 1; the labels say what this sidecar was built from."),
             &["version", "revision", "rustc"],
         )
@@ -113,16 +132,21 @@ impl Own {
         for reason in DOCUMENT_TROUBLES {
             own.openapi_failures.with_label_values(&[reason.as_str()]);
         }
+        for reason in Refusal::ALL {
+            own.admin_refused.with_label_values(&[reason.as_str()]);
+        }
         own.loaded();
         let all: Vec<Box<dyn Collector>> = vec![
             Box::new(own.reloads.clone()),
             Box::new(own.reload_successful.clone()),
             Box::new(own.reload_timestamp.clone()),
             Box::new(own.draining.clone()),
+            Box::new(own.certificate_expiry.clone()),
             Box::new(own.openapi_templates.clone()),
             Box::new(own.openapi_failures.clone()),
             Box::new(own.dns_lookups.clone()),
             Box::new(own.upstream_addresses.clone()),
+            Box::new(own.admin_refused.clone()),
             Box::new(own.backend_up.clone()),
             Box::new(own.backend_probe_duration.clone()),
             Box::new(build),
@@ -150,6 +174,15 @@ impl Own {
     pub fn reload_failed(&self) {
         self.reloads.with_label_values(&["failure"]).inc();
         self.reload_successful.set(0);
+    }
+
+    /// When the certificate for this use ends, Unix seconds; `None`: there is none.
+    pub fn certificate_ends(&self, usage: CertificateUse, at: Option<i64>) {
+        match at {
+            Some(at) => self.certificate_expiry.with_label_values(&[usage.as_str()]).set(at as f64),
+            // Not there is as good as removed.
+            None => drop(self.certificate_expiry.remove_label_values(&[usage.as_str()])),
+        }
     }
 
     /// The signal to stop came.

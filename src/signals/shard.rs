@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::labels::{
     AbortPhase, CloseReason, ConnectionEnd, Direction, FirstByte, Method, OverheadDirection, Phase, RejectReason,
-    RetryResult, RouteId, RuleId, SloResult, StreamEnd, TunnelProtocol,
+    RetryResult, RouteId, RuleId, SloResult, StreamEnd, TlsFailure, TlsSide, TunnelProtocol,
 };
 use crate::signals::Signals;
 use crate::signals::budget::Account;
@@ -135,6 +135,8 @@ pub struct Shard {
     pub connections_rejected: [Counter; RejectReason::COUNT],
     /// Client connections that ended.
     pub connections_closed: [Counter; ConnectionEnd::COUNT],
+    /// TLS handshakes that failed.
+    pub tls_failures: [[Counter; TlsFailure::COUNT]; TlsSide::COUNT],
     /// HTTP/2 connections that came to their limit of streams.
     pub streams_limit_reached: Counter,
     /// Backend connections in use.
@@ -211,6 +213,7 @@ impl Shard {
             connections_opened: Counter::default(),
             connections_rejected: Default::default(),
             connections_closed: Default::default(),
+            tls_failures: Default::default(),
             streams_limit_reached: Counter::default(),
             upstream_active: Gauge::default(),
             upstream_idle: Gauge::default(),
@@ -405,6 +408,11 @@ impl WorkerSignals {
     /// A client connection was turned away.
     pub fn connection_rejected(&self, reason: RejectReason) {
         self.shard.connections_rejected[reason.index()].add(1);
+    }
+
+    /// A TLS handshake failed.
+    pub fn tls_failed(&self, side: TlsSide, failure: TlsFailure) {
+        self.shard.tls_failures[side.index()][failure.index()].add(1);
     }
 
     /// Counts one ended request.

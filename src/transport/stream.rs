@@ -7,20 +7,25 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
-/// A connected socket.
+/// A connected socket, or TLS over one.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
     /// A socket of the file system.
     Unix(UnixStream),
+    /// TLS, either side of it, over one of the others. What was written may wait inside until it is flushed; an end
+    /// without the peer's closure alert is an error (`UnexpectedEof`), because anybody on the way could have made it.
+    Tls(Box<TlsStream<Stream>>),
 }
 
 impl Stream {
-    /// Waits until something can be read from the socket, or it has ended.
+    /// Waits until something can be read from the socket, or it has ended. Not for what was read before: whoever waits
+    /// has read until nothing was left, so there is nothing decrypted inside either.
     ///
     /// # Errors
     /// When the socket has failed.
@@ -28,6 +33,28 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::Tls(stream) => stream.get_ref().0.poll_read_ready(cx),
+        }
+    }
+
+    /// Looks at what has arrived at the socket without taking it; waits until something has. 0: it has ended. Of TLS,
+    /// that are the bytes below it.
+    ///
+    /// # Errors
+    /// When the socket has failed.
+    pub async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        let fd = self.as_raw_fd();
+        let look = || {
+            // SAFETY: `bytes` is valid for its length, and the descriptor is open as long as `self` is borrowed.
+            match unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), libc::MSG_PEEK) } {
+                seen @ 0.. => Ok(seen.unsigned_abs()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        match self.below() {
+            Stream::Unix(stream) => stream.async_io(Interest::READABLE, look).await,
+            Stream::Tcp(stream) => stream.async_io(Interest::READABLE, look).await,
+            Stream::Tls(_) => unreachable!("`below` is a socket"),
         }
     }
 
@@ -59,9 +86,23 @@ impl Stream {
     /// The TCP socket below, if there is one.
     #[must_use]
     pub fn tcp(&self) -> Option<&TcpStream> {
-        match self {
+        match self.below() {
             Stream::Tcp(stream) => Some(stream),
-            Stream::Unix(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Whether what goes through is encrypted. Then the bytes on the socket are others, and more, than those written.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    /// The socket itself.
+    fn below(&self) -> &Stream {
+        match self {
+            Stream::Tls(stream) => stream.get_ref().0.below(),
+            socket => socket,
         }
     }
 }
@@ -71,6 +112,7 @@ impl AsRawFd for Stream {
         match self {
             Stream::Tcp(stream) => stream.as_raw_fd(),
             Stream::Unix(stream) => stream.as_raw_fd(),
+            Stream::Tls(stream) => stream.as_raw_fd(),
         }
     }
 }
@@ -81,6 +123,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -91,6 +134,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
         }
     }
 
@@ -102,25 +146,30 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
         }
     }
 
+    /// Under TLS the bytes are copied once more whatever happens, so nothing is gained by handing them over in pieces.
     fn is_write_vectored(&self) -> bool {
         matches!(self, Stream::Tcp(_) | Stream::Unix(_))
     }
 
     /// What was written is on its way once this is ready. A plain socket holds nothing back.
     #[inline]
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
+    /// Ends this side; under TLS with the closure alert, so that the peer knows that nobody cut it.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -38,6 +38,7 @@ pub struct Builder<'a> {
     learning: bool,
     command: Vec<String>,
     rights: Rights,
+    open_files: Option<u64>,
 }
 
 /// What the sidecar may see.
@@ -174,6 +175,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// At most so many file descriptors.
+    #[must_use]
+    pub fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// Without any right: as the user `nobody`, where this process may choose.
     #[must_use]
     pub fn by_nobody(mut self) -> Self {
@@ -213,6 +221,17 @@ impl<'a> Builder<'a> {
         let folder = (self.rights != Rights::Ours).then(|| run_as_nobody(&mut command, config.path(), self.rights));
         if let Some(names) = self.names {
             command = names.only_for(&command);
+        }
+        if let Some(limit) = self.open_files {
+            use std::os::unix::process::CommandExt as _;
+            let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+            // SAFETY: setrlimit may be called between fork and exec, and reads nothing but its argument.
+            unsafe {
+                command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                });
+            }
         }
         let mut child = command
             .stdin(Stdio::null())
@@ -315,6 +334,7 @@ impl Sidecar {
             learning: false,
             command: Vec::new(),
             rights: Rights::Ours,
+            open_files: None,
         }
     }
 
@@ -482,6 +502,22 @@ impl Sidecar {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sets how many file descriptors it may have while it runs, if told, and tells how many it might have before.
+    pub fn limit_open_files(&self, limit: Option<u64>) -> u64 {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("a pid");
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `before` is a valid place for one rlimit, and the child is not reaped before `self` is dropped.
+        let read = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut before) };
+        assert_eq!(read, 0, "prlimit");
+        if let Some(limit) = limit {
+            let new = libc::rlimit { rlim_cur: limit, ..before };
+            // SAFETY: as above; `new` is a valid rlimit.
+            let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut()) };
+            assert_eq!(set, 0, "prlimit");
+        }
+        before.rlim_cur
     }
 
     /// Sends a signal.

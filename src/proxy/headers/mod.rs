@@ -10,7 +10,7 @@ mod response;
 mod trace;
 
 pub use fields::{Field, for_each_trailer, trailers};
-pub use request::{H2Request, Refused, RequestContext, RequestHead, request, request_from_h2};
+pub use request::{H2Request, Peer, Refused, RequestContext, RequestHead, request, request_from_h2};
 pub use response::{
     BadResponse, ResponseContext, ResponseHead, ResponseSink, fields, response, write_response_framing,
 };

@@ -11,11 +11,20 @@ use crate::proxy::h1::Framing;
 use crate::proxy::headers::fields::{Field, Known, Room, Survey, is_authority, known, list, write_field, write_number};
 use crate::proxy::headers::trace;
 
+/// Who is at the other end of a client connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The client's address; `None`: it came through a socket of the file system and nobody said more.
+    pub address: Option<IpAddr>,
+    /// Whether it speaks TLS with the sidecar.
+    pub secure: bool,
+}
+
 /// What building a request for the backend needs to know beside the request.
 #[derive(Debug)]
 pub struct RequestContext<'a> {
-    /// The client's address.
-    pub peer: IpAddr,
+    /// The client.
+    pub peer: Peer,
     /// Policy for `X-Forwarded-*`.
     pub forwarded: &'a Forwarded,
     /// Whether `Via` is added.
@@ -71,6 +80,12 @@ impl Refused {
         Refused { failure: Failure::BadRequest, status: 400, why }
     }
 
+    /// 408 with this reason.
+    #[must_use]
+    pub const fn late(why: &'static str) -> Refused {
+        Refused { failure: Failure::ClientTimeout, status: 408, why }
+    }
+
     /// The answer to it.
     #[must_use]
     pub const fn answer(&self) -> Answer {
@@ -80,11 +95,13 @@ impl Refused {
 }
 
 /// Whether a peer's own `X-Forwarded-*` fields are believed.
-fn trusts(forwarded: &Forwarded, peer: IpAddr) -> bool {
+fn trusts(forwarded: &Forwarded, peer: Peer) -> bool {
     match forwarded {
         Forwarded::Append => true,
         Forwarded::Replace => false,
-        Forwarded::Trust(networks) => networks.iter().any(|network| contains(network, peer)),
+        Forwarded::Trust(networks) => {
+            peer.address.is_some_and(|address| networks.iter().any(|network| contains(network, address)))
+        }
     }
 }
 
@@ -139,19 +156,11 @@ fn write_request<'a>(
             Some(_) => {}
         }
     }
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    if trusted && seen.forwarded_for {
-        for (name, value) in fields.clone() {
-            if known(name) == Some(Known::ForwardedFor) && !value.is_empty() {
-                out.extend_from_slice(value);
-                out.extend_from_slice(b", ");
-            }
-        }
-    }
-    write_address(out, context.peer.to_canonical());
-    out.extend_from_slice(b"\r\n");
+    write_forwarded_for(out, fields.clone().filter(|_| trusted && seen.forwarded_for), context.peer.address);
     if !(trusted && seen.forwarded_proto) {
-        out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+        let line: &[u8] =
+            if context.peer.secure { b"X-Forwarded-Proto: https\r\n" } else { b"X-Forwarded-Proto: http\r\n" };
+        out.extend_from_slice(line);
     }
     if !(trusted && seen.forwarded_host) {
         write_field(out, b"X-Forwarded-Host", host);
@@ -173,6 +182,27 @@ fn write_request<'a>(
         write_field(out, b"Upgrade", protocol);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes what came, and the client's address behind it. The field has no word for a client without an address, so
+/// nothing is added for one.
+fn write_forwarded_for<'a>(out: &mut Vec<u8>, came: impl Iterator<Item = Field<'a>>, address: Option<IpAddr>) {
+    let begin = out.len();
+    let mut separator: &[u8] = b"X-Forwarded-For: ";
+    for (name, value) in came {
+        if known(name) == Some(Known::ForwardedFor) && !value.is_empty() {
+            out.extend_from_slice(separator);
+            out.extend_from_slice(value);
+            separator = b", ";
+        }
+    }
+    if let Some(address) = address {
+        out.extend_from_slice(separator);
+        write_address(out, address.to_canonical());
+    }
+    if out.len() > begin {
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// Writes an address without the formatting machinery of the standard library for the common kind.
