@@ -160,6 +160,8 @@ const GROUPS: &[Group] = &[
             "golden_upstream_connections_opened_total",
             "golden_upstream_connections_closed_total",
             "golden_upstream_retries_total",
+            "golden_upstream_addresses",
+            "golden_dns_lookups_total",
         ],
     },
     Group {
@@ -321,7 +323,7 @@ pub fn values(family: &str, label: &str) -> Option<Values> {
         ("golden_admin_refused_requests_total", "reason") => all!(Refusal),
         ("golden_upstream_retries_total", "result") => all!(RetryResult),
         ("golden_slo_requests_total", "result") => all!(SloResult),
-        ("golden_config_reloads_total", "result") => vec!["success", "failure"],
+        ("golden_config_reloads_total" | "golden_dns_lookups_total", "result") => vec!["success", "failure"],
         ("golden_backend_memory_bytes", "kind") => all!(MemoryKind),
         // Those that are no labels yet.
         ("golden_routes", "kind") => all!(RouteKind).into_iter().chain(["pending"]).collect(),

@@ -112,7 +112,7 @@ impl Own {
             .expect(VALID),
             backend_up: gauge(
                 "golden_backend_up",
-                "1 when the latest readiness probe of the backend succeeded, else 0; without readiness.path that means that it listens and its accept queue has room.",
+                "1 when the latest readiness probe of the backend succeeded, else 0; without readiness.path and readiness.grpc that means that it listens and its accept queue has room.",
             ),
             backend_probe_duration: gauge(
                 "golden_backend_probe_duration_seconds",
