@@ -951,6 +951,8 @@ const CATALOGUE: &[Family] = &[
     ("golden_server_connections_rejected_total", "counter", &["reason"]),
     ("golden_server_connections_closed_total", "counter", &["reason"]),
     ("golden_server_streams_limit_reached_total", "counter", &[]),
+    // Added with TLS: a handshake that fails is no request, and has to be seen all the same.
+    ("golden_tls_handshake_failures_total", "counter", &["side", "reason"]),
     ("golden_upstream_phase_seconds", "histogram", &["phase"]),
     ("golden_proxy_overhead_seconds", "histogram", &["direction"]),
     ("http_client_open_connections", "gauge", &["http_connection_state"]),
@@ -1033,6 +1035,8 @@ const CATALOGUE: &[Family] = &[
 /// Families of the catalogue that depend on the kernel, the container or the load; on the page or not.
 const MAY: &[Family] = &[
     ("rpc_server_call_duration_seconds", "histogram", &["rpc_method", "rpc_response_status_code", "error_type"]),
+    // Where there is a certificate.
+    ("golden_tls_certificate_expiry_timestamp_seconds", "gauge", &["use"]),
     ("golden_saturation_time_to_limit_seconds", "gauge", &["resource"]),
     ("golden_backend_cpu_periods_total", "counter", &[]),
     ("golden_backend_cpu_throttled_periods_total", "counter", &[]),
@@ -1073,6 +1077,8 @@ const VALUES: &[(&str, &[&str])] = &[
             "_OTHER",
         ],
     ),
+    ("side", &["client", "backend"]),
+    ("use", &["listener", "upstream", "admin"]),
     ("outcome", &["success", "client_error", "server_error", "aborted"]),
     ("fault", &["client", "proxy", "network", "backend", "policy"]),
     ("end", &["complete", "client_abort", "backend_reset", "timeout"]),
@@ -1092,6 +1098,12 @@ const VALUES: &[(&str, &[&str])] = &[
             "descriptors",
             "client",
             "proxy",
+            // Of handshakes.
+            "no_certificate",
+            "bad_certificate",
+            "alert",
+            "protocol",
+            "closed",
             // Of restarts.
             "exit",
             "signal",

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use common::certificates::Authority;
 use common::sidecar::program;
 use common::{Backend, Page, Sidecar, ok, response, wait_until};
 use golden_sidecar::labels::{Failure, Policy, RpcStatus};
@@ -46,6 +47,15 @@ fn the_metrics_table_is_the_page_of_a_sidecar_that_has_seen_everything() {
     // Those about the backend's own metrics stand where these are asked for.
     let merged = sidecar.admin_get("/metrics?include=backend", "").text();
     page.extend(families_of(&Page::parse(&merged)));
+    // Those about certificates stand where there is one.
+    let authority = Authority::new("any");
+    let (certificate, key) = authority.keep("server", &authority.issue(&["localhost"], 1));
+    let secure = format!("tls: {{certificate: {certificate}, key: {key}}}");
+    page.extend(
+        families_of(&Sidecar::before(&backend).yaml(secure).start().scrape())
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("golden_tls_")),
+    );
     // What the sampler can note depends on the machine, so there the declaration speaks.
     for family in families::SAMPLED {
         let labels = family.labels.iter().map(|label| (*label).to_owned()).collect();

@@ -91,6 +91,12 @@ pub fn all() -> Vec<Inhibition> {
             equal: equal(&["alertname", "instance"]),
         },
         Inhibition {
+            why: "It is critical already that this certificate ends.",
+            source: Side::of(&["GoldenCertificateExpiring"]).with("severity", &["critical"]),
+            target: Side::of(&["GoldenCertificateExpiring"]).with("severity", &["warning"]),
+            equal: equal(&["alertname", "instance", "use"]),
+        },
+        Inhibition {
             why: "Most sidecars of the job are down: each of them adds nothing.",
             source: Side::of(&["GoldenTargetDown"]).with("severity", &["critical"]),
             target: Side::of(&["GoldenTargetDown"]).with("severity", &["warning"]),

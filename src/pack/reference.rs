@@ -6,10 +6,10 @@ use prometheus::Registry;
 use prometheus::proto::MetricType;
 
 use crate::labels::{
-    AbortPhase, CloseReason, ConnectionEnd, CpuMode, Direction, Failure, Fault, FirstByte, LimitSource, MemoryEvent,
-    MemoryKind, Method, Origin, OverheadDirection, Phase, Policy, PoolSource, PoolState, PressureResource,
+    AbortPhase, CertificateUse, CloseReason, ConnectionEnd, CpuMode, Direction, Failure, Fault, FirstByte, LimitSource,
+    MemoryEvent, MemoryKind, Method, Origin, OverheadDirection, Phase, Policy, PoolSource, PoolState, PressureResource,
     PressureScope, Refusal, RejectReason, Resource, RestartReason, RetryResult, RouteKind, RpcStatus, SloResult,
-    Source, StreamEnd, Traffic, Trouble, TunnelProtocol, UnreadStat,
+    Source, StreamEnd, TlsFailure, TlsSide, Traffic, Trouble, TunnelProtocol, UnreadStat,
 };
 use crate::signals::families::{self, Bounded};
 use crate::signals::own::Own;
@@ -153,6 +153,8 @@ const GROUPS: &[Group] = &[
             "golden_server_connections_closed_total",
             "golden_server_connections_rejected_total",
             "golden_server_streams_limit_reached_total",
+            "golden_tls_handshake_failures_total",
+            "golden_tls_certificate_expiry_timestamp_seconds",
             "http_client_open_connections",
             "golden_upstream_pool_limit",
             "golden_upstream_pool_waiting",
@@ -268,7 +270,9 @@ const OF_PAGES: &[Declared] = &[
 /// Those about the process stand in the metrics crate, which tells what it has: all of them from the start.
 fn own() -> Vec<Entry> {
     let registry = Registry::new();
-    let _own = Own::register(&registry, None);
+    let own = Own::register(&registry, None);
+    // Absent where there is none.
+    CertificateUse::ALL.iter().for_each(|usage| own.certificate_ends(*usage, Some(0)));
     let families = registry.gather();
     let entry = |family: &prometheus::proto::MetricFamily| Entry {
         name: family.name().to_owned(),
@@ -321,6 +325,9 @@ pub fn values(family: &str, label: &str) -> Option<Values> {
         ("golden_backend_restarts_total", "reason") => all!(RestartReason),
         ("golden_openapi_failures_total" | "golden_sampler_failures_total", "reason") => all!(Trouble),
         ("golden_admin_refused_requests_total", "reason") => all!(Refusal),
+        ("golden_tls_handshake_failures_total", "reason") => all!(TlsFailure),
+        ("golden_tls_handshake_failures_total", "side") => all!(TlsSide),
+        (_, "use") => all!(CertificateUse),
         ("golden_upstream_retries_total", "result") => all!(RetryResult),
         ("golden_slo_requests_total", "result") => all!(SloResult),
         ("golden_config_reloads_total" | "golden_dns_lookups_total", "result") => vec!["success", "failure"],

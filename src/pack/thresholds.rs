@@ -51,6 +51,10 @@ pub const SCRAPE_SECONDS: f64 = 2.0;
 pub const SCRAPE_SAMPLES: f64 = 5000.0;
 /// Budget left that is worth a look; at 0 it is spent.
 pub const BUDGET_LOW: f64 = 0.25;
+/// A certificate that ends within so many seconds should have been replaced: the usual tools do that a month before.
+pub const CERTIFICATE_SOON: f64 = 14.0 * 86_400.0;
+/// And now somebody has to do it by hand, in working hours, of which a week has some.
+pub const CERTIFICATE_CRITICAL: f64 = 7.0 * 86_400.0;
 /// Events in five minutes from which on somebody is woken: one stray event is no reason.
 pub const REJECTED: f64 = 5.0;
 /// Starts of a process in half an hour: two deploys and a correction are not that many.

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::io::AsyncWrite as _;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::labels::{ConnectionEnd, Failure, Method, Phase, RouteId, TlsSide, Traffic};
@@ -103,14 +104,19 @@ impl Client {
 
     /// Ends the connection so that the client can still read what was sent.
     async fn linger(&mut self, worker: &Worker) {
-        if self.stream.shutdown().await.is_err() {
-            return;
-        }
         self.deadline.arm(LINGER);
         let Client { stream, inbound, deadline, .. } = self;
         let mut left = LINGER_BYTES;
+        let mut said = false;
         poll_fn(|cx| {
-            loop {
+            if !said {
+                match Pin::new(&mut *stream).poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => said = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => {}
+                }
+            }
+            while said {
                 inbound.consume(inbound.unread().len());
                 match inbound.poll_fill(cx, stream, SMALL) {
                     Poll::Ready(Ok(Filled::Bytes(n))) if n < left => left -= n,
@@ -119,6 +125,23 @@ impl Client {
                 }
             }
             if worker.stopped(cx, deadline).is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Ends the connection so that a client that speaks TLS knows that nobody has cut it. It has read most of what was
+    /// sent, so this is a matter of one record.
+    async fn say_goodbye(&mut self, worker: &Worker) {
+        if !self.stream.is_tls() {
+            return;
+        }
+        self.deadline.arm(LINGER);
+        let Client { stream, deadline, .. } = self;
+        poll_fn(|cx| {
+            if Pin::new(&mut *stream).poll_shutdown(cx).is_ready() || worker.stopped(cx, deadline).is_some() {
+                return Poll::Ready(());
+            }
+            Poll::Pending
         })
         .await;
     }
@@ -150,6 +173,7 @@ pub async fn serve(worker: Rc<Worker>, mut stream: Stream, address: Option<IpAdd
         }
         first = First::Over;
         if !parked(&worker, &stream).await {
+            stream.say_goodbye();
             return guard.ends(idle_end(&worker));
         }
     }
@@ -253,6 +277,7 @@ async fn active(
             Err(NoHead::Closed) => return None,
             Err(NoHead::Ended) => {
                 guard.ends(idle_end(worker));
+                client.stream.say_goodbye();
                 return None;
             }
             Err(NoHead::H2) => {
@@ -292,6 +317,7 @@ async fn active(
             After::Gone => return None,
             After::Close => {
                 guard.ends(ended_by(worker));
+                client.say_goodbye(worker).await;
                 return None;
             }
             After::Linger => {

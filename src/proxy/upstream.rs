@@ -222,6 +222,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // No request ends with its connection, so this takes nobody in.
+        self.stream.say_goodbye();
         self.gauges.closed(self.reason);
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -80,6 +80,14 @@ impl Stream {
     pub fn reset_on_close(&self) {
         if let Some(stream) = self.tcp() {
             let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Tells the peer under TLS that this is the end, if there is room for it: for a connection on which nothing is on its
+    /// way. Without TLS the end of the connection says it.
+    pub fn say_goodbye(&mut self) {
+        if self.is_tls() {
+            let _ = Pin::new(self).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 

@@ -55,6 +55,8 @@ const MORE: &[(&str, Shape)] = &[
     ("golden_upstream_pool_waiting", Level(0.0)),
     ("golden_upstream_pool_timeouts_total", Rises(0.001)),
     ("golden_server_connections_rejected_total", Rises(0.0)),
+    // Until the year 2100.
+    ("golden_tls_certificate_expiry_timestamp_seconds{use=\"listener\"}", Level(4_102_444_800.0)),
     ("golden_metric_overflow_total{family=\"http_route\"}", Rises(0.0)),
     ("golden_sampler_ticks_total", Rises(240.0)),
     ("golden_sampler_missed_ticks_total", Rises(2.0)),

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary compiles this module and uses a part of it")]
 
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod files;
 pub mod h2c;

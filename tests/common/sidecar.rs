@@ -29,7 +29,7 @@ pub fn program() -> Command {
 /// "the next request" are statements about one thread.
 pub struct Builder<'a> {
     upstream: String,
-    listen: &'static str,
+    listen: String,
     names: Option<&'a Names>,
     flags: Vec<String>,
     yaml: Option<String>,
@@ -119,13 +119,6 @@ impl Outcome {
 // === impl Builder ===
 
 impl<'a> Builder<'a> {
-    /// `--listen`, if not a port of 127.0.0.1.
-    #[must_use]
-    pub fn listen(mut self, address: &'static str) -> Self {
-        self.listen = address;
-        self
-    }
-
     /// Knows these names and no others. Takes root, or a system where everybody may have namespaces.
     #[must_use]
     pub fn names(mut self, names: &'a Names) -> Self {
@@ -137,6 +130,13 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
         self.flags.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// `--listen`: another address than one of loopback. Of a socket of the file system the proxy's address stays unknown.
+    #[must_use]
+    pub fn listen(mut self, listen: impl ToString) -> Self {
+        self.listen = listen.to_string();
         self
     }
 
@@ -205,7 +205,7 @@ impl<'a> Builder<'a> {
         if !self.upstream.is_empty() {
             command.args(["--upstream", &self.upstream]);
         }
-        command.args(["--listen", self.listen, "--admin", "127.0.0.1:0"]);
+        command.args(["--listen", &self.listen, "--admin", "127.0.0.1:0"]);
         command.args(["--workers", &self.workers.to_string()]);
         if let Some(yaml) = &self.yaml {
             config.write_all(yaml.as_bytes()).expect("write");
@@ -308,7 +308,10 @@ fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     if fields.get("event")?.as_str()? != "listening" {
         return None;
     }
-    Some((fields.get("proxy")?.as_str()?.parse().ok()?, fields.get("admin")?.as_str()?.parse().ok()?))
+    let proxy = fields.get("proxy")?.as_str()?;
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let proxy = if proxy.starts_with("unix:") { nowhere } else { proxy.parse().ok()? };
+    Some((proxy, fields.get("admin")?.as_str()?.parse().ok()?))
 }
 
 // === impl Sidecar ===
@@ -325,7 +328,7 @@ impl Sidecar {
     pub fn upstream(upstream: impl ToString) -> Builder<'static> {
         Builder {
             upstream: upstream.to_string(),
-            listen: "127.0.0.1:0",
+            listen: "127.0.0.1:0".to_owned(),
             names: None,
             flags: Vec::new(),
             yaml: None,

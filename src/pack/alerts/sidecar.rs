@@ -11,7 +11,8 @@ use crate::pack::objective::{Severity, number};
 use crate::pack::promql::quantile;
 use crate::pack::rules::{Alert, Group, INSTANCE, JOB, Record, Rule};
 use crate::pack::thresholds::{
-    MISSED_ROUNDS, OVERHEAD_SECONDS, OVERHEAD_SHARE, RESTARTS, SCRAPE_SAMPLES, SCRAPE_SECONDS, TARGETS_DOWN,
+    CERTIFICATE_CRITICAL, CERTIFICATE_SOON, MISSED_ROUNDS, OVERHEAD_SECONDS, OVERHEAD_SHARE, RESTARTS, SCRAPE_SAMPLES,
+    SCRAPE_SECONDS, TARGETS_DOWN,
 };
 
 /// Two scrapes at the usual 15 s: what wakes somebody is not to wait for a third.
@@ -25,7 +26,7 @@ const REMEMBERED: &str = "1d";
 const MISSED_FOR: &str = "6h";
 
 pub(super) fn groups() -> Vec<Group> {
-    let alerts = [overhead(), process(), honesty(), targets()].concat();
+    let alerts = [overhead(), process(), certificates(), honesty(), targets()].concat();
     let rules = std::iter::once(foreign()).chain(alerts.into_iter().map(Rule::Alert)).collect();
     vec![Group { name: "golden-sidecar-sidecar", interval: INTERVAL, rules }]
 }
@@ -123,6 +124,22 @@ fn process() -> Vec<Alert> {
              goes on with the one of {{ $value | humanizeDuration }} ago. At its next start it will not come up.",
         ),
     ]
+}
+
+fn certificates() -> Vec<Alert> {
+    let ends = |severity, within: f64| {
+        let left = format!("min by ({INSTANCE}, use) (golden_tls_certificate_expiry_timestamp_seconds) - time()");
+        alert(
+            "GoldenCertificateExpiring",
+            severity,
+            "1h",
+            format!("{left} < {}", number(within)),
+            "A TLS certificate ends soon and has not been replaced.",
+            "The certificate that {{ $labels.instance }} of job {{ $labels.job }} shows ({{ $labels.use }}) ends in {{ \
+             $value | humanizeDuration }}. After that nobody who checks it connects any more.",
+        )
+    };
+    vec![ends(Severity::Critical, CERTIFICATE_CRITICAL), ends(Severity::Warning, CERTIFICATE_SOON)]
 }
 
 /// What makes the other numbers say less than they seem to.
@@ -298,7 +315,9 @@ fn of_target<'a>(instance: &'a str, severity: &'a str) -> Vec<(&'static str, &'a
 }
 
 pub(super) fn suite() -> Suite {
-    let cases = [overhead_cases(), process_cases(), honesty_cases(), target_cases(), watchdog_cases()].concat();
+    let cases =
+        [overhead_cases(), process_cases(), certificate_cases(), honesty_cases(), target_cases(), watchdog_cases()]
+            .concat();
     Suite { name: "sidecar", evaluate: "1m", cases }
 }
 
@@ -422,6 +441,53 @@ fn process_cases() -> Vec<Case> {
             .series(&since, "0x50")
             .quiet_at("13m")
             .quiet_at("30m"),
+    ]
+}
+
+fn certificate_cases() -> Vec<Case> {
+    let name = "GoldenCertificateExpiring";
+    let ends = |usage: &str| of("golden_tls_certificate_expiry_timestamp_seconds", "a", &format!("use=\"{usage}\""));
+    let listener = [("use", "listener")];
+    vec![
+        Case::new(name, "two weeks before its end, a certificate fires until it is replaced", "1m")
+            // Fourteen days and half an hour, then ninety days.
+            .series(ends("listener"), "1211400x180 7776000x120")
+            .series(ends("admin"), "7776000x300")
+            .quiet_at("1h")
+            .quiet_at("85m")
+            .fires_at("2h", &of_a("warning", &listener))
+            .quiet_at("4h"),
+        Case::new(name, "a week before its end it is critical, and goes on when it has ended", "1m")
+            .series(ends("listener"), "606600x240")
+            .series(ends("upstream"), "-60x240")
+            .quiet_at("30m")
+            .all_fire_at(
+                "75m",
+                &[
+                    &of_a("warning", &listener),
+                    &of_a("warning", &[("use", "upstream")]),
+                    &of_a("critical", &[("use", "upstream")]),
+                ],
+            )
+            .all_fire_at(
+                "2h",
+                &[
+                    &of_a("warning", &listener),
+                    &of_a("critical", &listener),
+                    &of_a("warning", &[("use", "upstream")]),
+                    &of_a("critical", &[("use", "upstream")]),
+                ],
+            ),
+        Case::new(
+            name,
+            "a file that is handed over late by less than an hour, and a sidecar that is gone, are quiet",
+            "1m",
+        )
+        .series(ends("listener"), "600000x40 7776000x200")
+        .series(of("golden_tls_certificate_expiry_timestamp_seconds", "b", "use=\"listener\""), "600000x30 stale")
+        .quiet_at("30m")
+        .quiet_at("2h")
+        .quiet_at("4h"),
     ]
 }
 
