@@ -12,7 +12,7 @@ mod state;
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -33,9 +33,7 @@ use tokio::time::Instant;
 
 use crate::admin::{self, About, Admin, Backend, Guard, Protection, Readiness};
 use crate::command::{self, CannotStart, End, Keeper};
-use crate::config::{
-    BackendMetrics, Config, Limits, Listen, Loaded, OpenApi, Place, Question, Restart, Running, Upstream,
-};
+use crate::config::{BackendMetrics, Config, Limits, Listen, Loaded, OpenApi, Question, Restart, Running, Upstream};
 use crate::demo;
 use crate::descriptors::{self, Shares};
 use crate::doctor;
@@ -54,8 +52,8 @@ use crate::signals::Signals;
 use crate::signals::collect::snapshot;
 use crate::signals::own::Own;
 use crate::signals::shard::WorkerSignals;
-use crate::transport::Addresses;
 use crate::transport::tls::{self, Unusable};
+use crate::transport::{self, Address, Addresses, Event};
 use crate::turns;
 
 /// Time that cut connections get to tell the books, after the drain deadline.
@@ -327,8 +325,7 @@ pub fn check(config: &Config) -> Result<(), Error> {
 pub fn doctor(loaded: &Loaded, upstream_given: bool) -> Result<(), Error> {
     let config = &loaded.config;
     let upstream = resolve(&config.upstream)?;
-    let settings =
-        saturation::Settings { saturation: config.saturation.clone(), upstream: upstream.tcp().into(), wrapped: false };
+    let settings = sampling(config, &upstream, false);
     let runtime = control_runtime()?;
     let seen = runtime.block_on(async {
         let signals = Signals::new(1, &config.buckets, config.limits.series);
@@ -503,16 +500,7 @@ fn within(shares: Shares, limits: &Limits) -> Limits {
 }
 
 fn resolve(upstream: &Upstream) -> Result<Addresses, Error> {
-    let (host, port) = match &upstream.place {
-        Place::Unix(path) => return Ok(Addresses::Unix(path.as_path().into())),
-        Place::Tcp { host, port } => (host, *port),
-    };
-    let failed = |source| Error::Resolve { host: host.clone(), source };
-    let addresses: Vec<_> = (host.as_str(), port).to_socket_addrs().map_err(failed)?.collect();
-    if addresses.is_empty() {
-        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
-    }
-    Ok(Addresses::Tcp(addresses.into()))
+    transport::resolve(upstream).map_err(|source| Error::Resolve { host: upstream.host().to_owned(), source })
 }
 
 /// The same while others are served: a name service that does not answer must not hold up the admin port, and signals
@@ -525,7 +513,7 @@ async fn resolve_in_time(upstream: &Upstream) -> Result<Addresses, Error> {
         Ok(Err(panicked)) => Err(Error::System("look up the upstream", io::Error::other(panicked))),
         Err(_) => {
             let source = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {RESOLVE_PATIENCE:?}"));
-            Err(Error::Resolve { host: upstream.to_string(), source })
+            Err(Error::Resolve { host: upstream.host().to_owned(), source })
         }
     }
 }
@@ -576,7 +564,8 @@ struct Sidecar {
     table: watch::Sender<Arc<RouteTable>>,
     backend_page: watch::Sender<Target>,
     /// Where the backend is, as far as is known.
-    addresses: Addresses,
+    addresses: watch::Sender<Addresses>,
+    following: Option<tokio::task::JoinHandle<()>>,
     probe: Option<tokio::task::JoinHandle<()>>,
     sampling: watch::Sender<saturation::Settings>,
     changes: Option<mpsc::UnboundedReceiver<saturation::Change>>,
@@ -603,11 +592,7 @@ impl Sidecar {
         let latency_edges = LatencyEdges::new(&config);
         let for_all = latency_edges.of(None, None);
         let signals = Signals::new(config.workers, for_all.as_deref().unwrap_or(&config.buckets), config.limits.series);
-        let sampling = saturation::Settings {
-            saturation: config.saturation.clone(),
-            upstream: upstream.tcp().into(),
-            wrapped: changes.is_some(),
-        };
+        let sampling = sampling(&config, &upstream, changes.is_some());
         apply_store_limits(&config, &signals);
         let learned = Arc::new(Learned::new(config.learn.limit));
         let ids = Arc::new(StoreIds::new(&signals, config.learn.limit, latency_edges));
@@ -650,7 +635,7 @@ impl Sidecar {
         let mut sidecar = {
             let readiness = Readiness::new();
             let (config_sender, config_receiver) = watch::channel(Bytes::from(config_json));
-            let (about, about_receiver) = watch::channel(about(&config, &proxy));
+            let (about, about_receiver) = watch::channel(about(&config, &proxy, &upstream));
             let (table, table_receiver) = watch::channel(Arc::clone(&routes));
             let (protection, protection_receiver) = watch::channel(protection);
             let refused = own.admin_refused.clone();
@@ -689,7 +674,8 @@ impl Sidecar {
                 about,
                 table,
                 backend_page,
-                addresses: upstream,
+                addresses: watch::Sender::new(upstream),
+                following: None,
                 probe: None,
                 sampling: watch::Sender::new(sampling),
                 changes,
@@ -704,7 +690,9 @@ impl Sidecar {
         sidecar.show_bounds();
         let runtimes = sidecar.start_workers(sockets, &settings)?;
         sidecar.start_sampler(runtimes)?;
-        sidecar.start_probe()?;
+        sidecar.answered();
+        sidecar.follow();
+        sidecar.start_probe();
         // Scrapers are written to from here, and a page is long.
         turns::step_back(0);
         sidecar.readiness.started();
@@ -769,13 +757,15 @@ impl Sidecar {
     }
 
     /// Starts to probe the backend, and stops an older probe.
-    fn start_probe(&mut self) -> Result<(), Error> {
+    fn start_probe(&mut self) {
         let gauges = readiness::Gauges {
             up: self.own.backend_up.clone(),
             duration_seconds: self.own.backend_probe_duration.clone(),
         };
-        let probe = readiness::Probe::new(&self.config.upstream, &self.config.readiness, gauges, listening)
-            .map_err(|e| Error::System("set up the backend's probe", io::Error::other(e)))?;
+        let addresses = self.addresses.subscribe();
+        let tls = self.secured.proxy.upstream.clone();
+        let probe =
+            readiness::Probe::new(&self.config.upstream, &self.config.readiness, addresses, tls, gauges, listening);
         let readiness = self.readiness.clone();
         let mut was_up = None;
         let probing = tokio::spawn(probe.run(move |outcome| {
@@ -790,7 +780,48 @@ impl Sidecar {
         if let Some(old) = self.probe.replace(probing) {
             old.abort();
         }
-        Ok(())
+    }
+
+    /// Keeps up with the name of the backend, if it has one, from the addresses on that are known; who did before stops.
+    fn follow(&mut self) {
+        let Config { upstream, dns, .. } = &self.config;
+        let host = upstream.host().to_owned();
+        let (addresses, orders, sampled, shown) =
+            (self.addresses.clone(), self.orders.clone(), self.sampling.clone(), self.about.clone());
+        let own = self.own.clone();
+        let tell = move |event| match event {
+            Event::Answered { changed, found_again } => {
+                own.dns_lookups.with_label_values(&["success"]).inc();
+                if found_again {
+                    tracing::info!(event = "upstream_name_found", host);
+                }
+                let Some(new) = changed else { return };
+                tracing::info!(event = "upstream_moved", host, addresses = listed(&new));
+                own.upstream_addresses.set(new.count() as i64);
+                sampled.send_modify(|sampling| sampling.upstream = new.tcp().into());
+                shown.send_modify(|about| about.addresses = new.tcp().to_vec());
+                give(&orders, &Order::Addresses(new.clone()));
+                addresses.send_replace(new);
+            }
+            Event::Failed { error, lost } => {
+                own.dns_lookups.with_label_values(&["failure"]).inc();
+                if lost {
+                    tracing::warn!(event = "upstream_name_lost", host, %error, "its last addresses stay in force");
+                }
+            }
+        };
+        let following = transport::follow(upstream.clone(), self.addresses.borrow().clone(), dns.refresh, tell);
+        if let Some(old) = self.following.replace(tokio::spawn(following)) {
+            old.abort();
+        }
+    }
+
+    /// Counts a question about the name that was answered elsewhere: at the start or at a reload.
+    fn answered(&self) {
+        if self.config.upstream.is_name() {
+            self.own.dns_lookups.with_label_values(&["success"]).inc();
+        }
+        self.own.upstream_addresses.set(self.addresses.borrow().count() as i64);
     }
 
     /// Limits as gauges.
@@ -803,10 +834,7 @@ impl Sidecar {
     }
 
     fn order(&self, order: &Order) {
-        for worker in &self.orders {
-            // A worker that has ended needs no orders.
-            let _ = worker.send(order.clone());
-        }
+        give(&self.orders, order);
     }
 
     /// Takes a new configuration in, or keeps the old one. Dropped before it has ended, it has changed nothing: it waits
@@ -828,7 +856,11 @@ impl Sidecar {
         let mut new = loaded.reload().map_err(|error| error.to_string())?;
         let protection = secrets::protection(&new.config.admin_auth, &new.config.admin_hosts);
         let protection = protection.map_err(|failure| failure.to_string())?;
-        let upstream = resolve_in_time(&new.config.upstream).await.map_err(|error| error.to_string())?;
+        // A name that is kept up with needs no answer just now.
+        let moved = match new.config.upstream == self.config.upstream {
+            true => None,
+            false => Some(resolve_in_time(&new.config.upstream).await.map_err(|error| error.to_string())?),
+        };
         let documents = self.read_documents(&new.config.openapi).await?;
         let fixed = keep_fixed(&self.config, &mut new.config);
         // The last step that may fail but one; certificates that were read are good whatever comes of the rest.
@@ -862,16 +894,23 @@ impl Sidecar {
         let old = std::mem::replace(&mut self.config, new.config.clone());
         self.show_bounds();
         self.backend_page.send_replace(backend_page(&self.config));
-        self.sampling.send_modify(|sampling| {
-            sampling.saturation = self.config.saturation.clone();
-            sampling.upstream = upstream.tcp().into();
-        });
+        let has_moved = moved.is_some();
+        if let Some(upstream) = moved {
+            self.addresses.send_replace(upstream);
+            self.answered();
+        }
+        if has_moved || old.dns != self.config.dns {
+            self.follow();
+        }
+        let upstream = self.addresses.borrow().clone();
+        upstream.ask_again();
+        self.sampling.send_modify(|settings| *settings = sampling(&self.config, &upstream, settings.wrapped));
         self.table.send_replace(Arc::clone(&routes));
-        self.addresses = upstream.clone();
+        self.about.send_replace(about(&self.config, &self.proxy, &upstream));
         self.order(&Order::Reload(Arc::new(Settings::new(&self.config, routes, upstream, &self.secured.proxy))));
-        if (&old.upstream, &old.readiness) != (&self.config.upstream, &self.config.readiness) {
-            self.about.send_replace(about(&self.config, &self.proxy));
-            self.start_probe().map_err(|error| error.to_string())?;
+        let asked = |config: &Config| (config.upstream.clone(), config.upstream_tls.clone(), config.readiness.clone());
+        if asked(&old) != asked(&self.config) {
+            self.start_probe();
         }
         *loaded = new;
         Ok(())
@@ -887,7 +926,7 @@ impl Sidecar {
 
     /// Lets the workers know the templates of a document that has come.
     fn take_in_documents(&mut self) {
-        let upstream = self.addresses.clone();
+        let upstream = self.addresses.borrow().clone();
         match routes(&self.config, self.documents.slots(), &self.learned, &self.ids) {
             Ok(routes) => {
                 self.own.openapi_templates.set(routes.imported().count() as i64);
@@ -996,9 +1035,12 @@ impl Sidecar {
     }
 }
 
-/// What the kernel says of a listener at an address of this machine.
-fn listening(address: SocketAddr) -> Option<readiness::Queue> {
-    let queue = saturation::queue_at(address)?;
+/// What the kernel says of a listener on this machine.
+fn listening(address: &Address) -> Option<readiness::Queue> {
+    let queue = match address {
+        Address::Tcp(address) => saturation::queue_at(*address)?,
+        Address::Unix(path) => saturation::queue_of(path)?,
+    };
     Some(if queue.waiting > queue.backlog { readiness::Queue::Full } else { readiness::Queue::Open })
 }
 
@@ -1087,7 +1129,7 @@ fn keep_state(
 }
 
 /// What the page at `/` says.
-fn about(config: &Config, proxy: &Listen) -> About {
+fn about(config: &Config, proxy: &Listen, addresses: &Addresses) -> About {
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         proxy: match proxy {
@@ -1095,7 +1137,37 @@ fn about(config: &Config, proxy: &Listen) -> About {
             Listen::Unix(_) => proxy.to_string(),
         },
         upstream: config.upstream.to_string(),
+        // What is no name says where it leads.
+        addresses: if config.upstream.is_name() { addresses.tcp().to_vec() } else { Vec::new() },
     }
+}
+
+/// What the sampler needs to know. `wrapped`: whether the backend is a command of ours.
+fn sampling(config: &Config, addresses: &Addresses, wrapped: bool) -> saturation::Settings {
+    saturation::Settings {
+        saturation: config.saturation.clone(),
+        upstream: addresses.tcp().into(),
+        socket: addresses.socket().cloned(),
+        wrapped,
+    }
+}
+
+fn give(orders: &[mpsc::UnboundedSender<Order>], order: &Order) {
+    for worker in orders {
+        // A worker that has ended needs no orders.
+        let _ = worker.send(order.clone());
+    }
+}
+
+/// The addresses, for a log line. More than some are a number.
+fn listed(addresses: &Addresses) -> String {
+    /// As many as a person reads.
+    const LISTED_MAX: usize = 8;
+    let mut text: Vec<String> = addresses.iter().take(LISTED_MAX).map(|address| address.to_string()).collect();
+    if addresses.count() > LISTED_MAX {
+        text.push(format!("and {} more", addresses.count() - LISTED_MAX));
+    }
+    text.join(", ")
 }
 
 /// Where the backend's own metrics are.

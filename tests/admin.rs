@@ -13,6 +13,7 @@ use golden_sidecar::labels::{Refusal, RouteId, RouteKind};
 use golden_sidecar::readiness::{Gauges, Probe};
 use golden_sidecar::routes::{Ids, RouteTable};
 use golden_sidecar::signals::Signals;
+use golden_sidecar::transport;
 use prometheus::{GaugeVec, IntCounter, Opts, Registry};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -82,6 +83,7 @@ impl Fixture {
         let about = About {
             version: "1.2.3".to_owned(),
             proxy: "127.0.0.1:8000".parse().unwrap(),
+            addresses: Vec::new(),
             upstream: "http://127.0.0.1:8080".to_owned(),
         };
         let (_, about) = watch::channel(about);
@@ -644,13 +646,17 @@ async fn readiness_flips_within_two_seconds_at_the_default_interval() {
     readiness.started();
     let mut reader = readiness.reader();
     let report = readiness.clone();
+    let upstream = Upstream::http("localhost".to_owned(), address.port());
+    let addresses = watch::Sender::new(transport::resolve(&upstream).unwrap());
     let probe = Probe::new(
-        &Upstream::http("localhost".to_owned(), address.port()),
-        &ReadinessConfig { path: None, interval: Duration::from_secs(1) },
+        &upstream,
+        &ReadinessConfig { path: None, grpc: None, interval: Duration::from_secs(1) },
+        addresses.subscribe(),
+        None,
         Gauges::new(&Registry::new()).unwrap(),
         |_| None,
     );
-    let probing = tokio::spawn(probe.unwrap().run(move |outcome| {
+    let probing = tokio::spawn(probe.run(move |outcome| {
         report.backend(outcome.map_or_else(|down| Backend::Down(down.to_string()), |()| Backend::Up));
     }));
     assert!(timeout(PATIENCE, reader.ready()).await.unwrap());
@@ -708,10 +714,11 @@ async fn with_a_path_the_status_decides() {
 /// A probe every 100 ms that reports to this readiness.
 fn probe(address: SocketAddr, path: Option<&str>, gauges: Gauges, readiness: &Readiness) -> JoinHandle<()> {
     let upstream = Upstream::http(address.ip().to_string(), address.port());
-    let config = ReadinessConfig { path: path.map(str::to_owned), interval: Duration::from_millis(100) };
+    let config = ReadinessConfig { path: path.map(str::to_owned), grpc: None, interval: Duration::from_millis(100) };
     let readiness = readiness.clone();
     // As for a backend on another machine: the kernel here knows nothing of it.
-    let probe = Probe::new(&upstream, &config, gauges, |_| None).unwrap();
+    let addresses = watch::Sender::new(transport::resolve(&upstream).unwrap());
+    let probe = Probe::new(&upstream, &config, addresses.subscribe(), None, gauges, |_| None);
     tokio::spawn(probe.run(move |outcome| {
         readiness.backend(outcome.map_or_else(|down| Backend::Down(down.to_string()), |()| Backend::Up));
     }))

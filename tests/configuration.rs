@@ -502,6 +502,19 @@ const BAD_FILES: &[(&str, &str)] = &[
         "readiness:\n  path: health",
         "readiness.path: \"health\" is not a path; expected one that starts with / and is percent-encoded like in a request, or none for a TCP connect (golden.yaml:2)",
     ),
+    (
+        "readiness:\n  grpc: shop carts",
+        "readiness.grpc: \"shop carts\" is not the name of a service; expected one such as shop.Carts, * or none (golden.yaml:2)",
+    ),
+    (
+        "readiness:\n  grpc: shop.Carts",
+        "readiness.grpc: asks over HTTP/2, which \"http://127.0.0.1:8080\" does not speak; expected an upstream of h2c or https (golden.yaml:2)",
+    ),
+    (
+        "readiness:\n  path: /healthz\n  grpc: '*'",
+        "readiness.grpc: stands beside readiness.path; expected one of them (golden.yaml:3)",
+    ),
+    ("dns:\n  refresh: 1ms", "dns.refresh: \"1ms\" is out of range; expected 10ms to 1h (golden.yaml:2)"),
     ("routes:\n  - methods: [GET]", "routes[0].path: missing; expected a template such as /users/{id} (golden.yaml:2)"),
     (
         "routes:\n  - path: users/{id}",
@@ -1055,6 +1068,8 @@ drain:
   grace: 5s
   timeout: 30s
   last_scrape: 0s
+dns:
+  refresh: 10s
 routes: []
 openapi: []
 learn:
@@ -1072,6 +1087,7 @@ probes:
   user_agents: [kube-probe/]
 readiness:
   path: none
+  grpc: none
   interval: 1s
 saturation:
   interval: 1s
@@ -1223,6 +1239,8 @@ drain:
   grace: 30s
   timeout: 31s
   last_scrape: 32s
+dns:
+  refresh: 52s
 routes:
   - path: /users/{id}
     methods: [GET, PUT]
@@ -1313,7 +1331,7 @@ fn what_check_prints_is_accepted_again_and_means_the_same() {
             continue;
         }
         list = line.ends_with(":  # from file").then_some(indent);
-        let left_out = ["pid", "token", "_file", "certificate", "key", "ca", "client_auth", "server_name"]
+        let left_out = ["pid", "grpc", "token", "_file", "certificate", "key", "ca", "client_auth", "server_name"]
             .map(|key| format!("{key}: none"));
         let by_default =
             line.ends_with(':') || line.ends_with("verify: true") || left_out.iter().any(|end| line.ends_with(end));
@@ -1321,6 +1339,13 @@ fn what_check_prints_is_accepted_again_and_means_the_same() {
     }
     let with_pid = check(Some("saturation: {backend: {pid: 45}}"), &[], &[UPSTREAM]);
     assert!(with_pid.contains("\n    pid: 45  # from file\n"), "{with_pid}");
+    // A service cannot stand beside a path.
+    for (service, shown) in [("shop.Carts", "shop.Carts"), ("'*'", "\"*\"")] {
+        let with_service = check(Some(&format!("readiness: {{grpc: {service}}}")), &[], &["--upstream=h2c://app"]);
+        assert!(with_service.contains(&format!("\n  grpc: {shown}  # from file\n")), "{with_service}");
+        let again = check(Some(&with_service), &[], &[]);
+        assert_eq!(again.matches(&format!("\n  grpc: {shown}  # from file\n")).count(), 1, "{again}");
+    }
 }
 
 #[test]

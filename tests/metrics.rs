@@ -963,6 +963,9 @@ const CATALOGUE: &[Family] = &[
     ("golden_upstream_connections_opened_total", "counter", &[]),
     ("golden_upstream_connections_closed_total", "counter", &["reason"]),
     ("golden_upstream_retries_total", "counter", &["result"]),
+    // Added by the protocols stage: a backend that moves must be seen to.
+    ("golden_upstream_addresses", "gauge", &[]),
+    ("golden_dns_lookups_total", "counter", &["result"]),
     ("golden_backend_up", "gauge", &[]),
     ("golden_backend_probe_duration_seconds", "gauge", &[]),
     ("golden_errors_total", "counter", &["http_route", "error_type", "fault", "phase"]),

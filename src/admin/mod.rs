@@ -20,6 +20,7 @@ mod page;
 mod routes;
 mod server;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -84,6 +85,8 @@ pub struct About {
     pub proxy: String,
     /// The backend as it is shown to people: `http://127.0.0.1:8080`.
     pub upstream: String,
+    /// Where its name leads now; none if it has no name.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// Everything that the endpoints read.

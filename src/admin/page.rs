@@ -28,9 +28,12 @@ a{color:var(--gold);font-family:ui-monospace,monospace;font-size:.93rem}\
 .good{color:var(--good);font-weight:600}.bad{color:var(--bad);font-weight:600}\
 @media(max-width:34rem){dl>div{grid-template-columns:1fr;gap:0}}";
 
+/// Addresses of the backend that are shown: as many as a person reads.
+const ADDRESSES_MAX: usize = 16;
+
 /// The page, complete.
 pub(super) fn render(about: &About, reasons: &[String]) -> String {
-    let About { version, proxy, upstream } = about;
+    let About { version, proxy, upstream, addresses } = about;
     let mut page = String::with_capacity(4096);
     // Writing to a String cannot fail.
     let _ = write!(
@@ -53,7 +56,19 @@ pub(super) fn render(about: &About, reasons: &[String]) -> String {
         }
     });
     row(&mut page, "Proxy", |page| page.push_str(&escape(proxy)));
-    row(&mut page, "Upstream", |page| page.push_str(&escape(upstream)));
+    row(&mut page, "Upstream", |page| {
+        page.push_str(&escape(upstream));
+        if !addresses.is_empty() {
+            page.push_str("<ul>");
+            for address in addresses.iter().take(ADDRESSES_MAX) {
+                let _ = write!(page, "<li>{address}</li>");
+            }
+            if addresses.len() > ADDRESSES_MAX {
+                let _ = write!(page, "<li>and {} more</li>", addresses.len() - ADDRESSES_MAX);
+            }
+            page.push_str("</ul>");
+        }
+    });
     row(&mut page, "Version", |page| page.push_str(&escape(version)));
     page.push_str("</dl>\n<h2>Endpoints</h2>\n<dl>\n");
     for (path, _, sentence) in ENDPOINTS {
@@ -87,6 +102,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -95,10 +112,12 @@ mod tests {
             version: "1<2".to_owned(),
             proxy: "[::1]:8000".to_owned(),
             upstream: "http://a\"><script>alert('&')</script>:80".to_owned(),
+            addresses: (1..=18).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect(),
         };
         let page = render(&about, &["backend: <b>".to_owned()]);
         assert!(page.contains("http://a&quot;&gt;&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;:80"), "{page}");
         assert!(page.contains("<li>backend: &lt;b&gt;</li>") && page.contains("1&lt;2") && page.contains("[::1]:8000"));
+        assert!(page.contains("<li>127.0.0.1:16</li><li>and 2 more</li>"), "{page}");
         assert!(!page.contains("<script") && !page.contains("<b>"));
         for (path, _, _) in ENDPOINTS {
             assert!(page.contains(&format!("<a href=\"{path}\">")), "{path}");
@@ -107,8 +126,15 @@ mod tests {
 
     #[test]
     fn nothing_is_loaded_from_elsewhere() {
-        let page =
-            render(&About { version: String::new(), proxy: "127.0.0.1:1".to_owned(), upstream: String::new() }, &[]);
+        let page = render(
+            &About {
+                version: String::new(),
+                proxy: "127.0.0.1:1".to_owned(),
+                upstream: String::new(),
+                addresses: Vec::new(),
+            },
+            &[],
+        );
         for foreign in ["http:", "https:", "src=", "@import", "url("] {
             assert!(!page.contains(foreign), "{foreign}");
         }

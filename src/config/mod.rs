@@ -80,6 +80,8 @@ pub struct Config {
     pub limits: Limits,
     /// How the process ends.
     pub drain: Drain,
+    /// How the backend's name is kept up with.
+    pub dns: Dns,
     /// Declared route templates, in the order given (order does not matter for matching).
     pub routes: Vec<RouteTemplate>,
     /// Documents whose paths are templates too, after the declared ones. Of equal paths, the first document's counts.
@@ -261,6 +263,13 @@ pub struct Drain {
     pub last_scrape: Duration,
 }
 
+/// The backend's name, if it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Time between two questions for its addresses. The system's resolver does not tell how long an answer holds.
+    pub refresh: Duration,
+}
+
 /// A declared route: a path template and the methods it holds for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteTemplate {
@@ -350,8 +359,11 @@ pub struct Probes {
 /// How the backend's readiness is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readiness {
-    /// HTTP path asked with GET; `None`: a TCP connect.
+    /// HTTP path asked with GET.
     pub path: Option<String>,
+    /// gRPC service whose health is asked for (`grpc.health.v1`); empty: the whole server. Never beside a path; with
+    /// neither of them the question is whether somebody listens.
+    pub grpc: Option<String>,
     /// Time between two probes.
     pub interval: Duration,
 }
@@ -953,6 +965,8 @@ impl Config {
                 metrics_memory: 64 << 20,
             },
             drain: Drain { grace: seconds(5), timeout: seconds(30), last_scrape: Duration::ZERO },
+            // Twice the five seconds that the records of a headless service commonly live; a failed connect asks at once.
+            dns: Dns { refresh: seconds(10) },
             routes: Vec::new(),
             openapi: Vec::new(),
             // A hundred labels are more than a dashboard shows, and some ten thousand series.
@@ -974,7 +988,7 @@ impl Config {
                 paths: ["/healthz", "/readyz", "/livez"].map(str::to_owned).to_vec(),
                 user_agents: vec!["kube-probe/".to_owned()],
             },
-            readiness: Readiness { path: None, interval: seconds(1) },
+            readiness: Readiness { path: None, grpc: None, interval: seconds(1) },
             saturation: Saturation {
                 // The SRE book's advice for utilisation: measure each second.
                 interval: seconds(1),

@@ -118,7 +118,7 @@ section! {
     Raw {
         upstream: Scalar, listen: Scalar, admin: Scalar, admin_auth: RawAdminAuth, admin_hosts: Texts, workers: Scalar,
         tls: RawServerTls, upstream_tls: RawUpstreamTls, admin_tls: RawAdminTls, proxy_protocol: Scalar,
-        timeouts: RawTimeouts, limits: RawLimits, drain: RawDrain, routes: Maps<RawRoute>, openapi: OneOrMore,
+        timeouts: RawTimeouts, limits: RawLimits, drain: RawDrain, dns: RawDns, routes: Maps<RawRoute>, openapi: OneOrMore,
         learn: RawLearn, buckets: Texts,
         slos: Maps<RawSlo>, implicit_errors: Maps<RawImplicitError>, created: Scalar, probes: RawProbes,
         readiness: RawReadiness, saturation: RawSaturation, command: RawCommand, backend_metrics: RawBackendMetrics,
@@ -164,6 +164,11 @@ section! {
 }
 
 section! {
+    /// `dns`.
+    RawDns { refresh: Scalar }
+}
+
+section! {
     /// `drain`.
     RawDrain { grace: Scalar, timeout: Scalar, last_scrape: Scalar }
 }
@@ -203,7 +208,7 @@ section! {
 
 section! {
     /// `readiness`.
-    RawReadiness { path: Scalar, interval: Scalar }
+    RawReadiness { path: Scalar, grpc: Scalar, interval: Scalar }
 }
 
 section! {

@@ -13,13 +13,13 @@ use super::error::{ConfigError, Source, found};
 use super::expression::{self, Format};
 use super::presets;
 use super::raw::{
-    Given, Maps, OneOrMore, Raw, RawAdminTls, RawBackend, RawBackendMetrics, RawCommand, RawDrain, RawField,
+    Given, Maps, OneOrMore, Raw, RawAdminTls, RawBackend, RawBackendMetrics, RawCommand, RawDns, RawDrain, RawField,
     RawImplicitError, RawLearn, RawLimits, RawPolicy, RawPool, RawProbes, RawReadiness, RawRoute, RawSaturation,
     RawServerTls, RawSlo, RawTimeouts, RawUpstreamTls, Scalar,
 };
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{
-    BackendHints, BackendMetrics, ClientAuth, Config, DEFAULT_REQUEST_LINE_BYTES, Drain, Expression, Forwarded,
+    BackendHints, BackendMetrics, ClientAuth, Config, DEFAULT_REQUEST_LINE_BYTES, Dns, Drain, Expression, Forwarded,
     IMPLICIT_ERRORS_MAX, Identity, ImplicitError, Learn, Limits, Listen, Network, OpenApi, Place, Pool, PoolKind,
     PoolSelectors, Probes, Readiness, Restart, RouteTemplate, SLOS_MAX, Saturation, Scheme, ServerTls, Slo, Symptom,
     Timeouts, Upstream, UpstreamTls,
@@ -123,6 +123,7 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         timeouts,
         limits,
         drain,
+        dns,
         routes,
         openapi,
         learn,
@@ -180,6 +181,7 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         _ => count(text, 1, WORKERS_MAX, " or auto").map(Some),
     })?;
 
+    let readiness = resolve_readiness(&mut keys, readiness, defaults.readiness, &upstream)?;
     let config = Config {
         upstream,
         listen,
@@ -196,6 +198,7 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         timeouts: resolve_timeouts(&mut keys, timeouts, defaults.timeouts)?,
         limits: resolve_limits(&mut keys, limits, defaults.limits)?,
         drain: resolve_drain(&mut keys, drain, defaults.drain)?,
+        dns: resolve_dns(&mut keys, dns, defaults.dns)?,
         routes: resolve_routes(&mut keys, routes)?,
         openapi: resolve_openapi(&mut keys, openapi, &around.folders)?,
         learn: resolve_learn(&mut keys, learn, defaults.learn, &around.folders)?,
@@ -209,7 +212,7 @@ pub(super) fn resolve(raw: Raw, around: Around) -> Result<Resolved, ConfigError>
         )?,
         created: keys.scalar("created", created, defaults.created, parse_bool)?,
         probes: resolve_probes(&mut keys, probes, defaults.probes)?,
-        readiness: resolve_readiness(&mut keys, readiness, defaults.readiness)?,
+        readiness,
         saturation: resolve_saturation(&mut keys, saturation, defaults.saturation, &around.folders)?,
         restart: resolve_command(&mut keys, command, defaults.restart)?,
         backend_metrics: resolve_backend_metrics(&mut keys, backend_metrics, defaults.backend_metrics)?,
@@ -606,16 +609,63 @@ fn resolve_probes(keys: &mut Keys, raw: RawProbes, defaults: Probes) -> Result<P
     })
 }
 
-fn resolve_readiness(keys: &mut Keys, raw: RawReadiness, defaults: Readiness) -> Result<Readiness, ConfigError> {
-    let RawReadiness { path, interval } = raw;
+fn resolve_dns(keys: &mut Keys, raw: RawDns, defaults: Dns) -> Result<Dns, ConfigError> {
+    let RawDns { refresh } = raw;
+    Ok(Dns { refresh: keys.scalar("dns.refresh", refresh, defaults.refresh, parse_interval)? })
+}
+
+fn resolve_readiness(
+    keys: &mut Keys,
+    raw: RawReadiness,
+    defaults: Readiness,
+    upstream: &Upstream,
+) -> Result<Readiness, ConfigError> {
+    let RawReadiness { path, grpc, interval } = raw;
+    let grpc_source = grpc.as_ref().map(|given| given.source.clone());
+    let path = keys.scalar("readiness.path", path, defaults.path, |text| match text {
+        "none" => Ok(None),
+        // A query is part of what is asked.
+        _ => parse_target(text).map(Some).map_err(|problem| format!("{problem}, or none for a TCP connect")),
+    })?;
+    let grpc = keys.scalar("readiness.grpc", grpc, defaults.grpc, |text| match text {
+        "none" => Ok(None),
+        _ => parse_grpc_service(text).map(Some),
+    })?;
+    if grpc.is_some() {
+        let problem = match (&path, upstream.scheme) {
+            (Some(_), _) => "stands beside readiness.path; expected one of them".to_owned(),
+            (None, Scheme::Http) => format!(
+                "asks over HTTP/2, which {} does not speak; expected an upstream of h2c or https",
+                found(&upstream.to_string())
+            ),
+            (None, Scheme::Https | Scheme::H2c) => String::new(),
+        };
+        if !problem.is_empty() {
+            return Err(ConfigError::new("readiness.grpc", problem, grpc_source));
+        }
+    }
     Ok(Readiness {
-        path: keys.scalar("readiness.path", path, defaults.path, |text| match text {
-            "none" => Ok(None),
-            // A query is part of what is asked.
-            _ => parse_target(text).map(Some).map_err(|problem| format!("{problem}, or none for a TCP connect")),
-        })?,
+        path,
+        grpc,
         interval: keys.scalar("readiness.interval", interval, defaults.interval, parse_interval)?,
     })
+}
+
+/// The name of a gRPC service, as health servers know it; `*` is the whole server.
+fn parse_grpc_service(text: &str) -> Result<String, String> {
+    /// Twice the longest name that anybody has; it goes out with each probe.
+    const LENGTH_MAX: usize = 255;
+    if text == "*" {
+        return Ok(String::new());
+    }
+    let is_known = |c: char| c.is_ascii_graphic() && c != '*';
+    if text.is_empty() || text.len() > LENGTH_MAX || !text.chars().all(is_known) {
+        return Err(format!(
+            "{} is not the name of a service; expected one such as shop.Carts, * or none",
+            found(text)
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn resolve_saturation(
@@ -1679,14 +1729,28 @@ impl Upstream {
         Upstream { scheme: Scheme::Http, place: Place::Tcp { host, port } }
     }
 
-    /// `HOST:PORT`, IPv6 in brackets: what `Host` says when nobody else does. `localhost` for a socket of the file
-    /// system, as curl has it.
+    /// Whether it has a name, whose address may change.
+    #[must_use]
+    pub fn is_name(&self) -> bool {
+        matches!(&self.place, Place::Tcp { host, .. } if host.parse::<IpAddr>().is_err())
+    }
+
+    /// Host name or address literal, IPv6 without brackets; `localhost` for a socket of the file system, as curl has it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match &self.place {
+            Place::Tcp { host, .. } => host,
+            Place::Unix(_) => "localhost",
+        }
+    }
+
+    /// `HOST:PORT`, IPv6 in brackets: what `Host` says when nobody else does.
     #[must_use]
     pub fn authority(&self) -> String {
         match &self.place {
             Place::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
             Place::Tcp { host, port } => format!("{host}:{port}"),
-            Place::Unix(_) => "localhost".to_owned(),
+            Place::Unix(_) => self.host().to_owned(),
         }
     }
 }

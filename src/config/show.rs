@@ -15,7 +15,7 @@ use super::error::redact;
 use super::resolve::Sources;
 use super::units::{format_duration, format_size};
 use super::{
-    AdminAuth, BackendHints, BackendMetrics, ClientAuth, Config, Drain, Forwarded, ImplicitError, Learn, Limits,
+    AdminAuth, BackendHints, BackendMetrics, ClientAuth, Config, Dns, Drain, Forwarded, ImplicitError, Learn, Limits,
     Network, OpenApi, Pool, PoolKind, PoolSelectors, Probes, Readiness, RouteTemplate, Saturation, SecretFrom,
     ServerTls, Slo, Source, Symptom, Timeouts, UpstreamTls,
 };
@@ -71,6 +71,7 @@ fn shown(config: &Config) -> Shown {
         timeouts,
         limits,
         drain,
+        dns,
         routes,
         openapi,
         learn,
@@ -103,8 +104,10 @@ fn shown(config: &Config) -> Shown {
         metrics_memory,
     } = limits;
     let Drain { grace, timeout, last_scrape } = drain;
+    let Dns { refresh } = dns;
     let Probes { paths, user_agents } = probes;
-    let Readiness { path, interval } = readiness;
+    let Readiness { path, grpc, interval } = readiness;
+    let service = |name: &String| Shown::Text(if name.is_empty() { "*".to_owned() } else { name.clone() });
 
     let count = |value: usize| Shown::Count(value as u64);
     Shown::Map(vec![
@@ -157,6 +160,7 @@ fn shown(config: &Config) -> Shown {
                 ("last_scrape", duration(*last_scrape)),
             ]),
         ),
+        ("dns", Shown::Map(vec![("refresh", duration(*refresh))])),
         ("routes", Shown::List(routes.iter().map(shown_route).collect())),
         ("openapi", Shown::List(openapi.iter().map(shown_openapi).collect())),
         ("learn", shown_learn(learn)),
@@ -167,7 +171,11 @@ fn shown(config: &Config) -> Shown {
         ("probes", Shown::Map(vec![("paths", shown_texts(paths)), ("user_agents", shown_texts(user_agents))])),
         (
             "readiness",
-            Shown::Map(vec![("path", path.clone().map_or_else(none, Shown::Text)), ("interval", duration(*interval))]),
+            Shown::Map(vec![
+                ("path", path.clone().map_or_else(none, Shown::Text)),
+                ("grpc", grpc.as_ref().map_or_else(none, service)),
+                ("interval", duration(*interval)),
+            ]),
         ),
         ("saturation", shown_saturation(saturation)),
         ("command", Shown::Map(vec![("restart", Shown::Token(restart.as_str().to_owned()))])),

@@ -7,8 +7,7 @@
 //! * *In flight* is between begin and end. A tunnel leaves at its 101. A *stream* stays in flight but loses its age: an
 //!   event stream from its head on, a gRPC call from the second message in one direction on.
 //! * The *phases* are queue (waiting for a backend connection), connect, tls (the handshake), send (request written),
-//!   wait (until the
-//!   response head) and body (until the end).
+//!   wait (until the response head) and body (until the end).
 
 #![cfg_attr(feature = "unmeasured", allow(dead_code, unused_imports))]
 

@@ -8,8 +8,8 @@ use prometheus::proto::MetricType;
 use crate::labels::{
     AbortPhase, CertificateUse, CloseReason, ConnectionEnd, CpuMode, Direction, Failure, Fault, FirstByte, LimitSource,
     MemoryEvent, MemoryKind, Method, Origin, OverheadDirection, Phase, Policy, PoolSource, PoolState, PressureResource,
-    PressureScope, Refusal, RejectReason, Resource, RestartReason, RetryResult, RouteKind, RpcStatus, SloResult, Source,
-    StreamEnd, TlsFailure, TlsSide, Traffic, Trouble, TunnelProtocol, UnreadStat,
+    PressureScope, Refusal, RejectReason, Resource, RestartReason, RetryResult, RouteKind, RpcStatus, SloResult,
+    Source, StreamEnd, TlsFailure, TlsSide, Traffic, Trouble, TunnelProtocol, UnreadStat,
 };
 use crate::signals::families::{self, Bounded};
 use crate::signals::own::Own;
@@ -162,6 +162,8 @@ const GROUPS: &[Group] = &[
             "golden_upstream_connections_opened_total",
             "golden_upstream_connections_closed_total",
             "golden_upstream_retries_total",
+            "golden_upstream_addresses",
+            "golden_dns_lookups_total",
         ],
     },
     Group {
@@ -328,7 +330,7 @@ pub fn values(family: &str, label: &str) -> Option<Values> {
         (_, "use") => all!(CertificateUse),
         ("golden_upstream_retries_total", "result") => all!(RetryResult),
         ("golden_slo_requests_total", "result") => all!(SloResult),
-        ("golden_config_reloads_total", "result") => vec!["success", "failure"],
+        ("golden_config_reloads_total" | "golden_dns_lookups_total", "result") => vec!["success", "failure"],
         ("golden_backend_memory_bytes", "kind") => all!(MemoryKind),
         // Those that are no labels yet.
         ("golden_routes", "kind") => all!(RouteKind).into_iter().chain(["pending"]).collect(),

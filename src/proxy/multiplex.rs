@@ -17,7 +17,7 @@ use crate::measure::PoolGauges;
 use crate::proxy::exchange::{Broken, Gone, Piece};
 use crate::proxy::timer::Timers;
 use crate::proxy::upstream::Permit;
-use crate::transport::Stream;
+use crate::transport::{Address, Stream};
 
 /// Flow-control window of a stream: what the backend may send ahead of what the client takes.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -44,6 +44,8 @@ pub struct Multiplexed {
     pub idle_since: Cell<u64>,
     /// Which of the pool's lists of addresses it was opened from.
     pub generation: u64,
+    /// Where it leads.
+    pub address: Address,
     /// Requests are sent over TLS.
     pub secure: bool,
 }
@@ -87,7 +89,7 @@ impl Multiplexed {
         gauges: PoolGauges,
         timers: &Rc<Timers>,
         head_bytes: usize,
-        (generation, secure): (u64, bool),
+        (generation, address, secure): (u64, Address, bool),
     ) -> io::Result<Rc<Multiplexed>> {
         stream.set_keepalive(KEEPALIVE);
         let mut builder = Builder::new();
@@ -117,6 +119,7 @@ impl Multiplexed {
             opened: timers.now(),
             idle_since: Cell::new(timers.now()),
             generation,
+            address,
             secure,
         });
         tokio::task::spawn_local(drive(connection, Open(state), Rc::downgrade(&multiplexed)));

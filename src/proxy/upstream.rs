@@ -27,7 +27,7 @@ use crate::proxy::multiplex::{Lease, Multiplexed};
 use crate::proxy::timer::{Deadline, Timers};
 use crate::proxy::worker::Settings;
 use crate::transport::tls::{self, Negotiated};
-use crate::transport::{Addresses, Stream};
+use crate::transport::{Address, Addresses, Stream};
 
 /// A backend whose certificate has ended fails every request in the same way: one line of a worker in this time tells it.
 const TLS_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -166,7 +166,9 @@ pub struct Connection {
     pub reused: bool,
     opened: u64,
     idle_since: u64,
-    /// Which of the pool's lists of addresses it was opened from.
+    /// Where it leads.
+    address: Address,
+    /// Which of the pool's clients of TLS it was opened by.
     generation: u64,
     reason: CloseReason,
     gauges: PoolGauges,
@@ -209,10 +211,9 @@ impl Connection {
     #[must_use]
     pub fn never_delivered(&self, written: u64) -> bool {
         use std::os::fd::AsRawFd as _;
-        // What the kernel has seen of a request under TLS is longer than the request, by nobody knows how much.
-        if self.stream.is_tls() {
-            return false;
-        }
+        // Sockets of the file system tell nothing of the kind. What the kernel has seen of a request under TLS is longer than
+        // the request, by nobody knows how much.
+        let Stream::Tcp(socket) = &self.stream else { return false };
         // struct tcp_info of linux/tcp.h; libc's is shorter. All three numbers are there since Linux 4.19.
         const BYTES_ACKED: usize = 120;
         const BYTES_SENT: usize = 200;
@@ -223,7 +224,7 @@ impl Connection {
         // SAFETY: `info` is valid for `len` bytes, and the kernel writes at most that many.
         let result = unsafe {
             libc::getsockopt(
-                self.stream.as_raw_fd(),
+                socket.as_raw_fd(),
                 libc::IPPROTO_TCP,
                 libc::TCP_INFO,
                 info.as_mut_ptr().cast(),
@@ -262,7 +263,7 @@ pub struct Pool {
     destination: RefCell<Destination>,
     /// When the last failed handshake was logged.
     tls_logged: Cell<Option<u64>>,
-    /// Counts the changes of destination: a connection to an earlier one leads to the wrong backend.
+    /// Counts the changes of all but the addresses: a connection of an earlier one may lead to somebody else.
     generation: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between pool, line and request: a pointer each time")]
     idle: RefCell<Vec<Box<Connection>>>,
@@ -300,15 +301,15 @@ pub struct Destination {
     pub protocol: Protocol,
 }
 
-impl PartialEq for Destination {
-    /// A TLS client that was made anew may hold another certificate, so it is another one.
-    fn eq(&self, other: &Destination) -> bool {
+impl Destination {
+    /// Whether connections to `other` are as good. A TLS client that was made anew may hold another certificate.
+    fn speaks_as(&self, other: &Destination) -> bool {
         let same_tls = match (&self.tls, &other.tls) {
             (None, None) => true,
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,
         };
-        same_tls && self.addresses == other.addresses && self.protocol == other.protocol
+        same_tls && self.protocol == other.protocol
     }
 }
 
@@ -601,7 +602,7 @@ impl Pool {
         .await;
         let now = measure::now();
         observation.connected(now.nanos_since(begun));
-        let mut stream = connected?;
+        let (mut stream, address) = connected.map_err(|trouble| or_dns_failure(trouble, &addresses))?;
         let mut now = now;
         let client = self.destination.borrow().tls.clone();
         if let Some(client) = &client {
@@ -622,7 +623,7 @@ impl Pool {
                 self.gauges.clone(),
                 &self.timers,
                 settings.limits.head_bytes,
-                (generation, client.is_some()),
+                (generation, address, client.is_some()),
             )
             .await;
             let connection = begun.map_err(|_gone| Trouble::Failed(Failure::ConnectReset, Phase::Connect))?;
@@ -637,6 +638,7 @@ impl Pool {
             reused: false,
             opened: self.timers.now(),
             idle_since: 0,
+            address,
             generation,
             reason: CloseReason::Error,
             gauges: self.gauges.clone(),
@@ -685,7 +687,7 @@ impl Pool {
         if self.draining.get() {
             return connection.close(CloseReason::Drain);
         }
-        if connection.generation != self.generation.get() {
+        if !self.is_current(connection.generation, &connection.address) {
             return connection.close(CloseReason::Drain);
         }
         if self.budget.over_limit() || self.budget.other_starves(self.worker) {
@@ -815,15 +817,43 @@ impl Pool {
         }
     }
 
+    fn is_current(&self, generation: u64, address: &Address) -> bool {
+        generation == self.generation.get() && self.destination.borrow().addresses.contains(address)
+    }
+
     /// From now on requests go there: connections to elsewhere are closed when their exchange ends, idle ones at once.
     pub fn set_destination(&self, destination: Destination) {
-        if *self.destination.borrow() == destination {
-            return;
+        if !self.destination.borrow().speaks_as(&destination) {
+            self.protocol.set(destination.protocol);
+            self.generation.set(self.generation.get() + 1);
         }
-        self.protocol.set(destination.protocol);
+        let addresses = destination.addresses.clone();
         *self.destination.borrow_mut() = destination;
-        self.generation.set(self.generation.get() + 1);
-        self.close_idle();
+        self.set_addresses(addresses);
+    }
+
+    /// The same, spoken to as before.
+    pub fn set_addresses(&self, addresses: Addresses) {
+        self.destination.borrow_mut().addresses = addresses;
+        let stays = |idle: &Box<Connection>| self.is_current(idle.generation, &idle.address);
+        let (current, others) = self.idle.take().into_iter().partition(stays);
+        *self.idle.borrow_mut() = current;
+        for connection in others {
+            self.gauges.left_idle();
+            connection.close(CloseReason::Drain);
+        }
+        self.let_go(|shared| (!self.is_current(shared.generation, &shared.address)).then_some(CloseReason::Drain));
+    }
+}
+
+/// A backend that cannot be reached where its name once led, and whose name leads nowhere any more, is gone by name.
+fn or_dns_failure(trouble: Trouble, addresses: &Addresses) -> Trouble {
+    use Failure::{ConnectRefused, ConnectReset, ConnectTimeout, DnsFailure};
+    match trouble {
+        Trouble::Failed(ConnectRefused | ConnectReset | ConnectTimeout, phase) if addresses.connect_failed() => {
+            Trouble::Failed(DnsFailure, phase)
+        }
+        trouble => trouble,
     }
 }
 

@@ -122,6 +122,8 @@ impl Settings {
 pub enum Order {
     /// New settings.
     Reload(Arc<Settings>),
+    /// The backend is somewhere else now.
+    Addresses(Addresses),
     /// The process will stop: end each connection with its next response.
     Closing,
     /// Stop accepting, close what is idle, let requests in flight end.
@@ -272,6 +274,7 @@ impl Worker {
                 self.pool.set_destination(settings.upstream.clone());
                 *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
             }
+            Order::Addresses(addresses) => self.pool.set_addresses(addresses),
             Order::Closing => self.closing.set(true),
             Order::Drain => {
                 self.closing.set(true);

@@ -102,6 +102,7 @@ pub(super) struct Backend {
 pub(super) struct Finder {
     hints: BackendHints,
     upstream: Arc<[SocketAddr]>,
+    socket: Option<Arc<Path>>,
     wrapped: bool,
     /// The command of ours that runs now.
     command: Option<i32>,
@@ -168,6 +169,7 @@ impl Finder {
         Finder {
             hints: settings.saturation.backend.clone(),
             upstream: Arc::clone(&settings.upstream),
+            socket: settings.socket.clone(),
             wrapped: settings.wrapped,
             command: None,
             ended: None,
@@ -187,8 +189,8 @@ impl Finder {
 
     /// Looks for what the new settings say. If it is another process, it is another backend, but no restart.
     pub fn reconfigure(&mut self, settings: &Settings) {
-        let (hints, upstream) = (&settings.saturation.backend, &settings.upstream);
-        if (hints, upstream) != (&self.hints, &self.upstream) {
+        let Settings { saturation, upstream, socket, .. } = settings;
+        if (&saturation.backend, upstream, socket) != (&self.hints, &self.upstream, &self.socket) {
             *self = Finder { command: self.command, ended: self.ended, ..Finder::new(settings) };
         }
     }
@@ -341,19 +343,16 @@ impl Finder {
             return Ok(backend.roots.clone());
         }
         self.next_listeners = Some(now + LISTENER_INTERVAL);
-        if !self.upstream.iter().any(|address| ownership::is_of_this_machine(address.ip())) {
+        let is_here = |address: &SocketAddr| ownership::is_of_this_machine(address.ip());
+        if self.socket.is_none() && !self.upstream.iter().any(is_here) {
             return Err(self.elsewhere());
         }
-        let listeners = sockets::listeners(deadline)?;
-        let ours = ownership::at_address(&listeners, &self.upstream);
-        let inodes: HashSet<u64> = ours.iter().map(|listener| listener.inode).collect();
-        if inodes.is_empty() {
-            if alive {
-                return Ok(backend.roots.clone());
-            }
-            let detail = format!("nobody listens on {} in this network namespace", self.upstream_text());
-            return Err(Fault::new(Trouble::Absent, detail));
-        }
+        let (inodes, uid) = match self.listeners(deadline) {
+            Ok(found) => found,
+            // Not listening just now, but there.
+            Err(fault) if alive && fault.trouble == Trouble::Absent => return Ok(backend.roots.clone()),
+            Err(fault) => return Err(fault),
+        };
         // The same sockets still belong to the same processes, mostly: that is looked at again when there is time for it.
         if inodes == self.listening && self.next_owners.is_some_and(|due| now < due) {
             match &self.unfound {
@@ -363,7 +362,6 @@ impl Finder {
                 None => {}
             }
         }
-        let uid = ours.first().map_or(0, |listener| listener.uid);
         let begun = Instant::now();
         let mut search = match self.search.take() {
             Some(search) if *search.holders.inodes() == inodes => search,
@@ -434,6 +432,20 @@ impl Finder {
             None => Ok(roots),
             Some(fault) => Err(fault.clone()),
         }
+    }
+
+    /// Inodes of the sockets that listen where the upstream is, and the user whose they are.
+    fn listeners(&self, deadline: Instant) -> Result<(HashSet<u64>, u32), Fault> {
+        if let Some(path) = &self.socket {
+            return sockets::at_path(path, deadline).map(|listener| (HashSet::from([listener.inode]), listener.uid));
+        }
+        let listeners = sockets::listeners(deadline)?;
+        let ours = ownership::at_address(&listeners, &self.upstream);
+        let Some(first) = ours.first() else {
+            let detail = format!("nobody listens on {} in this network namespace", self.upstream_text());
+            return Err(Fault::new(Trouble::Absent, detail));
+        };
+        Ok((ours.iter().map(|listener| listener.inode).collect(), first.uid))
     }
 
     /// Whether the backend is another one than before. Whom somebody names is the backend. Of those that share a socket it
@@ -519,6 +531,9 @@ impl Finder {
     }
 
     fn upstream_text(&self) -> String {
+        if let Some(path) = &self.socket {
+            return path.display().to_string();
+        }
         self.upstream.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
     }
 }

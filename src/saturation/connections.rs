@@ -30,6 +30,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -39,7 +40,7 @@ use crate::labels::{PoolSource, PoolState, Resource, Source, Trouble, UnreadStat
 use crate::saturation::backend::Identity;
 use crate::saturation::fault::Fault;
 use crate::saturation::ownership::{self, Owned};
-use crate::saturation::sockets::{self, Connection, Family, Listener, Pace, Question, Silence};
+use crate::saturation::sockets::{self, Connection, Family, Listener, Pace, Question, Silence, SocketListener};
 use crate::saturation::{Probe, Round, Settings};
 use crate::signals::families as f;
 
@@ -48,6 +49,9 @@ use crate::signals::families as f;
 const ACKNOWLEDGEMENT_DELAY_MAX_MS: u32 = 400;
 /// Ports of the backend that are shown. Most have one or two; who listens on hundreds would get as many series.
 const PORTS_MAX: usize = 64;
+
+/// Stands for the port of the upstream if that is a socket of the file system.
+const NO_PORT: &str = "unix";
 
 /// Whether the backend's descriptors can be read.
 pub(super) struct Descriptors {
@@ -58,6 +62,7 @@ pub(super) struct Descriptors {
 pub(super) struct Listeners {
     shared: Shared,
     upstream: Arc<[SocketAddr]>,
+    socket: Option<Arc<Path>>,
 }
 
 /// Connections of the backend, to its clients and to others.
@@ -141,7 +146,11 @@ pub(super) fn probes(settings: &Settings) -> [Box<dyn Probe>; 3] {
         members: Default::default(),
         told: HashMap::new(),
     };
-    let listeners = Listeners { shared: Arc::clone(&shared), upstream: Arc::clone(&settings.upstream) };
+    let listeners = Listeners {
+        shared: Arc::clone(&shared),
+        upstream: Arc::clone(&settings.upstream),
+        socket: settings.socket.clone(),
+    };
     [Box::new(Descriptors { shared }), Box::new(listeners), Box::new(connections)]
 }
 
@@ -205,6 +214,13 @@ impl Probe for Listeners {
             let (waiting, backlog) = queue.fullest;
             round.notes.usage(Resource::AcceptQueue.as_str(), f64::from(waiting), f64::from(backlog));
         }
+        if let Some(path) = &self.socket {
+            let SocketListener { waiting, backlog, .. } = sockets::at_path(path, round.deadline)?;
+            let label = || [NO_PORT];
+            round.notes.gauge(&f::BACKEND_ACCEPT_QUEUE, label(), f64::from(waiting));
+            round.notes.gauge(&f::BACKEND_ACCEPT_QUEUE_LIMIT, label(), f64::from(backlog));
+            round.notes.usage(Resource::AcceptQueue.as_str(), f64::from(waiting), f64::from(backlog));
+        }
         Ok(())
     }
 }
@@ -228,7 +244,7 @@ impl Listeners {
         ports.dedup();
         ports.truncate(PORTS_MAX);
         own.retain(|listener| ports.contains(&listener.address.port()));
-        if own.is_empty() {
+        if own.is_empty() && self.socket.is_none() {
             return Err(Fault::new(Trouble::Absent, "no listener of the backend is in this network namespace"));
         }
         Ok(own)
@@ -491,7 +507,7 @@ mod tests {
         fn new(is_known: bool, upstream: SocketAddr, pools: Vec<Pool>) -> Bench {
             let saturation =
                 config::Saturation { interval: Duration::from_secs(1), backend: Default::default(), pools };
-            let settings = Settings { saturation, upstream: Arc::new([upstream]), wrapped: false };
+            let settings = Settings { saturation, upstream: Arc::new([upstream]), socket: None, wrapped: false };
             let this = Identity { pid: std::process::id() as i32, start_ticks: 1 };
             let processes = if is_known { vec![this] } else { Vec::new() };
             let backend = Backend { processes, ..Backend::default() };

@@ -52,6 +52,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,8 +90,10 @@ const EXAMINATION_TIME: Duration = Duration::from_millis(1100);
 pub struct Settings {
     /// Interval, hints and pools.
     pub saturation: config::Saturation,
-    /// Addresses of the upstream.
+    /// Addresses of the upstream; none if it is a socket of the file system.
     pub upstream: Arc<[SocketAddr]>,
+    /// The path of that socket.
+    pub socket: Option<Arc<Path>>,
     /// Whether the backend is a command of ours: then it is whatever descends from this process.
     pub wrapped: bool,
 }
@@ -169,6 +172,13 @@ pub struct AcceptQueue {
 #[must_use]
 pub fn queue_at(address: SocketAddr) -> Option<AcceptQueue> {
     let listener = backend::listener_at(address, Instant::now() + PROBE_DEADLINE_MAX)?;
+    Some(AcceptQueue { waiting: listener.waiting, backlog: listener.backlog })
+}
+
+/// The same of a socket of the file system.
+#[must_use]
+pub fn queue_of(path: &Path) -> Option<AcceptQueue> {
+    let listener = sockets::at_path(path, Instant::now() + PROBE_DEADLINE_MAX).ok()?;
     Some(AcceptQueue { waiting: listener.waiting, backlog: listener.backlog })
 }
 

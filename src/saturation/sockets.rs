@@ -1,6 +1,7 @@
-//! Questions to the kernel about TCP sockets: NETLINK_SOCK_DIAG. Any user may ask, about the own network namespace.
+//! Questions to the kernel about sockets, of TCP and of the file system: NETLINK_SOCK_DIAG. Any user may ask, about the own network namespace.
 //!
-//! Source: sock_diag(7); the kernel's net/ipv4/inet_diag.c, net/ipv4/tcp_diag.c and linux/inet_diag.h.
+//! Source: sock_diag(7); the kernel's net/ipv4/inet_diag.c, net/ipv4/tcp_diag.c and linux/inet_diag.h; of sockets of the
+//!         file system net/unix/diag.c and linux/unix_diag.h.
 //! Shape:  a request (`inet_diag_req_v2`, then attributes), answered by datagrams of messages up to NLMSG_DONE; each
 //!         message is one socket: 72 bytes (`inet_diag_msg`), then attributes. Native byte order, ports in network
 //!         order.
@@ -39,6 +40,9 @@
 use std::io::{self, ErrorKind, Read as _};
 use std::mem::offset_of;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use netlink_packet_core::{
@@ -47,6 +51,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_sock_diag::constants::IPPROTO_TCP;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
+use netlink_packet_sock_diag::unix::{self, UnixRequest, UnixResponseHeader};
 use netlink_packet_sock_diag::{SOCK_DIAG_BY_FAMILY, SockDiagMessage};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::Instant;
@@ -78,6 +83,14 @@ const DESTINATION_AT_MOST: u8 = 5;
 /// `INET_DIAG_INFO`, the attribute that holds a `struct tcp_info`.
 const ATTRIBUTE_TCP_INFO: u16 = 2;
 
+/// `UNIX_DIAG_NAME`, `UNIX_DIAG_VFS` and `UNIX_DIAG_RQLEN`, linux/unix_diag.h: the path that was bound; inode and device
+/// of the file, 32 bits of each; how many wait in the accept queue, and how many may.
+const ATTRIBUTE_NAME: u16 = 0;
+const ATTRIBUTE_VFS: u16 = 1;
+const ATTRIBUTE_QUEUE: u16 = 4;
+/// Bytes of the answer about a socket of the file system before its attributes (`unix_diag_msg`).
+const UNIX_HEADER_BYTES: usize = 16;
+
 /// How many times its own price has to pass before a question is asked again: 400 is a quarter of one per cent of one
 /// core. For what changes from one second to the next.
 pub(super) const PRICE_TIMES: u32 = 400;
@@ -104,6 +117,19 @@ pub(super) struct Listener {
     /// Connections that wait for accept().
     pub waiting: u32,
     /// How many may wait. The kernel lets one more in before it turns the next away.
+    pub backlog: u32,
+}
+
+/// A socket of the file system that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SocketListener {
+    /// Its inode, as the links below /proc/PID/fd name it.
+    pub inode: u64,
+    /// The user whose file it is.
+    pub uid: u32,
+    /// Connections that wait for accept().
+    pub waiting: u32,
+    /// How many may wait. The kernel lets one more in before it makes the next wait.
     pub backlog: u32,
 }
 
@@ -185,6 +211,55 @@ pub(super) fn listeners(deadline: Instant) -> Result<Vec<Listener>, Fault> {
     Ok(listeners)
 }
 
+/// Who listens at a path. Of a file that somebody has bound anew, only the new one; the same file may have other names in
+/// the containers of a pod, so the file itself counts before its name, which overlay file systems make necessary.
+///
+/// # Errors
+/// When there is no such file, or nobody listens there, or the kernel does not answer in time.
+pub(super) fn at_path(path: &Path, deadline: Instant) -> Result<SocketListener, Fault> {
+    let file = std::fs::metadata(path).map_err(|error| Fault::io(path.display(), &error))?;
+    // As the kernel itself writes a device: twelve bits of major, twenty of minor number.
+    let device = (libc::major(file.dev()) << 20) | (libc::minor(file.dev()) & 0xf_ffff);
+    // As much of it as the answer has.
+    let inode = file.ino() as u32;
+    let question = UnixRequest {
+        state_flags: unix::StateFlags::LISTEN,
+        inode: 0,
+        show_flags: unix::ShowFlags::NAME | unix::ShowFlags::VFS | unix::ShowFlags::RQLEN,
+        cookie: [0xff; 8],
+    };
+    let (mut by_file, mut by_name) = (None, None);
+    ask(&message(SockDiagMessage::UnixRequest(question)), deadline, |socket| {
+        let header = UnixResponseHeader::parse(socket).map_err(|error| malformed(&error))?;
+        let (mut is_file, mut has_name, mut queue) = (false, false, None);
+        for attribute in NlasIterator::new(socket.get(UNIX_HEADER_BYTES..).unwrap_or_default()) {
+            let attribute = attribute.map_err(|error| malformed(&error))?;
+            let value = attribute.value();
+            match attribute.kind() {
+                ATTRIBUTE_NAME => {
+                    has_name = value.strip_suffix(b"\0").unwrap_or(value) == path.as_os_str().as_bytes();
+                }
+                ATTRIBUTE_VFS => is_file = pair(value) == Some((inode, device)),
+                ATTRIBUTE_QUEUE => queue = pair(value),
+                _ => {}
+            }
+        }
+        if let Some((waiting, backlog)) = queue.filter(|_| is_file || has_name) {
+            let found = SocketListener { inode: header.inode.into(), uid: file.uid(), waiting, backlog };
+            *(if is_file { &mut by_file } else { &mut by_name }) = Some(found);
+        }
+        Ok(())
+    })?;
+    let nobody = || Fault::new(Trouble::Absent, format!("nobody listens on {}", path.display()));
+    by_file.or(by_name).ok_or_else(nobody)
+}
+
+/// Two numbers of 32 bits.
+fn pair(bytes: &[u8]) -> Option<(u32, u32)> {
+    let number = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+    number(0).zip(number(4))
+}
+
 /// Tells `each` about the established connections that are asked for. They may be some hundred thousand: the deadline
 /// is what bounds them.
 ///
@@ -259,13 +334,7 @@ fn request(family: Family, states: StateFlags, extensions: ExtensionFlags, bytec
     };
     let family = family as u8;
     let question = InetRequest { family, protocol: IPPROTO_TCP, extensions, states, socket_id };
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    header.sequence_number = SEQUENCE;
-    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(question).into());
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
+    let mut bytes = message(SockDiagMessage::InetRequest(question));
     if !bytecode.is_empty() {
         let attribute = DefaultNla::new(REQUEST_BYTECODE, bytecode);
         let at = bytes.len();
@@ -274,6 +343,17 @@ fn request(family: Family, states: StateFlags, extensions: ExtensionFlags, bytec
         let length = bytes.len() as u32;
         NetlinkBuffer::new(&mut bytes).set_length(length);
     }
+    bytes
+}
+
+fn message(question: SockDiagMessage) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.sequence_number = SEQUENCE;
+    let mut message = NetlinkMessage::new(header, question.into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
     bytes
 }
 

@@ -33,6 +33,10 @@ pub struct Own {
     pub openapi_templates: IntGauge,
     /// Attempts to read a document that failed, by reason.
     pub openapi_failures: IntCounterVec,
+    /// Questions for the backend's name, by result.
+    pub dns_lookups: IntCounterVec,
+    /// Addresses of the backend.
+    pub upstream_addresses: IntGauge,
     /// Requests that the admin port refused, by reason.
     pub admin_refused: IntCounterVec,
     /// 1 while the backend answers the readiness probe.
@@ -86,6 +90,18 @@ impl Own {
                 &["reason"],
             )
             .expect(VALID),
+            dns_lookups: IntCounterVec::new(
+                Opts::new(
+                    "golden_dns_lookups_total",
+                    "Questions of this sidecar to the system's resolver for the upstream's name, by result.",
+                ),
+                &["result"],
+            )
+            .expect(VALID),
+            upstream_addresses: gauge_int(
+                "golden_upstream_addresses",
+                "Addresses that this sidecar's connections to the backend are spread over.",
+            ),
             admin_refused: IntCounterVec::new(
                 Opts::new(
                     "golden_admin_refused_requests_total",
@@ -96,7 +112,7 @@ impl Own {
             .expect(VALID),
             backend_up: gauge(
                 "golden_backend_up",
-                "1 when the latest readiness probe of the backend succeeded, else 0; without readiness.path that means that it listens and its accept queue has room.",
+                "1 when the latest readiness probe of the backend succeeded, else 0; without readiness.path and readiness.grpc that means that it listens and its accept queue has room.",
             ),
             backend_probe_duration: gauge(
                 "golden_backend_probe_duration_seconds",
@@ -111,6 +127,7 @@ impl Own {
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")]).set(1.0);
         for result in ["success", "failure"] {
             own.reloads.with_label_values(&[result]);
+            own.dns_lookups.with_label_values(&[result]);
         }
         for reason in DOCUMENT_TROUBLES {
             own.openapi_failures.with_label_values(&[reason.as_str()]);
@@ -127,6 +144,8 @@ impl Own {
             Box::new(own.certificate_expiry.clone()),
             Box::new(own.openapi_templates.clone()),
             Box::new(own.openapi_failures.clone()),
+            Box::new(own.dns_lookups.clone()),
+            Box::new(own.upstream_addresses.clone()),
             Box::new(own.admin_refused.clone()),
             Box::new(own.backend_up.clone()),
             Box::new(own.backend_probe_duration.clone()),

@@ -440,9 +440,15 @@ impl Unreachable {
     /// Fills the accept queue of a listener that nobody serves.
     #[must_use]
     pub fn new() -> Unreachable {
+        Unreachable::at("127.0.0.1:0".parse().unwrap())
+    }
+
+    /// The same at a certain address.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Unreachable {
         use socket2::{Domain, Socket, Type};
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
-        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).expect("bind");
+        let listener = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");
+        listener.bind(&address.into()).expect("bind");
         listener.listen(0).expect("listen");
         let address = listener.local_addr().expect("address").as_socket().expect("an internet address");
         let mut fill = Vec::new();

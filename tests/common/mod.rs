@@ -9,6 +9,7 @@ pub mod files;
 pub mod frames;
 pub mod h2_backend;
 pub mod h2c;
+pub mod names;
 pub mod page;
 pub mod program;
 pub mod prometheus;
@@ -21,6 +22,7 @@ pub mod wire;
 pub use self::{
     backend::{Backend, End, Gate, Peer, ok, response},
     client::{Client, Response},
+    names::Names,
     page::Page,
     sidecar::{Outcome, Sidecar},
     wire::Head,

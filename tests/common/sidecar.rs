@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::backend::Backend;
 use super::client::{Client, Response};
+use super::names::Names;
 use super::page::Page;
 use super::{PATIENCE, wait_for};
 
@@ -26,9 +27,10 @@ pub fn program() -> Command {
 
 /// A sidecar that is about to be started. One worker unless told otherwise, so that statements about "the pool" and
 /// "the next request" are statements about one thread.
-pub struct Builder {
+pub struct Builder<'a> {
     upstream: String,
     listen: String,
+    names: Option<&'a Names>,
     flags: Vec<String>,
     yaml: Option<String>,
     env: Vec<(String, String)>,
@@ -126,73 +128,80 @@ impl Outcome {
 
 // === impl Builder ===
 
-impl Builder {
+impl<'a> Builder<'a> {
+    /// Knows these names and no others. Takes root, or a system where everybody may have namespaces.
+    #[must_use]
+    pub fn names(mut self, names: &'a Names) -> Self {
+        self.names = Some(names);
+        self
+    }
+
     /// One more command-line argument pair.
     #[must_use]
-    pub fn flag(mut self, name: &str, value: impl ToString) -> Builder {
+    pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
         self.flags.extend([name.to_owned(), value.to_string()]);
         self
     }
 
     /// `--listen`: another address than one of loopback. Of a socket of the file system the proxy's address stays unknown.
     #[must_use]
-    pub fn listen(mut self, listen: impl ToString) -> Builder {
+    pub fn listen(mut self, listen: impl ToString) -> Self {
         self.listen = listen.to_string();
         self
     }
 
     /// The text of the configuration file.
     #[must_use]
-    pub fn yaml(mut self, text: impl ToString) -> Builder {
+    pub fn yaml(mut self, text: impl ToString) -> Self {
         assert!(self.yaml.replace(text.to_string()).is_none(), "one file");
         self
     }
 
     /// An environment variable.
     #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Builder {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
     /// Learns routes, as it does by default. In tests it does not unless told so: most of them speak of `_unmatched`.
     #[must_use]
-    pub fn learning(mut self) -> Builder {
+    pub fn learning(mut self) -> Self {
         self.learning = true;
         self
     }
 
     /// `--workers`.
     #[must_use]
-    pub fn workers(mut self, workers: usize) -> Builder {
+    pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
     }
 
     /// The command that is the backend.
     #[must_use]
-    pub fn command<T: ToString>(mut self, argv: &[T]) -> Builder {
+    pub fn command<T: ToString>(mut self, argv: &[T]) -> Self {
         self.command = argv.iter().map(ToString::to_string).collect();
         self
     }
 
     /// At most so many file descriptors.
     #[must_use]
-    pub fn open_files(mut self, limit: u64) -> Builder {
+    pub fn open_files(mut self, limit: u64) -> Self {
         self.open_files = Some(limit);
         self
     }
 
     /// Without any right: as the user `nobody`, where this process may choose.
     #[must_use]
-    pub fn by_nobody(mut self) -> Builder {
+    pub fn by_nobody(mut self) -> Self {
         self.rights = Rights::Nobodys;
         self
     }
 
     /// The same, where /proc hides the processes of other users (`hidepid=2`). Takes root.
     #[must_use]
-    pub fn by_nobody_with_hidden_processes(mut self) -> Builder {
+    pub fn by_nobody_with_hidden_processes(mut self) -> Self {
         self.rights = Rights::NobodysWithHiddenProcesses;
         self
     }
@@ -229,6 +238,9 @@ impl Builder {
             command.arg("--").args(&self.command);
         }
         let folder = (self.rights != Rights::Ours).then(|| run_as_nobody(&mut command, config.path(), self.rights));
+        if let Some(names) = self.names {
+            command = names.only_for(&command);
+        }
         if let Some(limit) = self.open_files {
             use std::os::unix::process::CommandExt as _;
             let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
@@ -365,16 +377,17 @@ fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 impl Sidecar {
     /// In front of this backend.
     #[must_use]
-    pub fn before(backend: &Backend) -> Builder {
+    pub fn before(backend: &Backend) -> Builder<'static> {
         Sidecar::upstream(backend.url())
     }
 
     /// In front of any address.
     #[must_use]
-    pub fn upstream(upstream: impl ToString) -> Builder {
+    pub fn upstream(upstream: impl ToString) -> Builder<'static> {
         Builder {
             upstream: upstream.to_string(),
             listen: "127.0.0.1:0".to_owned(),
+            names: None,
             flags: Vec::new(),
             yaml: None,
             env: Vec::new(),
@@ -389,7 +402,7 @@ impl Sidecar {
 
     /// With all that it needs in a file, the upstream too.
     #[must_use]
-    pub fn configured(yaml: impl ToString) -> Builder {
+    pub fn configured(yaml: impl ToString) -> Builder<'static> {
         Sidecar::upstream("").yaml(yaml)
     }
 
