@@ -507,7 +507,8 @@ fn certificates_are_replaced_by_a_signal_under_load_and_bad_ones_are_not_taken()
             wait_until("it is refused", || reloads("failure") >= (failed + 1) as f64);
             assert_eq!(serial(&authority, &sidecar), 5);
         }
-        assert!(sidecar.logged("does not match the certificate") && !sidecar.logged("PRIVATE KEY"));
+        wait_until("the reason is logged", || sidecar.logged("does not match the certificate"));
+        assert!(!sidecar.logged("PRIVATE KEY"));
         drop(stopping);
         load.join().unwrap();
     });
@@ -540,7 +541,7 @@ fn certificates_are_replaced_when_their_files_are_without_a_signal() {
     assert_eq!(serial(&authority, &sidecar), 1);
     version(2);
     wait_until("the new certificate is shown", || serial(&authority, &sidecar) == 2);
-    assert!(sidecar.logged("certificate_renewed"));
+    wait_until("it is logged", || sidecar.logged("certificate_renewed"));
     let page = sidecar.scrape();
     assert_eq!(page.value("golden_config_last_reload_successful", &[]), 1.0);
     assert_eq!(page.value("golden_config_reloads_total", &[("result", "failure")]), 0.0);
@@ -560,6 +561,7 @@ fn a_bad_file_is_told_once_and_a_good_one_after_it_is_taken() {
     let page = sidecar.page_when("all is well", |page| page.value("golden_config_last_reload_successful", &[]) == 1.0);
     // Certificate and key are two files, so what was seen between them may count.
     assert!(failed(&page) <= 2.0);
+    wait_until("it is logged", || sidecar.logged("certificate_renewed"));
     let told = sidecar.log().iter().filter(|line| line.contains("certificate_refused")).count();
     assert!((1..=2).contains(&told), "{:?}", sidecar.log());
 }
@@ -630,7 +632,7 @@ fn a_backend_that_cannot_prove_who_it_is_gets_no_request() {
         assert_eq!(response.proxy_made("tls_failure").unwrap(), "tls_protocol_error");
         sidecar.expect(&[Outcome::proxy("GET", "502", ("tls_failure", "network", "tls"))]);
         fails_as(&sidecar, "backend", reason, 1.0);
-        assert!(sidecar.logged(told), "{told}: {:?}", sidecar.log());
+        wait_until(told, || sidecar.logged(told));
         assert_eq!(secure.seen(), []);
     }
     // The system trusts none of these either.

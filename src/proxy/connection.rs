@@ -11,8 +11,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::AsyncWrite as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use crate::labels::{ConnectionEnd, Failure, Method, Phase, RouteId, TlsSide, Traffic};
 use crate::measure::{self, Begin, ClientConnection, Moment, Observation};
