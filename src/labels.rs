@@ -236,6 +236,8 @@ closed_set! {
         Proxy = "proxy",
         /// The sidecar stops.
         Drain = "drain",
+        /// It sent much that nothing came of: resets, empty frames, continuations (HTTP/2).
+        Flood = "flood",
     }
 }
 

@@ -1098,6 +1098,7 @@ const VALUES: &[(&str, &[&str])] = &[
             "descriptors",
             "client",
             "proxy",
+            "flood",
             // Of refusals at the admin port.
             "credentials",
             "host",

@@ -430,6 +430,11 @@ impl Live {
 #[cfg(not(feature = "unmeasured"))]
 impl Drop for Observation {
     fn drop(&mut self) {
+        // Nobody told it anything because the code that should have has failed.
+        if self.live.facts.end == End::ClientLeft && std::thread::panicking() {
+            let phase = if self.live.head_at.is_some() { Phase::Body } else { Phase::Send };
+            self.live.facts.end = End::Failed(Failure::Internal, phase);
+        }
         self.live.record();
     }
 }

@@ -197,3 +197,17 @@ fn a_call_that_did_not_get_through_keeps_its_error_and_says_what_its_client_was_
     assert_eq!(number(&page, FIRST_BYTE, &["server_error"]), 1.0);
     assert_eq!(number(&page, "golden_requests_total", &["200", "proxy"]), 1.0);
 }
+
+#[test]
+fn a_request_whose_code_panics_is_an_internal_error() {
+    let (signals, worker, route) = worker();
+    let observation = begin(&worker, route, None);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _observation = observation;
+        std::panic::resume_unwind(Box::new("a defect"));
+    }));
+    assert!(panicked.is_err());
+    let page = snapshot(&signals);
+    assert_eq!(number(&page, ERRORS, &["internal", "proxy", "send"]), 1.0);
+    assert_eq!(number(&page, ABORTS, &[]), 0.0);
+}

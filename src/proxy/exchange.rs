@@ -10,12 +10,13 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 
 use crate::labels::{CloseReason, Direction, Failure, Method, Phase, RetryResult, RpcStatus, TunnelProtocol};
-use crate::measure::{self, Moment, Observation, ResponseKind, Tunnel};
+use crate::measure::{self, Moment, Observation, ResponseKind, Rpc, Tunnel};
 use crate::proxy::body::Outbox;
 use crate::proxy::buffer::{LARGE, SMALL};
 use crate::proxy::error::{Stop, Trouble};
@@ -30,6 +31,10 @@ use crate::proxy::service::After;
 use crate::proxy::timer::Deadline;
 use crate::proxy::upstream::Obtained;
 use crate::proxy::worker::{Settings, Worker};
+
+/// What a call of gRPC may take longer than its client waits. The client is the one to give up, and says so; this is for
+/// one that is gone, or does not keep to its word.
+const CALL_GRACE: Duration = Duration::from_secs(1);
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -68,7 +73,7 @@ pub enum Done {
     /// The answer has ended; what becomes of the client's connection, and since when it has ended.
     Finished(After, Moment),
     /// A tunnel: when the backend's answer had been received, and when it was handed on.
-    Tunnel(Back, TunnelProtocol, u16, Moment, Moment),
+    Tunnel(Back, TunnelProtocol, Moment, Moment),
 }
 
 /// A request that is carried: everything that its steps share.
@@ -236,6 +241,10 @@ impl Exchange<'_, '_> {
     /// # Errors
     /// When it fails, or the client leaves.
     pub async fn run(&mut self, obtained: Obtained, since: Moment) -> Result<Done, Trouble> {
+        let call_deadline = self.worker.timers.slot();
+        if let Some(Rpc { deadline: Some(time) }) = self.head.rpc {
+            call_deadline.arm(time.saturating_add(CALL_GRACE));
+        }
         let limit = self.settings.limits.request_body_bytes;
         let ended = matches!(self.head.framing, Framing::None | Framing::Length(0));
         let mut upload = Upload {
@@ -250,7 +259,7 @@ impl Exchange<'_, '_> {
             progress: 0,
             messages: Messages::default(),
         };
-        let mut result = self.attempt(obtained, since, &mut upload).await;
+        let mut result = self.attempt(obtained, since, &mut upload, &call_deadline).await;
         if matches!(result, Err(NoAnswer::NeverDelivered)) {
             self.outbox.rewind();
             upload.state = Sending::Body;
@@ -262,7 +271,7 @@ impl Exchange<'_, '_> {
                 worker.pool.obtain_new(settings, deadline, observation, &mut watch).await
             };
             result = match new {
-                Ok((obtained, since)) => self.attempt(obtained, since, &mut upload).await,
+                Ok((obtained, since)) => self.attempt(obtained, since, &mut upload, &call_deadline).await,
                 Err(trouble) => Err(trouble.into()),
             };
             let outcome = if result.is_ok() { RetryResult::Success } else { RetryResult::Failure };
@@ -272,7 +281,7 @@ impl Exchange<'_, '_> {
             NoAnswer::Trouble(trouble) => trouble,
             NoAnswer::NeverDelivered => Trouble::Failed(Failure::ResetBeforeHead, Phase::Send),
         })?;
-        self.relay(back, answer, upload).await
+        self.relay(back, answer, upload, &call_deadline).await
     }
 
     /// Sends the request and waits for the final head of the answer.
@@ -281,9 +290,10 @@ impl Exchange<'_, '_> {
         obtained: Obtained,
         since: Moment,
         upload: &mut Upload,
+        call_deadline: &Deadline,
     ) -> Result<(Back, Answer), NoAnswer> {
         let mut back = Back::begin(obtained, self.head, self.outbox, self.settings.sizes())?;
-        match self.send_and_wait(&mut back, since, upload).await {
+        match self.send_and_wait(&mut back, since, upload, call_deadline).await {
             Ok(answer) => Ok((back, answer)),
             Err(error) => {
                 back.cancel();
@@ -292,7 +302,13 @@ impl Exchange<'_, '_> {
         }
     }
 
-    async fn send_and_wait(&mut self, back: &mut Back, since: Moment, upload: &mut Upload) -> Result<Answer, NoAnswer> {
+    async fn send_and_wait(
+        &mut self,
+        back: &mut Back,
+        since: Moment,
+        upload: &mut Upload,
+        call_deadline: &Deadline,
+    ) -> Result<Answer, NoAnswer> {
         let bodyless = upload.ended;
         let Exchange { worker, settings, head, front, outbox, deadline, observation, .. } = self;
         let mut head_written = false;
@@ -341,11 +357,16 @@ impl Exchange<'_, '_> {
                 match (clients_turn, head.rpc) {
                     (true, Some(_)) => deadline.clear(),
                     (true, None) => deadline.arm(settings.timeouts.client_body),
+                    // How long a call may take is its client's to say, if it says so.
+                    (false, Some(Rpc { deadline: Some(_) })) => deadline.clear(),
                     (false, _) => deadline.arm(settings.timeouts.head),
                 }
             }
             let phase = if sending { Phase::Send } else { Phase::Wait };
             match worker.stopped(cx, deadline) {
+                None if call_deadline.expired(cx) => {
+                    Poll::Ready(Err(Trouble::Failed(Failure::HeadTimeout, phase).into()))
+                }
                 None => Poll::Pending,
                 Some(Stop::Cut) => Poll::Ready(Err(Trouble::Failed(Failure::DrainDeadline, phase).into())),
                 Some(_) if clients_turn => Poll::Ready(Err(Trouble::Failed(Failure::ClientTimeout, phase).into())),
@@ -356,7 +377,13 @@ impl Exchange<'_, '_> {
     }
 
     /// The head is there: relays it and the body, while the rest of the request may still be on its way.
-    async fn relay(&mut self, mut back: Back, answer: Answer, mut upload: Upload) -> Result<Done, Trouble> {
+    async fn relay(
+        &mut self,
+        mut back: Back,
+        answer: Answer,
+        mut upload: Upload,
+        call_deadline: &Deadline,
+    ) -> Result<Done, Trouble> {
         let received = measure::now();
         let Answer { mut response, head: mut answered } = answer;
         let Exchange { worker, settings, head, unknown_path, front, outbox, deadline, observation } = self;
@@ -375,9 +402,9 @@ impl Exchange<'_, '_> {
         if let Some(protocol) = head.upgrade
             && is_tunnel(&back, status)
         {
-            let told = front.tunnel(&mut response, outbox);
+            front.tunnel(&mut response, outbox);
             flush(worker, settings, front, deadline).await?;
-            return Ok(Done::Tunnel(back, protocol, told, received, measure::now()));
+            return Ok(Done::Tunnel(back, protocol, received, measure::now()));
         }
         if status == 101 {
             back.cancel();
@@ -498,6 +525,9 @@ impl Exchange<'_, '_> {
                 }
             }
             match (worker.stopped(cx, deadline), waits_for_client) {
+                (None, _) if call_deadline.expired(cx) => {
+                    Poll::Ready(Err(Trouble::Failed(Failure::BodyTimeout, Phase::Body)))
+                }
                 (None, _) => Poll::Pending,
                 (Some(Stop::Cut), _) => Poll::Ready(Err(Trouble::Failed(Failure::DrainDeadline, Phase::Body))),
                 (Some(_), true) => Poll::Ready(Err(Trouble::Failed(Failure::ClientTimeout, Phase::Body))),

@@ -393,9 +393,9 @@ impl Front<'_> {
         }
     }
 
-    /// Sends the answer that opens a tunnel, made of the backend's `response`; bytes pass as they are from then on. Returns
-    /// the status that the client is told. `outbox` holds the request as the backend has got it.
-    pub fn tunnel(&mut self, response: &mut Response<()>, outbox: &Outbox) -> u16 {
+    /// Sends the answer that opens a tunnel, made of the backend's `response`; bytes pass as they are from then on.
+    /// `outbox` holds the request as the backend has got it.
+    pub fn tunnel(&mut self, response: &mut Response<()>, outbox: &Outbox) {
         match self {
             Front::H1(front) => {
                 if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
@@ -405,7 +405,6 @@ impl Front<'_> {
                 headers::write_response(response, &mut client.reply.bytes);
                 client.reply.bytes.extend_from_slice(b"Connection: upgrade\r\n\r\n");
                 client.committed = true;
-                101
             }
             Front::H2(front) => {
                 headers::accept_connect(response);
@@ -413,7 +412,6 @@ impl Front<'_> {
                 let mut answer = Response::new(());
                 std::mem::swap(&mut answer, response);
                 front.send = front.respond.send_response(answer, false).ok();
-                200
             }
         }
     }

@@ -169,7 +169,8 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: Pee
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_library() {
-                        guard.ends(ConnectionEnd::Proxy);
+                        let flood = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+                        guard.ends(if flood { ConnectionEnd::Flood } else { ConnectionEnd::Proxy });
                     }
                     return Poll::Ready(());
                 }
@@ -182,7 +183,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: Pee
             return Poll::Ready(());
         }
         if life.is_flooded() {
-            guard.ends(ConnectionEnd::Proxy);
+            guard.ends(ConnectionEnd::Flood);
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             // Once more, to write it.
             let _closed = connection.poll_closed(cx);
@@ -309,7 +310,7 @@ async fn stream_task(
     };
     let trouble = match carried {
         Ok(Done::Finished(_, at)) => return observation.finish(at),
-        Ok(Done::Tunnel(back, protocol, _, received, handed)) => {
+        Ok(Done::Tunnel(back, protocol, received, handed)) => {
             observation.upgraded(protocol, received, handed);
             front.becomes_tunnel();
             return exchange::tunnel(&worker, &mut front, back, &mut outbox, protocol, &deadline).await;

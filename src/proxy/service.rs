@@ -130,7 +130,7 @@ async fn in_pieces(
     client.outbox = outbox;
     Ok(match done? {
         exchange::Done::Finished(after, at) => Done::Finished(after, at),
-        exchange::Done::Tunnel(back, protocol, _, received, handed) => {
+        exchange::Done::Tunnel(back, protocol, received, handed) => {
             Done::TunnelInPieces(Box::new(back), protocol, received, handed)
         }
     })
