@@ -1071,6 +1071,9 @@ const VALUES: &[(&str, &[&str])] = &[
             "descriptors",
             "client",
             "proxy",
+            // Of the admin port.
+            "credentials",
+            "host",
             // Of handshakes.
             "no_certificate",
             "bad_certificate",
