@@ -115,12 +115,14 @@ impl Client {
                     Poll::Pending => {}
                 }
             }
-            while said {
-                inbound.consume(inbound.unread().len());
-                match inbound.poll_fill(cx, stream, SMALL) {
-                    Poll::Ready(Ok(Filled::Bytes(n))) if n < left => left -= n,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => break,
+            if said {
+                loop {
+                    inbound.consume(inbound.unread().len());
+                    match inbound.poll_fill(cx, stream, SMALL) {
+                        Poll::Ready(Ok(Filled::Bytes(n))) if n < left => left -= n,
+                        Poll::Ready(_) => return Poll::Ready(()),
+                        Poll::Pending => break,
+                    }
                 }
             }
             if worker.stopped(cx, deadline).is_some() { Poll::Ready(()) } else { Poll::Pending }
