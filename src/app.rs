@@ -964,6 +964,9 @@ impl Sidecar {
                 self.order(&Order::Cut);
                 self.all_ended_within(CUT_GRACE).await;
             }
+            // Backend connections end a moment after their last request, and the last page is to tell of it.
+            let closed = || self.signals.upstream_active() + self.signals.upstream_idle() == 0;
+            happens_within(CUT_GRACE, closed).await;
         };
         let in_order = async {
             let code = match (ending, command.as_mut()) {
@@ -1022,16 +1025,21 @@ impl Sidecar {
 
     /// Whether all client connections have ended within `time`.
     async fn all_ended_within(&self, time: Duration) -> bool {
-        let deadline = Instant::now() + time;
-        loop {
-            if self.shared.connections.load(Relaxed) == 0 {
-                return true;
-            }
-            if Instant::now() >= deadline {
-                return false;
-            }
-            tokio::time::sleep(DRAIN_LOOK).await;
+        happens_within(time, || self.shared.connections.load(Relaxed) == 0).await
+    }
+}
+
+/// Whether the condition comes to hold within `time`.
+async fn happens_within(time: Duration, condition: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + time;
+    loop {
+        if condition() {
+            return true;
         }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(DRAIN_LOOK).await;
     }
 }
 

@@ -185,9 +185,8 @@ async fn drive(connection: Connection<Stream, Bytes>, open: Open, multiplexed: W
         polled
     })
     .await;
-    // One that breaks in a drain is broken all the same; one whose backend said goodbye first is not, whom it left out.
-    let goodbye = |error: &h2::Error| error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
-    if ended.is_err_and(|error| !goodbye(&error)) {
+    // One that breaks in a drain is broken all the same.
+    if ended.is_err() {
         state.reason.set(CloseReason::Error);
     }
 }

@@ -628,7 +628,12 @@ impl Pool {
             .await;
             let connection = begun.map_err(|_gone| Trouble::Failed(Failure::ConnectReset, Phase::Connect))?;
             let lease = connection.lease();
-            self.multiplexed.borrow_mut().push(connection);
+            if self.draining.get() {
+                // For this one request, which is sent a second time: nothing else would end it.
+                connection.ends(CloseReason::Drain);
+            } else {
+                self.multiplexed.borrow_mut().push(connection);
+            }
             return Ok((Obtained::Lease(lease), now));
         }
         self.gauges.opened();

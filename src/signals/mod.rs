@@ -404,6 +404,12 @@ impl Signals {
         self.shards.iter().map(|s| s.upstream_active.get()).sum::<i64>().max(0) as u64
     }
 
+    /// Backend connections without a request over all workers.
+    #[must_use]
+    pub fn upstream_idle(&self) -> u64 {
+        self.shards.iter().map(|s| s.upstream_idle.get()).sum::<i64>().max(0) as u64
+    }
+
     /// Used share of a resource that is this sidecar's own; `None` for others and for those without a limit.
     #[must_use]
     pub fn own_ratio(&self, resource: Resource) -> Option<f64> {

@@ -1,10 +1,11 @@
 //! The client's side of a scenario: plays its script and checks what it gets.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;
 
 use crate::common::frames::{self, Frame, kind};
-use crate::common::{Client, End, Head, Sidecar};
+use crate::common::{Client, End, Head, Sidecar, wait_until};
 use crate::looks::wait_for_page;
 use crate::row::Act;
 use crate::stage::Stage;
@@ -279,10 +280,16 @@ fn head_of(text: &str) -> String {
 /// Lets the process open `more` descriptors beside those that it has. Descriptors are numbers and the limit is the lowest
 /// that is forbidden, so gaps count.
 fn limit_descriptors(pid: u32, more: u64) {
-    let used: std::collections::BTreeSet<u64> = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("/proc")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
+    let look = || -> BTreeSet<u64> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("/proc");
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+    };
+    let mut used = look();
+    // What is open for a moment only would be free afterwards.
+    wait_until("the descriptors stay the same", || {
+        let before = std::mem::replace(&mut used, look());
+        before == used
+    });
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let pid = libc::pid_t::try_from(pid).expect("a pid");
     // SAFETY: the old limit is written to a place that is valid for one rlimit; no new one is given.

@@ -233,14 +233,30 @@ matrix! {
     },
     a_goodbye_that_leaves_the_request_out => Row {
         scheme: "h2c",
-        backend: vec![asked(vec![Do::Middle, frames(&[h2::goaway(0, code::NO_ERROR)]), Do::Close])],
+        backend: vec![asked(vec![Do::Middle, frames(&[h2::goaway(0, code::NO_ERROR)]), Do::WaitEnd])],
         client: vec![get(), Act::Head(200), Act::Whole("good")],
         expect: answered(
             "GET",
             "200",
-            vec!["stream 1 whole; ended", "stream 1 whole; kept"],
+            vec!["stream 1 whole; let go", "stream 1 whole; kept"],
             &[Series::Retry("success"), Series::Opened, Series::Closed("peer"), Series::Opened],
         ),
+        // Both would have been let go of anyhow.
+        term: Some(Term {
+            expect: Some(answered(
+                "GET",
+                "200",
+                vec!["stream 1 whole; let go", "stream 1 whole; let go"],
+                &[
+                    Series::Retry("success"),
+                    Series::Opened,
+                    Series::Opened,
+                    Series::Closed("drain"),
+                    Series::Closed("drain"),
+                ],
+            )),
+            ..Term::default()
+        }),
         ..Row::default()
     },
     a_goodbye_that_keeps_the_request => Row {

@@ -126,8 +126,6 @@ pub enum Series {
     UpgradedBytes(&'static str, u32),
     /// `golden_server_connections_rejected_total`: reason.
     Rejected(&'static str),
-    /// The same, by any number from one on.
-    RejectedAtLeastOnce(&'static str),
 }
 
 /// A step of the backend's script for one connection, whose first byte has come.

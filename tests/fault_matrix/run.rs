@@ -180,7 +180,7 @@ fn play(row: Row, variant: Variant) {
         let page = last.expect("a page");
         page.check();
         let (moved, expected) = (moves(&before, &page), expected(&expect));
-        assert!(agree(&moved, &expected), "{}", difference(&moved, &expected));
+        assert!(moved == expected, "{}", difference(&moved, &expected));
         check_whole(&before, &page, &expect);
     } else {
         let page = settled(&sidecar, &before, &expect);
@@ -287,7 +287,7 @@ fn settled(sidecar: &Sidecar, before: &Page, expect: &Expect) -> Page {
     let busy = |page: &Page| AT_REST.iter().filter(|name| page.sum(name, &[]) != 0.0).copied().collect::<Vec<_>>();
     let held = wait_for(PATIENCE / 2, || {
         page = look(sidecar);
-        agree(&moves(before, &page), &expected) && busy(&page).is_empty()
+        moves(before, &page) == expected && busy(&page).is_empty()
     });
     assert!(held, "{}; not at rest: {:?}", difference(&moves(before, &page), &expected), busy(&page));
     page
@@ -334,7 +334,7 @@ fn expected(expect: &Expect) -> Moves {
     moves
 }
 
-/// The name of a series on the page, and by how much it moves. Not a number: by something.
+/// The name of a series on the page, and by how much it moves.
 fn identity(series: &Series) -> (String, f64) {
     let route = ("http_route", "_unmatched");
     match *series {
@@ -365,22 +365,14 @@ fn identity(series: &Series) -> (String, f64) {
             (written("golden_upgraded_bytes_total", &labels), f64::from(bytes))
         }
         Series::Rejected(reason) => (written("golden_server_connections_rejected_total", &[("reason", reason)]), 1.0),
-        Series::RejectedAtLeastOnce(reason) => {
-            (written("golden_server_connections_rejected_total", &[("reason", reason)]), f64::NAN)
-        }
     }
-}
-
-fn agree(moved: &Moves, expected: &Moves) -> bool {
-    let same = |a: f64, b: f64| b.is_nan() || a == b;
-    moved.len() == expected.len() && expected.iter().all(|(name, by)| moved.get(name).is_some_and(|m| same(*m, *by)))
 }
 
 fn difference(moved: &Moves, expected: &Moves) -> String {
     let mut text = String::from("the series that moved are not those expected:");
     for name in moved.keys().chain(expected.keys().filter(|name| !moved.contains_key(*name))) {
         let (got, wanted) = (moved.get(name).copied().unwrap_or(0.0), expected.get(name).copied().unwrap_or(0.0));
-        if got != wanted && !(wanted.is_nan() && got > 0.0) {
+        if got != wanted {
             text.push_str(&format!("\n  {name} moved by {got}, expected {wanted}"));
         }
     }
