@@ -166,6 +166,11 @@ fn heads_and_chunks_are_read_in_one_way() {
 }
 
 #[test]
+fn a_proxy_header_is_the_same_in_any_pieces() {
+    smoke("proxy_header");
+}
+
+#[test]
 fn documents_are_templates_or_a_sentence() {
     smoke("openapi");
 }

@@ -7,7 +7,7 @@
 use golden_sidecar::config::Forwarded;
 use golden_sidecar::proxy::grpc;
 use golden_sidecar::proxy::h1::{ChunkReader, ChunkStep, Framing, HeadScan};
-use golden_sidecar::proxy::headers::{self, RequestContext, ResponseContext};
+use golden_sidecar::proxy::headers::{self, Peer, RequestContext, ResponseContext};
 
 use super::wire::{self, shown};
 
@@ -62,7 +62,7 @@ fn same(framing: Framing) -> wire::Framing {
 fn request(options: u8, bytes: &[u8]) {
     let Some(bytes) = scanned(bytes) else { return };
     let context = RequestContext {
-        peer: [192, 0, 2, 1].into(),
+        peer: Peer { address: Some([192, 0, 2, 1].into()), secure: options & 4 != 0 },
         forwarded: if options & 1 == 0 { &Forwarded::Append } else { &Forwarded::Replace },
         via: options & 2 != 0,
         default_host: "backend:80",

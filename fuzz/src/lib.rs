@@ -10,6 +10,7 @@ pub mod heads;
 pub mod json_pointer;
 pub mod learned_routes;
 pub mod openapi;
+pub mod proxy_header;
 pub mod request_path;
 #[path = "../../src/exposition/strict.rs"]
 pub mod strict;
@@ -22,6 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("request_path", request_path::run),
     ("heads", heads::run),
+    ("proxy_header", proxy_header::run),
     ("openapi", openapi::run),
     ("config_file", config_file::run),
     ("learned_routes", learned_routes::run),

@@ -35,9 +35,11 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use golden_sidecar::config::{Config, Forwarded, ImplicitError, Place, Scheme, Symptom, Upstream};
+use golden_sidecar::descriptors::Shares;
 use golden_sidecar::labels::{RouteId, RouteKind};
+use golden_sidecar::proxy::listener::Socket;
 use golden_sidecar::proxy::upstream::Budget;
-use golden_sidecar::proxy::worker::{self, Order, Settings, Shared};
+use golden_sidecar::proxy::worker::{self, Order, Room, Settings, Shared, Tls};
 use golden_sidecar::routes::{Ids, Learned, RouteTable};
 use golden_sidecar::signals::Signals;
 use golden_sidecar::signals::shard::WorkerSignals;
@@ -218,14 +220,17 @@ async fn exchange(script: Script, quiet_rounds: usize) -> Result<(), String> {
     signals.set_implicit_errors(&config.implicit_errors);
     let ids = Arc::new(Numbers(Arc::clone(&signals)));
     let routes = RouteTable::new(&[], &[], Some(Arc::new(Learned::new(20))), ids).expect("no routes are declared");
-    let settings = Settings::new(&config, Arc::new(routes), Addresses::Tcp(Arc::from([backend_address])));
-    let shared = Arc::new(Shared { connections: AtomicUsize::new(0), budget: Budget::new(1, &config.limits) });
+    let settings =
+        Settings::new(&config, Arc::new(routes), Addresses::Tcp(Arc::from([backend_address])), &Tls::default());
+    let limits = &config.limits;
+    let room = Room::new(Shares::of(None, 1, limits.connections, limits.upstream_connections));
+    let shared = Arc::new(Shared { connections: AtomicUsize::new(0), room, budget: Budget::new(1, limits) });
     let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     socket.set_nonblocking(true).expect("a socket");
     let address = socket.local_addr().expect("it is bound");
     let (orders, receiver) = mpsc::unbounded_channel();
     let meter = WorkerSignals::new(&signals, 0);
-    let sidecar = tokio::task::spawn_local(worker::run(0, socket, meter, settings, shared, receiver));
+    let sidecar = tokio::task::spawn_local(worker::run(0, Socket::Tcp(socket), meter, settings, shared, receiver));
 
     let log = Rc::new(Log { quiet_rounds, ..Log::default() });
     let script = Rc::new(script);
