@@ -74,3 +74,8 @@ fn slowhttptest_is_cut_and_harms_nobody_else() {
 fn a_raw_backend_sees_one_request_or_none_of_each_that_smuggles() {
     suite("smuggling");
 }
+
+#[test]
+fn what_listens_beside_plain_tcp_is_understood() {
+    suite("tls");
+}

@@ -206,7 +206,7 @@ class Connection:
 
     def answer(self, stream: int) -> Answer:
         """The whole answer on this stream. Gives back the window that it takes."""
-        fields, content, trailers, status = [], [], [], 0
+        fields, content, trailers, status, ended = [], [], [], 0, False
         block_of = []
         while (received := self.read_or_fault(stream)) is not None:
             if isinstance(received, frames.GoAwayFrame) and received.error_code != NO_ERROR:

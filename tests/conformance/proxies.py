@@ -87,6 +87,8 @@ class Limits:
     idle: int = 75
     # Silence of the answer, whether the backend does not send or the client does not read.
     answer: int = 60
+    # HAProxy takes a request whole before it goes on, which its manual has against slow bodies. Not for streams.
+    whole: bool = False
 
 
 def free_port() -> int:
@@ -247,7 +249,7 @@ def haproxy(directory: pathlib.Path, kind: str, ports, backend: int, limits: Lim
         "global\n  nbthread 1\n  maxconn 8000\n  no strict-limits\n  tune.bufsize 65536\n"
         "defaults\n  mode http\n  option http-keep-alive\n  http-reuse always\n  timeout connect 2s\n"
         f"  timeout client {limits.body}s\n  timeout server 60s\n  timeout tunnel 60s\n  timeout http-request {limits.head}s\n"
-        f"  timeout http-keep-alive {limits.idle}s\n"
+        f"  timeout http-keep-alive {limits.idle}s\n{'  option http-buffer-request' * limits.whole}\n"
         f"frontend f\n  bind 127.0.0.1:{ports[0]}\n  bind 127.0.0.1:{ports[1]} proto h2\n{listeners}  default_backend b\n"
         f"backend b\n  server s 127.0.0.1:{backend}{proto}\n"
     )

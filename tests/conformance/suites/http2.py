@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import socket
 import struct
 
 import h2wire

@@ -41,11 +41,16 @@ def backend():
             yield Nginx(port)
 
 
-def h2load(name: str, requests: int, *options: str, path: str = "/small", h1: bool = False) -> None:
+def h2load(name: str, requests: int, *options: str, path: str = "/small", h1: bool = False, given: bytes = b"") -> None:
     def run(target):
         port = target.port if h1 else target.h2_port
-        argv = ["h2load", "-n", str(requests), *(["--h1"] if h1 else []), *options, f"http://{target.host}:{port}{path}"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(given)
+            file.flush()
+            upload = ["-d", file.name] if given else []
+            url = f"http://{target.host}:{port}{path}"
+            argv = ["h2load", "-n", str(requests), *(["--h1"] if h1 else []), *upload, *options, url]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
         counts = re.search(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", done.stdout)
         require(counts is not None, f"no counts: {done.stdout[-300:]} {done.stderr[-300:]}")
         total, finished, succeeded, failed, errored, late = map(int, counts.groups())
@@ -65,21 +70,8 @@ h2load("HTTP/2, tables of 0 for field compression", 1000, "-c", "4", "-m", "10",
 h2load("HTTP/2, HEAD", 1000, "-c", "4", "-m", "10", "-H", ":method: HEAD")
 
 
-def posting(name: str, h1: bool) -> None:
-    def run(target):
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(bytes(100_000))
-            file.flush()
-            port = target.port if h1 else target.h2_port
-            argv = ["h2load", "-n", "300", "-c", "5", *(["--h1"] if h1 else ["-m", "5"]), "-d", file.name, f"http://{target.host}:{port}/echo"]
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-            require("300 succeeded, 0 failed, 0 errored" in done.stdout, f"{done.stdout[-400:]}")
-
-    CASES.add("h2load", name, run)
-
-
-posting("HTTP/1.1, uploads of 100,000 bytes", True)
-posting("HTTP/2, uploads of 100,000 bytes", False)
+h2load("HTTP/1.1, uploads of 100,000 bytes", 300, "-c", "5", path="/echo", h1=True, given=bytes(100_000))
+h2load("HTTP/2, uploads of 100,000 bytes", 300, "-c", "5", "-m", "5", path="/echo", given=bytes(100_000))
 
 
 def nghttp(name: str, *options: str, path: str = "/small", wanted: str = ":status: 200") -> None:

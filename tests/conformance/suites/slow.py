@@ -19,7 +19,7 @@ KIND = "http"
 WORKERS = 1
 CASES = Cases()
 # Short, so that the suite is: what counts is that a limit holds.
-LIMITS = proxies.Limits(head=1, body=1, idle=1, answer=1)
+LIMITS = proxies.Limits(head=1, body=1, idle=1, answer=1, whole=True)
 CONNECTIONS = 150
 # Longer than a limit, and what a busy machine needs to open and to close all connections.
 SECONDS = 15

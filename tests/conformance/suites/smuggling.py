@@ -12,7 +12,7 @@ import threading
 
 from backend import Ended, Reader
 from cases import Cases, Fault, require
-from h2wire import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Closed, Connection, block, frame, request
+from h2wire import DATA, END_HEADERS, END_STREAM, HEADERS, Closed, Connection, block, frame
 
 TITLE = "request smuggling, by what a raw backend saw"
 SOURCE = "RFC 9112, sections 2 to 7 and 11.2; RFC 9113, 10.3"
