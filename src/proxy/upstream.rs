@@ -840,12 +840,13 @@ impl Pool {
     /// The same, spoken to as before.
     pub fn set_addresses(&self, addresses: Addresses) {
         self.destination.borrow_mut().addresses = addresses;
-        let stays = |idle: &Box<Connection>| self.is_current(idle.generation, &idle.address);
-        let (current, others) = self.idle.take().into_iter().partition(stays);
-        *self.idle.borrow_mut() = current;
-        for connection in others {
-            self.gauges.left_idle();
-            connection.close(CloseReason::Drain);
+        for connection in self.idle.take() {
+            if self.is_current(connection.generation, &connection.address) {
+                self.idle.borrow_mut().push(connection);
+            } else {
+                self.gauges.left_idle();
+                connection.close(CloseReason::Drain);
+            }
         }
         self.let_go(|shared| (!self.is_current(shared.generation, &shared.address)).then_some(CloseReason::Drain));
     }
