@@ -46,7 +46,7 @@ fn backends<const N: usize>(hosts: [&str; N], gate: &Gate) -> ([Backend; N], u16
     (all, port)
 }
 
-fn before<'a>(names: &'a Names, port: u16, yaml: &str) -> Sidecar {
+fn before(names: &Names, port: u16, yaml: &str) -> Sidecar {
     Sidecar::upstream(format!("http://app.test:{port}")).names(names).yaml(format!("{REFRESH}{yaml}")).start()
 }
 

@@ -56,7 +56,10 @@ mod uploads;
 
 use row::{Act, Do, Phase, Row};
 
-const ALL: &[&[(&str, fn() -> Row)]] = &[
+/// The rows of one file, by their names.
+type Rows = &'static [(&'static str, fn() -> Row)];
+
+const ALL: &[Rows] = &[
     connecting::ROWS,
     heads::ROWS,
     bodies::ROWS,
