@@ -22,7 +22,8 @@
 //! 2. [`proxy::connection`] tells HTTP/1.x from HTTP/2 by the first bytes, reads the head, parks what is idle.
 //! 3. [`proxy::headers`] looks at the head and writes the one for the backend (pure); [`routes`] finds the route; an
 //!    [`measure::Observation`] starts: clock running, in flight +1, outcome "the client left".
-//! 4. [`proxy::service`] takes it from there: [`proxy::upstream`] gives a connection from the worker's own pool.
+//! 4. [`proxy::service`] takes it from there: [`proxy::upstream`] gives a connection from the worker's own pool, or room on
+//!    one that requests share. Where one side speaks HTTP/2, [`proxy::exchange`] carries it, in pieces.
 //! 5. The response head is noted (status, time to first byte), and may earn a path that nobody knew a label ([`routes`]);
 //!    [`proxy::body`] carries the body.
 //! 6. The end finishes the observation; a drop before that records what it was born as. Exactly one record per request.

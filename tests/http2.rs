@@ -296,3 +296,22 @@ fn a_websocket_of_http2_becomes_one_of_http1() {
     });
     assert_eq!(page.sum("golden_requests_total", &[]), 1.0);
 }
+
+#[test]
+fn no_protocol_of_a_connect_becomes_another_field_or_another_http() {
+    let backend = Backend::always("never");
+    let sidecar = Sidecar::start(&backend);
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        h2c::until("the settings came", || client.is_extended_connect_protocol_enabled()).await;
+        for protocol in ["websocket\r\nX-Evil: 1", "h2c", "H2C-14", "a b", ""] {
+            let mut request = Request::builder().method("CONNECT").uri("http://a/chat").body(()).unwrap();
+            request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
+            let (response, _send) = client.clone().ready().await.unwrap().send_request(request, false).unwrap();
+            if let Ok(answer) = response.await {
+                assert_eq!(answer.status().as_u16(), 400, "{protocol:?}");
+            }
+        }
+    });
+    assert_eq!(backend.connections(), 0);
+}

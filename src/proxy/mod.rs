@@ -3,10 +3,13 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `service.rs` | one request, top to bottom: read first |
+//! | `exchange.rs` | the same in pieces, where one side speaks HTTP/2 |
+//! | `front.rs` | the client's side of that: a connection of HTTP/1.x, or a stream of HTTP/2 |
+//! | `h1_back.rs`, `multiplex.rs` | the backend's side of it: a connection of its own, or room on a shared one |
 //! | `connection.rs` | a client's connection: detect, serve, park |
 //! | `opening.rs` | what comes before its first request: PROXY header, TLS handshake |
-//! | `h2.rs` | the same for HTTP/2, whose connection is hyper's |
-//! | `headers.rs` | heads in, heads out; pure |
+//! | `h2.rs` | a client's connection of HTTP/2, a task for each stream |
+//! | `headers/` | heads in, heads out; pure |
 //! | `h1.rs` | HTTP/1.1 on the wire; pure |
 //! | `grpc.rs` | gRPC on the wire, as much as a proxy must read; pure |
 //! | `body.rs` | bodies with back-pressure |
@@ -21,7 +24,8 @@
 //! byte for byte, know which side of a body failed and whether a request ever reached the backend, answer unreadable
 //! heads itself, and give up its buffers while a connection is idle. hyper's server and client each hide a part of that.
 //! One task per client connection, which borrows a backend connection for the time of a request, also needs no channel
-//! and no second task, and so fewer instructions. HTTP/2, where framing is the hard part, is hyper's.
+//! and no second task, and so fewer instructions. HTTP/2, where framing is the hard part, is the `h2` crate's; hyper would
+//! hide its windows, resets, interim responses and pings.
 
 pub mod body;
 pub mod buffer;

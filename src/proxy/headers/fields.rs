@@ -238,6 +238,12 @@ const REG_NAME: [bool; 256] = {
     table
 };
 
+/// Whether this is a token (RFC 9110, section 5.6.2).
+pub(super) fn is_token(value: &[u8]) -> bool {
+    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !value.is_empty() && value.iter().all(is_tchar)
+}
+
 /// Whether this is a host with an optional port, `uri-host [ ":" port ]` (RFC 9110, section 7.2). Empty is allowed.
 pub(super) fn is_authority(value: &[u8]) -> bool {
     let is_port = |port: &[u8]| port.iter().all(u8::is_ascii_digit);

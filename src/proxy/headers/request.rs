@@ -290,8 +290,7 @@ pub fn request(head: &[u8], context: &RequestContext<'_>, out: &mut Vec<u8>) -> 
     let host = authority.or(seen.host).unwrap_or(context.default_host.as_bytes());
 
     let framing = request_framing(&seen, http10)?;
-    let h2c = |value: &[u8]| list(value).any(|p| p.len() >= 3 && p[..3].eq_ignore_ascii_case(b"h2c"));
-    let upgrade = seen.upgrade.filter(|value| seen.upgrade_nominated && !http10 && !value.is_empty() && !h2c(value));
+    let upgrade = seen.upgrade.filter(|value| seen.upgrade_nominated && !http10 && !value.is_empty() && !is_h2c(value));
     let version = if http10 { "1.0" } else { "1.1" };
     let outgoing = Outgoing { method, target, host, framing, upgrade, received_version: version };
     write_request(out, &outgoing, &seen, fields, context);
@@ -318,6 +317,11 @@ pub fn request(head: &[u8], context: &RequestContext<'_>, out: &mut Vec<u8>) -> 
         rpc: None,
         takes_trailers: seen.takes_trailers,
     })
+}
+
+/// Whether one of these protocols is HTTP/2: who spoke it in a tunnel would pass by everything that is done here.
+pub(super) fn is_h2c(protocols: &[u8]) -> bool {
+    list(protocols).any(|protocol| protocol.len() >= 3 && protocol[..3].eq_ignore_ascii_case(b"h2c"))
 }
 
 pub(super) fn is_probe(agent: Option<&[u8]>, context: &RequestContext<'_>) -> bool {
