@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
@@ -314,4 +316,132 @@ fn no_protocol_of_a_connect_becomes_another_field_or_another_http() {
         }
     });
     assert_eq!(backend.connections(), 0);
+}
+
+// === floods ===
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A connection of HTTP/2 whose settings have been sent.
+fn connected(sidecar: &Sidecar) -> TcpStream {
+    let mut stream = TcpStream::connect(sidecar.proxy).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    stream.write_all(&frame(4, 0, 0, &[])).unwrap();
+    stream
+}
+
+#[test]
+fn a_client_that_sends_pings_without_end_is_sent_away_and_counted() {
+    let sidecar = Sidecar::start(&Backend::always("never"));
+    let mut stream = connected(&sidecar);
+    let mut answers = stream.try_clone().unwrap();
+    // Whoever does not read the answers is stopped by the window of TCP, not by a count.
+    let reading = std::thread::spawn(move || {
+        let _ended = std::io::copy(&mut answers, &mut std::io::sink());
+    });
+    for _ in 0..5000 {
+        if stream.write_all(&frame(6, 0, 0, &[0; 8])).is_err() {
+            break;
+        }
+    }
+    let flood = [("reason", "flood")];
+    sidecar.page_when("the flood is counted", |page| {
+        page.get("golden_server_connections_closed_total", &flood) == Some(1.0)
+    });
+    reading.join().unwrap();
+}
+
+#[test]
+fn streams_that_are_reset_at_once_end_their_connection() {
+    let gate = common::Gate::new();
+    let held = gate.clone();
+    let backend = Backend::start(move |peer| {
+        let _ = peer.read_request();
+        held.wait();
+    });
+    let sidecar = Sidecar::start(&backend);
+    let mut stream = connected(&sidecar);
+    let mut answers = stream.try_clone().unwrap();
+    let reading = std::thread::spawn(move || {
+        let _ended = std::io::copy(&mut answers, &mut std::io::sink());
+    });
+    // GET http://a/ by the static table.
+    let head = [0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
+    for id in (1..20_000).step_by(2) {
+        let both = [frame(1, 0x5, id, &head), frame(3, 0, id, &8u32.to_be_bytes())].concat();
+        if stream.write_all(&both).is_err() {
+            break;
+        }
+    }
+    let flood = [("reason", "flood")];
+    sidecar.page_when("the flood is counted", |page| {
+        page.get("golden_server_connections_closed_total", &flood) == Some(1.0)
+    });
+    reading.join().unwrap();
+    gate.open();
+}
+
+#[test]
+fn a_head_over_http2_that_drips_in_holds_a_connection_no_longer_than_silence() {
+    let yaml = "timeouts:\n  client_idle: 300ms\n  client_head: 300ms\n";
+    let sidecar = Sidecar::before(&Backend::always("never")).yaml(yaml).start();
+    let mut stream = connected(&sidecar);
+    // A HEADERS frame of 16,000 bytes, one at a time.
+    let whole = frame(1, 0x1, 1, &[0; 16_000]);
+    let mut bytes = whole.iter();
+    wait_until("the connection is closed", || stream.write_all(&[*bytes.next().unwrap()]).is_err());
+}
+
+#[test]
+fn a_backend_that_says_nothing_is_a_connect_that_failed() {
+    let backend = Backend::on_accept(|peer| {
+        let _ = peer.wait_end();
+    });
+    let yaml = "timeouts:\n  connect: 200ms\n";
+    let sidecar = Sidecar::upstream(backend.url().replace("http:", "h2c:")).yaml(yaml).start();
+    assert_eq!(sidecar.get("/").status(), 504);
+    sidecar.expect(&[Outcome::proxy("GET", "504", ("connect_timeout", "backend", "connect"))]);
+}
+
+#[test]
+fn a_call_that_the_backend_refuses_is_sent_again_with_its_body() {
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    let backend = H2Backend::start(move |request, mut respond| {
+        let first = !refused.swap(true, SeqCst);
+        Box::pin(async move {
+            let mut body = request.into_body();
+            let Ok((content, _)) = read(&mut body).await else { return };
+            if first {
+                return respond.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+            answer(respond, Response::new(()), &content, Some(fields(&[("grpc-status", "0")])));
+        })
+    });
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        let (head, body, _) = h2c::exchange(&client, call("/pkg.Service/Echo"), Some(b"\0\0\0\0\x05hello")).await;
+        assert_eq!((head.status().as_u16(), body.as_slice()), (200, &b"\0\0\0\0\x05hello"[..]));
+    });
+    let page = sidecar.settled(1);
+    assert_eq!(page.value("golden_upstream_retries_total", &[("result", "success")]), 1.0);
+    assert_eq!((page.sum("golden_errors_total", &[]), page.sum("golden_request_bytes_total", &[])), (0.0, 10.0));
+}
+
+#[test]
+fn an_upgrade_that_is_required_reaches_a_client_that_cannot() {
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade\r\nUpgrade: tls/1.3\r\nContent-Length: 0\r\n\r\n"
+            .to_vec()
+    });
+    let sidecar = Sidecar::start(&backend);
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        let (head, _, _) = h2c::exchange(&client, h2c::request("GET", "/"), None).await;
+        assert_eq!(head.status().as_u16(), 426);
+    });
+    sidecar.expect(&[Outcome::backend("GET", "426")]);
 }

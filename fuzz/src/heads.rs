@@ -67,6 +67,7 @@ fn request(options: u8, bytes: &[u8]) {
         via: options & 2 != 0,
         default_host: "backend:80",
         max_fields: MAX_FIELDS,
+        head_bytes: 64 * 1024,
         probe_agents: &["kube-probe/".to_owned()],
     };
     let mut out = Vec::new();

@@ -36,6 +36,9 @@ use crate::proxy::worker::{Settings, Worker};
 /// one that is gone, or does not keep to its word.
 const CALL_GRACE: Duration = Duration::from_secs(1);
 
+/// The longest deadline that is believed: who wants longer streams, and a stream needs none.
+const CALL_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// A piece of a body.
 #[derive(Debug)]
 pub enum Piece {
@@ -101,12 +104,23 @@ struct Upload {
     state: Sending,
     /// Read and not yet sent.
     piece: Option<Bytes>,
+    /// What has been read, as long as it is little: a request that the backend has not looked at is sent again with it.
+    kept: Vec<Bytes>,
+    /// Pieces of those that have been sent, in this attempt.
+    resent: usize,
+    /// Bytes that have been sent on, in the attempt that came furthest.
+    sent_once: u64,
     /// Bytes that the declared length still asks for.
     left: Option<u64>,
     limit: u64,
     total: u64,
-    /// All of it has been read.
+    /// All of it has been read; with these trailers.
     ended: bool,
+    trailers: Option<HeaderMap>,
+    /// The backend has been told the end.
+    finished: bool,
+    /// There was none from the start.
+    bodyless: bool,
     rpc: bool,
     /// It waits for the client, not for the backend.
     wants_client: bool,
@@ -114,6 +128,9 @@ struct Upload {
     progress: u64,
     messages: Messages,
 }
+
+/// What is kept of a request's body until its answer begins: a usual call of gRPC.
+const KEPT_BYTES: u64 = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
@@ -157,7 +174,8 @@ impl Back {
                 let to = ToH2 {
                     secure: lease.secure(),
                     takes_trailers: head.takes_trailers || head.rpc.is_some(),
-                    connects: lease.connects(),
+                    connects: lease.connects() && head.framing == Framing::None,
+                    max_fields: limits.1,
                 };
                 let bad = Trouble::Failed(Failure::BadRequest, Phase::Send);
                 let request = headers::request_to_h2(&outbox.bytes, to).ok_or(bad)?;
@@ -243,17 +261,23 @@ impl Exchange<'_, '_> {
     pub async fn run(&mut self, obtained: Obtained, since: Moment) -> Result<Done, Trouble> {
         let call_deadline = self.worker.timers.slot();
         if let Some(Rpc { deadline: Some(time) }) = self.head.rpc {
-            call_deadline.arm(time.saturating_add(CALL_GRACE));
+            call_deadline.arm(time.min(CALL_MAX) + CALL_GRACE);
         }
         let limit = self.settings.limits.request_body_bytes;
         let ended = matches!(self.head.framing, Framing::None | Framing::Length(0));
         let mut upload = Upload {
             state: Sending::Body,
             piece: None,
+            kept: Vec::new(),
+            resent: 0,
+            sent_once: 0,
             left: if let Framing::Length(n) = self.head.framing { Some(n) } else { None },
             limit: limit.unwrap_or(u64::MAX),
             total: 0,
             ended,
+            trailers: None,
+            finished: ended,
+            bodyless: ended,
             rpc: self.head.rpc.is_some(),
             wants_client: false,
             progress: 0,
@@ -262,8 +286,7 @@ impl Exchange<'_, '_> {
         let mut result = self.attempt(obtained, since, &mut upload, &call_deadline).await;
         if matches!(result, Err(NoAnswer::NeverDelivered)) {
             self.outbox.rewind();
-            upload.state = Sending::Body;
-            upload.piece = None;
+            upload.begin_again();
             let (worker, settings) = (self.worker, self.settings);
             let new = {
                 let Exchange { front, deadline, observation, .. } = &mut *self;
@@ -296,6 +319,9 @@ impl Exchange<'_, '_> {
         match self.send_and_wait(&mut back, since, upload, call_deadline).await {
             Ok(answer) => Ok((back, answer)),
             Err(error) => {
+                if let (Back::H2(back), NoAnswer::Trouble(Trouble::Failed(Failure::HeadTimeout, _))) = (&back, &error) {
+                    back.doubt();
+                }
                 back.cancel();
                 Err(error)
             }
@@ -309,7 +335,6 @@ impl Exchange<'_, '_> {
         upload: &mut Upload,
         call_deadline: &Deadline,
     ) -> Result<Answer, NoAnswer> {
-        let bodyless = upload.ended;
         let Exchange { worker, settings, head, front, outbox, deadline, observation, .. } = self;
         let mut head_written = false;
         let mut armed = None;
@@ -333,7 +358,7 @@ impl Exchange<'_, '_> {
                     front.upload_is_complete();
                 }
             }
-            let replayable = upload.total == 0 && (bodyless || upload.state == Sending::Body);
+            let replayable = upload.is_replayable(back);
             while let Poll::Ready(next) = poll_head(cx, back, outbox, &context, replayable) {
                 match next? {
                     Next::Interim(response) => front.interim(&response),
@@ -354,7 +379,8 @@ impl Exchange<'_, '_> {
             let waiting = (sending, clients_turn, upload.progress);
             if armed != Some(waiting) {
                 armed = Some(waiting);
-                match (clients_turn, head.rpc) {
+                // Only what shares its connection may be silent: others hold one of those that there are.
+                match (clients_turn, head.rpc.filter(|_| matches!(back, Back::H2(_)))) {
                     (true, Some(_)) => deadline.clear(),
                     (true, None) => deadline.arm(settings.timeouts.client_body),
                     // How long a call may take is its client's to say, if it says so.
@@ -385,6 +411,10 @@ impl Exchange<'_, '_> {
         call_deadline: &Deadline,
     ) -> Result<Done, Trouble> {
         let received = measure::now();
+        if upload.resent == upload.kept.len() {
+            upload.kept = Vec::new();
+            upload.resent = 0;
+        }
         let Answer { mut response, head: mut answered } = answer;
         let Exchange { worker, settings, head, unknown_path, front, outbox, deadline, observation } = self;
         let (worker, settings): (&Worker, &Settings) = (worker, settings);
@@ -401,12 +431,14 @@ impl Exchange<'_, '_> {
         }
         if let Some(protocol) = head.upgrade
             && is_tunnel(&back, status)
+            // Else nobody could tell where the request ends and the tunnel begins.
+            && upload.state == Sending::Sent
         {
             front.tunnel(&mut response, outbox);
             flush(worker, settings, front, deadline).await?;
             return Ok(Done::Tunnel(back, protocol, received, measure::now()));
         }
-        if status == 101 {
+        if status == 101 || is_tunnel(&back, status) {
             back.cancel();
             return Err(Trouble::Failed(Failure::ProtocolError, Phase::Wait));
         }
@@ -418,7 +450,8 @@ impl Exchange<'_, '_> {
             return Err(Trouble::ClientLeft);
         }
         let kind = if answered.event_stream { ResponseKind::EventStream } else { ResponseKind::Plain };
-        let patient = kind == ResponseKind::EventStream || head.rpc.is_some();
+        let shared = matches!(back, Back::H2(_));
+        let patient = kind == ResponseKind::EventStream || (head.rpc.is_some() && shared);
         let mut told = false;
         let mut pending: Option<Bytes> = None;
         let mut finished = ended;
@@ -620,7 +653,12 @@ fn poll_head(
             Err(Lost::Ended { .. }) => failed(Failure::ResetBeforeHead),
         },
         Back::H2(back) => match std::task::ready!(back.poll_head(cx)) {
-            Ok(Head::Interim(response)) => Ok(Next::Interim(response)),
+            // Nobody switches protocols in HTTP/2 (RFC 9113, section 8.6).
+            Ok(Head::Interim(response)) if response.status() == 101 => failed(Failure::ProtocolError),
+            Ok(Head::Interim(response)) => match headers::response_from_h2(response, false, context) {
+                Ok((response, _)) => Ok(Next::Interim(response)),
+                Err(failure) => failed(failure),
+            },
             Ok(Head::Final(response, ended)) => match headers::response_from_h2(response, ended, context) {
                 Ok((response, head)) => Ok(Next::Final(Answer { response, head })),
                 Err(failure) => failed(failure),
@@ -633,6 +671,23 @@ fn poll_head(
 }
 
 impl Upload {
+    /// Whether all of it can be sent again, if the backend has not looked at it.
+    fn is_replayable(&self, back: &Back) -> bool {
+        match back {
+            // Who shares a connection is told what was not looked at, whatever was sent.
+            Back::H2(_) => self.total <= KEPT_BYTES,
+            Back::H1(_) => self.total == 0 && (self.bodyless || !self.ended),
+        }
+    }
+
+    /// For another attempt.
+    fn begin_again(&mut self) {
+        self.state = Sending::Body;
+        self.piece = None;
+        self.resent = 0;
+        self.finished = self.bodyless;
+    }
+
     /// Moves what both sides allow.
     fn poll(
         &mut self,
@@ -644,15 +699,19 @@ impl Upload {
     ) -> Result<(), Trouble> {
         loop {
             self.wants_client = false;
-            if self.ended || outbox.pending() > SMALL {
+            if self.finished || outbox.pending() > SMALL {
                 match self.flush(cx, back, outbox) {
-                    Poll::Ready(()) if self.ended => self.state = Sending::Sent,
+                    Poll::Ready(()) if self.finished => self.state = Sending::Sent,
                     Poll::Ready(()) => {}
                     Poll::Pending => return Ok(()),
                 }
             }
             if self.state != Sending::Body {
                 return Ok(());
+            }
+            if self.piece.is_none() && self.resent < self.kept.len() {
+                self.piece = Some(self.kept[self.resent].clone());
+                self.resent += 1;
             }
             if let Some(mut bytes) = self.piece.take() {
                 let room = match back.poll_room(cx, bytes.len()) {
@@ -667,13 +726,26 @@ impl Upload {
                     }
                 };
                 let part = if bytes.len() > room { bytes.split_to(room) } else { std::mem::take(&mut bytes) };
-                front.release(part.len());
                 self.piece = (!bytes.is_empty()).then_some(bytes);
+                let n = part.len();
                 if back.send(part, outbox) == Err(Gone) {
                     self.state = Sending::Stopped;
                     return Ok(());
                 }
+                // What is sent a second time was given back the first time.
+                if self.sent_once < self.total {
+                    let new = (n as u64).min(self.total - self.sent_once);
+                    self.sent_once += new;
+                    front.release(new as usize);
+                }
                 self.progress += 1;
+                continue;
+            }
+            if self.ended {
+                self.finished = true;
+                if back.finish(self.trailers.clone(), outbox) == Err(Gone) {
+                    self.state = Sending::Stopped;
+                }
                 continue;
             }
             match front.poll_piece(cx) {
@@ -689,6 +761,10 @@ impl Upload {
                 }
                 Poll::Ready(Ok(Piece::Data(bytes))) => {
                     self.take(&bytes, observation)?;
+                    if self.total <= KEPT_BYTES && matches!(back, Back::H2(_)) {
+                        self.kept.push(bytes.clone());
+                        self.resent = self.kept.len();
+                    }
                     self.piece = Some(bytes);
                 }
                 Poll::Ready(Ok(Piece::End(trailers))) => {
@@ -696,9 +772,7 @@ impl Upload {
                         return Err(Trouble::Failed(Failure::BadRequest, Phase::Send));
                     }
                     self.ended = true;
-                    if back.finish(trailers, outbox) == Err(Gone) {
-                        self.state = Sending::Stopped;
-                    }
+                    self.trailers = trailers;
                 }
             }
             self.progress += 1;

@@ -278,6 +278,9 @@ impl Front<'_> {
                 Ok(())
             }
             Front::H2(front) => {
+                let mut response = response;
+                // 426 has it in HTTP/1.1.
+                response.headers_mut().remove(http::header::UPGRADE);
                 front.ended = ended;
                 front.send = Some(front.respond.send_response(response, ended).map_err(|_gone| Gone)?);
                 Ok(())

@@ -5,7 +5,7 @@
 //! before an answer, and silence. Frames that nothing comes of (PING, SETTINGS, empty DATA, CONTINUATION) are counted by
 //! the crate, which ends a connection that sends too many.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -22,30 +22,38 @@ use crate::labels::{ConnectionEnd, Failure, Method, Phase, RpcStatus, Traffic};
 use crate::measure::{self, Begin, ClientConnection, Observation};
 use crate::proxy::body::Outbox;
 use crate::proxy::buffer::Window;
+use crate::proxy::connection::H2_PREFACE;
 use crate::proxy::error::{Answer, Trouble};
 use crate::proxy::exchange::{self, Done, Exchange};
 use crate::proxy::front::{Front, H2Front};
 use crate::proxy::grpc;
 use crate::proxy::h1::Framing;
 use crate::proxy::headers::{self, H2Request, Peer, RequestHead};
-use crate::proxy::timer::Deadline;
+use crate::proxy::timer::{Deadline, Timers};
 use crate::proxy::upgrade;
 use crate::proxy::worker::{Settings, Worker};
 use crate::routes::Found;
 use crate::transport::Stream;
 
 /// What a stream may have on its way to the client before it stops reading from the backend.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 /// Flow-control window of a stream: what a client may send ahead of what the backend takes.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// Flow-control window of a connection: a few streams at full speed.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Flow-control window of a connection: 64 streams whose backend does not read must not stop the others.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Silence of a client with streams under way after which it is asked by PING whether it is still there. An event stream
 /// may be silent for ever; a client that is gone must not hold it.
 const PING_AFTER: Duration = Duration::from_secs(30);
-/// Streams that a client may reset before their answer, as long as they are fewer than the others: a client that leaves
-/// pages in a hurry does. More are an attack, which costs us a request each (CVE-2023-44487).
+/// Streams that a client may reset as soon as they are there, as long as they are fewer than the others: a client that
+/// leaves pages in a hurry does. More are an attack, which costs us a request each (CVE-2023-44487).
 const RESETS: u32 = 200;
+/// So soon: who waits longer has lost patience with a slow backend.
+const HASTE_NANOS: u64 = 1_000_000_000;
+/// Frames without a stream's sake (PING, SETTINGS, PRIORITY, unknown ones) that may come in a [`FLOOD_WINDOW`] beside four
+/// for each that has one. Clients of gRPC send a PING for a frame of data at most.
+const VAIN_FRAMES: u32 = 1000;
+/// The time in which they are counted.
+const FLOOD_WINDOW: Duration = Duration::from_secs(10);
 
 /// A socket of which the first bytes have been read already.
 struct Rewound {
@@ -57,20 +65,85 @@ struct Rewound {
 /// Signs of life on a connection.
 #[derive(Debug, Default)]
 struct Life {
-    /// Bytes went either way.
-    moved: Cell<bool>,
     /// Bytes came.
     heard: Cell<bool>,
     /// Streams that came.
     streams: Cell<u32>,
-    /// Streams that were reset before their answer.
+    /// Streams that were reset as soon as they were there.
     resets: Cell<u32>,
+    /// Frames since the window began.
+    frames: RefCell<Frames>,
+}
+
+/// Counts what a client sends, frame by frame, in any cut.
+#[derive(Debug, Default)]
+struct Frames {
+    /// Bytes of the preface that have been read.
+    preface: usize,
+    /// The frame head that is being read.
+    head: [u8; 9],
+    have: usize,
+    /// Bytes of payload still to come.
+    payload: usize,
+    useful: u32,
+    vain: u32,
+    /// The tick at which counting began.
+    since: u64,
+    /// The first frame was none of SETTINGS.
+    rude: bool,
+    first: bool,
+}
+
+impl Frames {
+    fn read(&mut self, mut bytes: &[u8]) {
+        let skipped = bytes.len().min(H2_PREFACE.len() - self.preface);
+        self.preface += skipped;
+        bytes = &bytes[skipped..];
+        while !bytes.is_empty() {
+            if self.payload > 0 {
+                let skipped = bytes.len().min(self.payload);
+                self.payload -= skipped;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            let taken = bytes.len().min(self.head.len() - self.have);
+            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            if self.have == self.head.len() {
+                self.have = 0;
+                self.payload =
+                    usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2]);
+                // DATA, HEADERS, RST_STREAM, WINDOW_UPDATE, CONTINUATION serve a stream, or are counted elsewhere.
+                match self.head[3] {
+                    0 | 1 | 3 | 8 | 9 => self.useful = self.useful.saturating_add(1),
+                    _ => self.vain = self.vain.saturating_add(1),
+                }
+                // RFC 9113, section 3.4.
+                self.rude |= !self.first && self.head[3] != 4;
+                self.first = true;
+            }
+        }
+    }
+
+    fn is_flood(&mut self, now: u64) -> bool {
+        if now > self.since + Timers::ticks(FLOOD_WINDOW) {
+            (self.useful, self.vain, self.since) = (0, 0, now);
+        }
+        self.vain > VAIN_FRAMES.saturating_add(self.useful.saturating_mul(4))
+    }
 }
 
 impl Life {
     fn is_flooded(&self) -> bool {
         let resets = self.resets.get();
         resets > RESETS && resets > self.streams.get() / 2
+    }
+
+    fn note(&self, read: &[u8]) -> std::io::Result<()> {
+        let mut frames = self.frames.borrow_mut();
+        frames.read(read);
+        if frames.rude { Err(std::io::ErrorKind::InvalidData.into()) } else { Ok(()) }
     }
 }
 
@@ -79,33 +152,24 @@ impl AsyncRead for Rewound {
         if !self.front.is_empty() {
             let n = self.front.unread().len().min(buf.remaining());
             buf.put_slice(&self.front.unread()[..n]);
+            let noted = self.life.note(&self.front.unread()[..n]);
             self.front.consume(n);
             self.front.release();
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(noted);
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.life.moved.set(true);
             self.life.heard.set(true);
+            return Poll::Ready(self.life.note(&buf.filled()[before..]));
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl Rewound {
-    fn note(&self, written: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.life.moved.set(true);
-        }
-        written
-    }
-}
-
 impl AsyncWrite for Rewound {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note(written)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -113,8 +177,7 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note(written)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -141,7 +204,8 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: Pee
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(settings.limits.streams)
-        .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
+        // What is a little over the limit is read, so that it can be counted and answered as over HTTP/1.1.
+        .max_header_list_size(u32::try_from(settings.limits.head_bytes * 2).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -157,6 +221,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: Pee
     let silence = worker.timers.slot();
     let mut asked = false;
     let mut told = false;
+    let mut seen = 0;
     deadline.arm(timeouts.client_idle);
     silence.arm(PING_AFTER);
     poll_fn(|cx| {
@@ -182,7 +247,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: Pee
             guard.ends(ConnectionEnd::Drain);
             return Poll::Ready(());
         }
-        if life.is_flooded() {
+        if life.is_flooded() || life.frames.borrow_mut().is_flood(worker.timers.now()) {
             guard.ends(ConnectionEnd::Flood);
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             // Once more, to write it.
@@ -197,6 +262,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: Pee
                 silence.arm(PING_AFTER);
             } else if silence.expired(cx) {
                 if asked {
+                    guard.ends(ConnectionEnd::Idle);
                     return Poll::Ready(());
                 }
                 asked = pinger.send_ping(Ping::opaque()).is_ok();
@@ -205,9 +271,10 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: Pee
             }
             let _armed = silence.expired(cx);
         }
-        // Idle is a connection without streams on which nothing moves. One that was told to end has less time: a client
-        // that does not answer, or does not read, would hold it for ever.
-        if guard.is_busy() || life.moved.replace(false) {
+        // Idle is a connection without streams, whatever else comes on it: heads that drip in, or questions. One that was
+        // told to end has less time: a client that does not answer, or does not read, would hold it for ever.
+        if guard.is_busy() || life.streams.get() != seen {
+            seen = life.streams.get();
             deadline.arm(if told { timeouts.client_head } else { timeouts.client_idle });
         }
         let expired = deadline.expired(cx);
@@ -323,7 +390,7 @@ async fn stream_task(
         Trouble::ClientLeft if worker.is_cut() => observation.fail(Failure::DrainDeadline, Phase::Body),
         // Dropped as it was born: the client left.
         Trouble::ClientLeft => {
-            if !stream.is_committed() {
+            if !stream.is_committed() && measure::now().nanos_since(begun) < HASTE_NANOS {
                 life.resets.set(life.resets.get() + 1);
             }
             stream.reset(Reason::CANCEL);
@@ -401,4 +468,48 @@ fn answer(front: &mut Front<'_>, answer: &Answer, head: Option<&RequestHead>, mu
     let now = measure::now();
     observation.answered(answer.status, now);
     observation.finish(now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, payload: usize) -> Vec<u8> {
+        let length = (payload as u32).to_be_bytes();
+        [&length[1..], &[kind, 0, 0, 0, 0, 1], &vec![6; payload]].concat()
+    }
+
+    #[test]
+    fn a_ping_for_each_frame_of_data_is_no_flood_and_pings_alone_are() {
+        let mut frames = Frames::default();
+        frames.read(H2_PREFACE);
+        frames.read(&frame(4, 0));
+        for _ in 0..100_000 {
+            frames.read(&frame(0, 3));
+            frames.read(&frame(6, 8));
+            assert!(!frames.is_flood(0) && !frames.rude);
+        }
+        let mut frames = Frames::default();
+        frames.read(H2_PREFACE);
+        for _ in 0..=VAIN_FRAMES {
+            assert!(!frames.is_flood(0));
+            frames.read(&frame(6, 8));
+        }
+        assert!(frames.is_flood(0) && frames.rude);
+        assert!(!frames.is_flood(1 + Timers::ticks(FLOOD_WINDOW)), "the next window begins anew");
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_counted_in_any_cut(kinds in prop::collection::vec((0u8..12, 0usize..40), 1..30), cut in 1usize..50) {
+            let mut wire = H2_PREFACE.to_vec();
+            kinds.iter().for_each(|(kind, payload)| wire.extend(frame(*kind, *payload)));
+            let mut frames = Frames::default();
+            wire.chunks(cut).for_each(|piece| frames.read(piece));
+            let useful = kinds.iter().filter(|(kind, _)| matches!(kind, 0 | 1 | 3 | 8 | 9)).count();
+            prop_assert_eq!((frames.useful as usize, frames.vain as usize), (useful, kinds.len() - useful));
+            prop_assert_eq!(frames.rude, kinds[0].0 != 4);
+        }
+    }
 }

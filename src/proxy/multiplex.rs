@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Ping, Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 
 use crate::labels::CloseReason;
@@ -28,8 +28,13 @@ const STREAMS: usize = 128;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 /// What a stream may have written and the socket not taken.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Silence after which TCP asks whether the backend's machine is still there. Not by PING: servers of gRPC end
+/// What `current_max_send_streams` is until the backend has said how many it takes: no backend says so, since identifiers of
+/// streams have 31 bits.
+const UNSETTLED: usize = 1 << 31;
+/// How long a backend that has not answered a request may take to answer a PING. It is asked only then: servers of gRPC end
 /// connections on which a client asks more often than every five minutes.
+const PING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Silence after which TCP asks whether the backend's machine is still there.
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// An HTTP/2 connection to the backend.
@@ -54,12 +59,29 @@ pub struct Multiplexed {
 #[derive(Debug)]
 struct State {
     streams: Cell<usize>,
-    /// The backend has said how many streams it takes.
+    /// The backend has said what it takes.
     settled: Cell<bool>,
+    /// Since when it is doubtful whether anybody is there: a tick.
+    doubted: Cell<Option<u64>>,
     ended: Cell<bool>,
     reason: Cell<CloseReason>,
     gauges: PoolGauges,
     permit: RefCell<Option<Permit>>,
+    /// Who opens the connection and waits for the backend's settings.
+    opener: RefCell<Option<Waker>>,
+    /// The task that drives it.
+    driver: RefCell<Option<Waker>>,
+}
+
+impl State {
+    /// Others may find room now, or find that there will be none.
+    fn tell_waiters(&self) {
+        self.permit.borrow().iter().for_each(Permit::stream_ended);
+        let opener = self.opener.take();
+        if let Some(opener) = opener {
+            opener.wake();
+        }
+    }
 }
 
 /// Counts a connection until it is closed.
@@ -73,6 +95,7 @@ impl Drop for Open {
             state.gauges.left_idle();
         }
         state.gauges.closed(state.reason.get());
+        state.tell_waiters();
         state.permit.take();
     }
 }
@@ -95,8 +118,7 @@ impl Multiplexed {
         let mut builder = Builder::new();
         builder
             .enable_push(false)
-            // Until the backend has said how many it takes.
-            .initial_max_send_streams(1)
+            .initial_max_send_streams(UNSETTLED)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
@@ -105,10 +127,13 @@ impl Multiplexed {
         let state = Rc::new(State {
             streams: Cell::new(0),
             settled: Cell::new(false),
+            doubted: Cell::new(None),
             ended: Cell::new(false),
             reason: Cell::new(CloseReason::Peer),
             gauges,
             permit: RefCell::new(Some(permit)),
+            opener: RefCell::new(None),
+            driver: RefCell::new(None),
         });
         state.gauges.opened();
         state.gauges.became_idle();
@@ -126,16 +151,30 @@ impl Multiplexed {
         Ok(multiplexed)
     }
 
-    /// The backend has said how many requests it takes, or has answered without a word about it.
-    fn settle(&self) {
-        if !self.state.settled.replace(true) {
-            self.state.permit.borrow().iter().for_each(Permit::stream_ended);
+    /// Waits until the backend has said what it takes: its first frame, so it is as good as there. `false`: it has ended
+    /// the connection instead, or does not speak HTTP/2.
+    pub fn poll_settled(&self, cx: &Context<'_>) -> Poll<bool> {
+        if self.state.settled.get() || self.state.ended.get() {
+            return Poll::Ready(self.state.settled.get());
+        }
+        *self.state.opener.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// A request has waited for its head for too long: gives the connection no new ones until it is known that somebody is
+    /// there.
+    fn doubt(&self) {
+        if self.state.doubted.get().is_none() {
+            self.state.doubted.set(Some(self.timers.now()));
+            if let Some(driver) = &*self.state.driver.borrow() {
+                driver.wake_by_ref();
+            }
         }
     }
 
-    /// Whether the backend has said how many requests it takes. Until then it gets one.
-    pub fn is_settled(&self) -> bool {
-        self.state.settled.get() || self.state.ended.get()
+    /// Whether nobody has answered for too long.
+    pub fn is_dead(&self) -> bool {
+        self.state.doubted.get().is_some_and(|since| self.timers.now() > since + Timers::ticks(PING_PATIENCE))
     }
 
     /// Whether it takes new requests: it is there, and the backend has not said goodbye.
@@ -151,7 +190,9 @@ impl Multiplexed {
 
     /// Whether it has room for one more request.
     pub fn has_room(&self) -> bool {
-        self.state.streams.get() < self.send.borrow().current_max_send_streams().min(STREAMS)
+        let state = &self.state;
+        let most = self.send.borrow().current_max_send_streams().min(STREAMS);
+        state.settled.get() && state.doubted.get().is_none() && state.streams.get() < most
     }
 
     /// Why it is about to be closed: it is let go of, and ends with its last stream.
@@ -173,14 +214,33 @@ impl Multiplexed {
 /// Moves the frames of a connection until it ends.
 async fn drive(connection: Connection<Stream, Bytes>, open: Open, multiplexed: Weak<Multiplexed>) {
     let state = &open.0;
+    let mut connection = connection;
+    let mut pinger = connection.ping_pong();
+    let mut asked = false;
     let mut connection = std::pin::pin!(connection);
     let ended = poll_fn(|cx| {
+        let mut driver = state.driver.borrow_mut();
+        if !driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+            *driver = Some(cx.waker().clone());
+        }
+        drop(driver);
+        if let Some(pinger) = &mut pinger
+            && state.doubted.get().is_some()
+        {
+            asked = asked || pinger.send_ping(Ping::opaque()).is_ok();
+            if asked && pinger.poll_pong(cx).is_ready() {
+                asked = false;
+                state.doubted.set(None);
+                state.tell_waiters();
+            }
+        }
         let polled = connection.as_mut().poll(cx);
         if !state.settled.get()
             && let Some(multiplexed) = multiplexed.upgrade()
-            && multiplexed.send.borrow().current_max_send_streams() != 1
+            && multiplexed.send.borrow().current_max_send_streams() != UNSETTLED
         {
-            multiplexed.settle();
+            state.settled.set(true);
+            state.tell_waiters();
         }
         polled
     })
@@ -308,7 +368,6 @@ impl H2Back {
         match std::pin::Pin::new(response).poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(response)) => {
-                self.lease.connection.settle();
                 self.response = None;
                 let (parts, body) = response.into_parts();
                 let ended = body.is_end_stream();
@@ -336,6 +395,11 @@ impl H2Back {
         if let Some(body) = &mut self.body {
             let _ended = body.flow_control().release_capacity(n);
         }
+    }
+
+    /// The backend has not answered in time: whether it is there at all must be asked.
+    pub fn doubt(&self) {
+        self.lease.connection.doubt();
     }
 
     /// Ends the stream before its time: nobody wants the rest.

@@ -447,7 +447,7 @@ impl Pool {
             observation.queued(0);
             return Ok((obtained, begun));
         }
-        let must_wait = !self.line_is_empty() || self.is_opening();
+        let must_wait = !self.line_is_empty() || self.opening.get();
         let permit = if must_wait { None } else { self.budget.try_acquire(self.worker) };
         let permit = match permit {
             Some(permit) => {
@@ -496,11 +496,6 @@ impl Pool {
             return Err(Trouble::Failed(Failure::NoCapacity, Phase::Queue));
         };
         self.connect(permit, settings, deadline, observation, watch).await
-    }
-
-    /// Whether a shared connection is about to have room for many.
-    fn is_opening(&self) -> bool {
-        self.opening.get() || self.multiplexed.borrow().iter().any(|connection| !connection.is_settled())
     }
 
     /// Room on a connection that has some.
@@ -627,6 +622,25 @@ impl Pool {
             )
             .await;
             let connection = begun.map_err(|_gone| Trouble::Failed(Failure::ConnectReset, Phase::Connect))?;
+            // A backend that says nothing is not there; and what it takes must be known before it is given anything.
+            deadline.arm(settings.timeouts.connect);
+            let settled = poll_fn(|cx| {
+                if let Poll::Ready(settled) = connection.poll_settled(cx) {
+                    return Poll::Ready(if settled {
+                        Ok(())
+                    } else {
+                        Err(Trouble::Failed(Failure::ProtocolError, Phase::Connect))
+                    });
+                }
+                match watch(cx) {
+                    None => Poll::Pending,
+                    Some(stop) => Poll::Ready(Err(stop.or_deadline(Failure::ConnectTimeout, Phase::Connect))),
+                }
+            });
+            if let Err(trouble) = settled.await {
+                connection.ends(CloseReason::Error);
+                return Err(trouble);
+            }
             let lease = connection.lease();
             if self.draining.get() {
                 // For this one request, which is sent a second time: nothing else would end it.
@@ -718,7 +732,7 @@ impl Pool {
             let grant = match self.take_lease() {
                 Some(lease) => Grant::Lease(lease),
                 // One that opens a connection is enough: it serves the others.
-                None if self.is_opening() => return,
+                None if self.opening.get() => return,
                 None => match self.budget.try_acquire(self.worker) {
                     Some(permit) => Grant::Permit(permit),
                     None => return,
@@ -751,6 +765,13 @@ impl Pool {
             for _ in 0..wanted {
                 self.close_oldest(CloseReason::Idle);
             }
+            // A shared one without a request is idle, too.
+            let left = Cell::new(self.budget.wanted(self.worker));
+            self.let_go(|shared| {
+                let gives = left.get() > 0 && shared.is_idle();
+                left.set(left.get() - usize::from(gives));
+                gives.then_some(CloseReason::Idle)
+            });
         }
     }
 
@@ -780,6 +801,7 @@ impl Pool {
             let idle_too_long = connection.is_idle() && connection.idle_since.get() < too_long;
             match (connection.opened < too_old, idle_too_long) {
                 _ if !connection.is_usable() => Some(CloseReason::Peer),
+                _ if connection.is_dead() => Some(CloseReason::Error),
                 (true, _) => Some(CloseReason::MaxAge),
                 (_, true) => Some(CloseReason::Idle),
                 _ => None,

@@ -93,6 +93,7 @@ impl Settings {
             via: self.via,
             default_host: &self.default_host,
             max_fields: self.limits.headers,
+            head_bytes: self.limits.head_bytes,
             probe_agents: &self.probes.user_agents,
         }
     }

@@ -15,6 +15,7 @@ pub(super) enum Known {
     ContentLength,
     ContentType,
     Expect,
+    Forwarded,
     ForwardedFor,
     ForwardedHost,
     ForwardedProto,
@@ -23,6 +24,7 @@ pub(super) enum Known {
     Http2Settings,
     KeepAlive,
     ProxyConnection,
+    RealIp,
     Te,
     TraceParent,
     TransferEncoding,
@@ -47,6 +49,8 @@ pub(super) fn known(name: &[u8]) -> Option<Known> {
         (6, b'a') => (is(name, b"accept"), Known::Accept),
         (6, b'e') => (is(name, b"expect"), Known::Expect),
         (7, b'u') => (is(name, b"upgrade"), Known::Upgrade),
+        (9, b'f') => (is(name, b"forwarded"), Known::Forwarded),
+        (9, b'x') => (is(name, b"x-real-ip"), Known::RealIp),
         (10, b'c') => (is(name, b"connection"), Known::Connection),
         (10, b'k') => (is(name, b"keep-alive"), Known::KeepAlive),
         (10, b'u') => (is(name, b"user-agent"), Known::UserAgent),
@@ -109,7 +113,10 @@ impl<'a> Survey<'a> {
         let mut seen = Survey { only_chunked: true, ..Survey::default() };
         for (name, value) in fields {
             match known(name) {
-                None | Some(Known::Http2Settings | Known::KeepAlive | Known::ProxyConnection) => {}
+                None => {}
+                Some(
+                    Known::Forwarded | Known::Http2Settings | Known::KeepAlive | Known::ProxyConnection | Known::RealIp,
+                ) => {}
                 Some(Known::Te) => {
                     seen.takes_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
                 }

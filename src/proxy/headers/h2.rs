@@ -64,6 +64,11 @@ pub fn request_from_h2(
     if map.len() > context.max_fields {
         return Err(Refused { failure: Failure::HeaderLimit, status: 431, why: "too many header fields" });
     }
+    // As RFC 9113 counts them, section 6.5.2.
+    let size: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    if size + target.len() > context.head_bytes {
+        return Err(Refused { failure: Failure::HeaderLimit, status: 431, why: "the request head is too large" });
+    }
     // Crumbs of a cookie are one field again in HTTP/1.1.
     let cookie: Vec<&[u8]> = map.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     let cookie = cookie.join(&b"; "[..]);
@@ -94,6 +99,10 @@ pub fn request_from_h2(
         && !authority.eq_ignore_ascii_case(host)
     {
         return Err(Refused::bad("Host and :authority differ"));
+    }
+    // The type of targets lets them pass, HTTP/1.1 does not.
+    if target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+        return Err(Refused::bad("the request target is malformed"));
     }
     let (_, target) = split_target(label, target)?;
     let framing = match (ended, seen.length) {
@@ -135,15 +144,19 @@ pub struct ToH2 {
     pub takes_trailers: bool,
     /// The backend takes extended CONNECT; else an upgrade is left out, which a client must bear (RFC 9110, section 7.8).
     pub connects: bool,
+    /// Most fields that the head had when it came.
+    pub max_fields: usize,
 }
+
+/// Fields that the proxy may have added to a head.
+const ADDED_FIELDS: usize = 16;
 
 /// The head for an HTTP/2 backend, made of the one that was written for the backend. `None` for a target that HTTP/2
 /// cannot carry: it is stricter than what HTTP/1.1 clients may send.
 #[must_use]
 pub fn request_to_h2(head: &[u8], to: ToH2) -> Option<Request<()>> {
     let mut room = Room::new();
-    // It was within the limit when it came; the proxy has added a few fields.
-    let room = room.of(head.len() / 4);
+    let room = room.of(to.max_fields + ADDED_FIELDS);
     let mut parsed = httparse::Request::new(&mut []);
     match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, room) {
         Ok(httparse::Status::Complete(_)) => {}

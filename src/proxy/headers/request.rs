@@ -33,6 +33,8 @@ pub struct RequestContext<'a> {
     pub default_host: &'a str,
     /// Most fields in a head.
     pub max_fields: usize,
+    /// Most bytes of a head; whoever reads HTTP/1.1 keeps to it before.
+    pub head_bytes: usize,
     /// Prefixes of `User-Agent` that mark a probe.
     pub probe_agents: &'a [String],
 }
@@ -156,7 +158,9 @@ pub(super) fn write_request<'a>(
                 write_field(out, name, value)
             }
             Some(Known::Expect) if received_version != "1.0" => write_field(out, name, value),
-            Some(Known::ForwardedHost | Known::ForwardedProto) if trusted => write_field(out, name, value),
+            Some(Known::Forwarded | Known::ForwardedHost | Known::ForwardedProto | Known::RealIp) if trusted => {
+                write_field(out, name, value)
+            }
             Some(Known::Via) if !context.via => write_field(out, name, value),
             Some(_) => {}
         }
