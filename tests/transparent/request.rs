@@ -244,7 +244,7 @@ fn fields(random: &mut Random, protocol: Protocol) -> Vec<Field> {
         ("Cookie", "a=1; b=\"2\"; c="),
         ("Cookie", "sid=31d4d96e407aad42"),
         ("Content-Type", "multipart/form-data; boundary=\"--x y\""),
-        ("Content-Type", "application/grpc"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
         ("Content-Encoding", "gzip"),
         ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) \u{201c}nasty\u{201d} {\"level\":\"ERROR\"}"),
         ("User-Agent", "curl/8"),
