@@ -69,7 +69,7 @@ impl Documents {
         self.0.path().join(name)
     }
 
-    fn before(&self, backend: &Backend, names: &[&str]) -> Builder {
+    fn before(&self, backend: &Backend, names: &[&str]) -> Builder<'_> {
         let paths: Vec<_> = names.iter().map(|name| self.path(name).display().to_string()).collect();
         Sidecar::before(backend).env("GOLDEN_OPENAPI", &paths.join(",")).env("GOLDEN_LEARN_ENABLED", "false")
     }
