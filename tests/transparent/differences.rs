@@ -28,6 +28,8 @@ pub enum Kind {
     Framing,
     /// `Content-Length` in another place, another spelling or without leading zeros; its number is the same.
     LengthField,
+    /// `Content-Length: 0` where the end of an empty body was told otherwise.
+    LengthAdded,
     /// `Host` in another place or spelling.
     HostField,
     /// `Host` where a request of HTTP/1.0 had none.
@@ -57,7 +59,7 @@ pub enum Kind {
 pub const ALLOWED: &[(Side, &[Protocol], Kind, &str)] = {
     use Kind::{
         ConnectionFields, Cookies, Expectation, FieldNames, FieldOrder, ForwardedFields, Framing, HostAdded, HostField,
-        LengthField, Reason, Target, Version,
+        LengthAdded, LengthField, Reason, Target, Version,
     };
     use Protocol::{Http1, Http1ToHttp2, Http2, Http2ToHttp2};
     use Side::{Backend, Client};
@@ -70,6 +72,7 @@ pub const ALLOWED: &[(Side, &[Protocol], Kind, &str)] = {
         (Client, ALL, ConnectionFields, "RFC 9110, section 7.6.1; RFC 9113, section 8.2.2"),
         (Client, ALL, Framing, "RFC 9112, sections 6.1 and 7.1; RFC 9113, section 8.1: it belongs to one connection"),
         (Client, ALL, LengthField, "RFC 9110, section 5.3: order of different names; section 8.6: a number"),
+        (Client, TO_HTTP2, LengthAdded, "RFC 9112, section 6.3; RFC 9113, section 8.1: it ended with its head"),
         (Client, ONE_HTTP2, FieldOrder, "RFC 9110, section 5.3"),
         (Client, ONE_HTTP2, FieldNames, "RFC 9113, section 8.2"),
         (Client, ONE_HTTP2, Reason, "RFC 9113, section 8.3.2: there is none"),
@@ -146,7 +149,16 @@ impl Differences {
         self.note(side, reason, direct_line.reason != via_line.reason, || {
             format!("reason {:?} became {:?}", direct_line.reason, via_line.reason)
         });
-        self.fields(side, protocol, &direct.head.fields, &via.head.fields);
+        let mut fields = via.head.fields.clone();
+        // Directly the length of an empty body went without saying: by a last chunk alone, or by the connection's end.
+        let to_http2 = matches!(protocol, Protocol::Http1ToHttp2 | Protocol::Http2ToHttp2);
+        let unsaid = matches!(direct.framing, Framing::Chunked | Framing::Close) && direct.body.content.is_empty();
+        if to_http2 && unsaid && direct.body.trailers.is_empty() {
+            fields.retain(|(name, value)| !(name.eq_ignore_ascii_case("content-length") && value == b"0"));
+        }
+        let added = fields.len() != via.head.fields.len();
+        self.note(side, Kind::LengthAdded, added, || "Content-Length: 0".into());
+        self.fields(side, protocol, &direct.head.fields, &fields);
         self.note(side, Kind::Framing, framing_differs(direct.framing, &direct.body, via.framing, &via.body), || {
             format!("{:?} became {:?}", direct.framing, via.framing)
         });

@@ -112,14 +112,22 @@ fn over_http1(requests: &[Request], to: SocketAddr, book: &Book) -> BTreeMap<u64
                 let mut way = Way { to, client: None };
                 for request in requests.iter().filter(|request| request.case % CLIENTS == client) {
                     let got = attributed(request, || way.exchange(request));
-                    let seen =
-                        book.lock().unwrap().remove(&request.case).expect("the backend saw it before it answered");
+                    let seen = noted(book, request, &got);
                     results.lock().unwrap().insert(request.case, (got, seen));
                 }
             });
         }
     });
     results.into_inner().unwrap()
+}
+
+/// What the backend noted of a request before it answered. Without a note the answer was not the backend's.
+fn noted(book: &Book, request: &Request, got: &Got) -> Seen {
+    let seen = book.lock().unwrap().remove(&request.case);
+    seen.unwrap_or_else(|| {
+        let head = message::shown(&request.head());
+        panic!("request {} of seed {} was answered without the backend: {:?}\n{head}", request.case, seed(), got.head)
+    })
 }
 
 /// Says which request it was when something panics.
@@ -148,8 +156,7 @@ fn over_http2(requests: &[Request], to: SocketAddr, book: &Book) -> BTreeMap<u64
                 let connection = h2c::connect(to).await;
                 for request in mine {
                     let got = stream(&connection, &request).await;
-                    let seen =
-                        book.lock().unwrap().remove(&request.case).expect("the backend saw it before it answered");
+                    let seen = noted(&book, &request, &got);
                     results.borrow_mut().insert(request.case, (got, seen));
                 }
             }));
