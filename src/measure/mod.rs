@@ -91,7 +91,7 @@ struct Live {
     traffic: Traffic,
     trace: Option<TraceIds>,
     started: Moment,
-    /// Nanoseconds of waiting for the backend connection, of connecting, and for the client: not the sidecar's own time.
+    /// Nanoseconds of waiting for the backend connection, the connect, or the client: not the sidecar's own time.
     others_wait: u64,
     /// The head had been handed to the backend.
     head_written: bool,

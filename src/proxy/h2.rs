@@ -397,7 +397,7 @@ async fn carry(exchange: &mut Exchange<'_, '_>, mut begun: measure::Moment) -> R
     exchange.run(obtained, since).await
 }
 
-/// Waits for the end of a request that says it has no content: the backend is sent its end with its head, and must not have
+/// Waits for the end of a request that says it has no content: the backend gets its end with its head, and must not have
 /// got it when content comes all the same (RFC 9113, section 8.1.1).
 async fn no_content(
     front: &mut Front<'_>,
