@@ -218,6 +218,87 @@ fn a_cut_stream_is_a_truncated_answer() {
     assert_eq!(page.sum("golden_errors_total", &[("fault", "backend")]), 1.0);
 }
 
+#[test]
+fn crumbs_of_one_client_do_not_end_the_connection_that_all_share() {
+    let backend = echo();
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    // More small frames than the `h2` crate's server lets wait on a connection, which is a hundred.
+    let crumbs = 400;
+    let (text, _, _) = h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        let (response, mut body) = h2c::send(&client, h2c::request("POST", "/"), false).await;
+        for _ in 0..crumbs {
+            body.send_data(Bytes::from_static(b"x"), false).unwrap();
+        }
+        body.send_data(Bytes::new(), true).unwrap();
+        let (head, mut body) = response.await.unwrap().into_parts();
+        assert_eq!(head.status.as_u16(), 200);
+        let (content, trailers) = read(&mut body).await.unwrap();
+        (content, trailers, client)
+    });
+    assert!(text.ends_with(&vec![b'x'; crumbs]), "{} bytes", text.len());
+    sidecar.expect(&[Outcome::backend("POST", "200")]);
+}
+
+#[test]
+fn a_client_sees_the_status_of_an_answer_that_is_cut_behind_its_head() {
+    let backend = Backend::start(|peer| {
+        peer.read_head().unwrap();
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+        // The connection ends here.
+    });
+    let sidecar = Sidecar::start(&backend);
+    // It is a matter of which task comes first.
+    let requests = 50;
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        for _ in 0..requests {
+            let (response, _) = h2c::send(&client, h2c::request("GET", "/"), true).await;
+            let (head, mut body) = response.await.expect("the head").into_parts();
+            assert_eq!(head.status.as_u16(), 200);
+            assert!(read(&mut body).await.is_err(), "a cut answer looks whole");
+        }
+    });
+    let page = sidecar.settled(requests);
+    assert_eq!(page.sum("golden_requests_total", &[("http_response_status_code", "200")]), 50.0);
+    assert_eq!(page.sum("golden_errors_total", &[("fault", "backend"), ("phase", "body")]), 50.0);
+}
+
+#[test]
+fn no_request_that_says_it_has_no_content_goes_on_before_its_end() {
+    let backend = echo();
+    let sidecar = Sidecar::upstream(backend.url()).start();
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        let empty = || h2c::request("POST", "/").header("content-length", "0");
+        let (response, mut body) = h2c::send(&client, empty(), false).await;
+        // Were the request on its way, the answer to it would be there before the one to this.
+        let (head, ..) = h2c::exchange(&client, h2c::request("GET", "/"), None).await;
+        assert_eq!((head.status().as_u16(), backend.requests.load(SeqCst)), (200, 1));
+        body.send_data(Bytes::from_static(b"x"), true).unwrap();
+        response.await.expect_err("an answer to a malformed request");
+
+        let (response, mut body) = h2c::send(&client, empty(), false).await;
+        body.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(response.await.unwrap().status().as_u16(), 200);
+    });
+    assert_eq!(backend.requests.load(SeqCst), 2);
+    let page = sidecar.settled(3);
+    assert_eq!(page.sum("golden_requests_total", &[("http_response_status_code", "400")]), 1.0);
+}
+
+#[test]
+fn a_connection_whose_first_frame_is_not_settings_ends() {
+    let backend = Backend::always("");
+    let sidecar = Sidecar::start(&backend);
+    let mut client = sidecar.client();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    // PING, in two pieces.
+    client.send(b"\0\0\x08\x06\0");
+    client.send(b"\0\0\0\0\0\0\0\0\0\0\0\0");
+    client.wire.wait_end().expect("the connection ends");
+}
+
 // === tunnels ===
 
 /// Accepts extended CONNECT and echoes.

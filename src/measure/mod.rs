@@ -91,8 +91,8 @@ struct Live {
     traffic: Traffic,
     trace: Option<TraceIds>,
     started: Moment,
-    /// Nanoseconds of waiting for the backend connection, and of connecting: not the sidecar's own time.
-    upstream_wait: u64,
+    /// Nanoseconds of waiting for the backend connection, the connect, or the client: not the sidecar's own time.
+    others_wait: u64,
     /// The head had been handed to the backend.
     head_written: bool,
     /// The request had been handed to the backend.
@@ -126,6 +126,7 @@ impl Observation {
         Observation {}
     }
     pub fn queued(&mut self, waited: u64) {}
+    pub fn waited_for_client(&mut self, took: u64) {}
     pub fn connected(&mut self, took: u64) {}
     pub fn tls(&mut self, took: u64) {}
     pub fn head_written(&mut self, at: Moment) {}
@@ -167,7 +168,7 @@ impl Observation {
                 traffic,
                 trace,
                 started: at,
-                upstream_wait: 0,
+                others_wait: 0,
                 head_written: false,
                 sent: None,
                 head_at: None,
@@ -190,19 +191,24 @@ impl Observation {
 
     /// The request waited this many nanoseconds for a backend connection (0 when one was free).
     pub fn queued(&mut self, waited: u64) {
-        self.live.upstream_wait += waited;
+        self.live.others_wait += waited;
         self.live.worker.shard().phases[Phase::Queue.index()].observe(waited);
+    }
+
+    /// The client was waited for before anything was obtained, this many nanoseconds: they are no overhead.
+    pub fn waited_for_client(&mut self, took: u64) {
+        self.live.others_wait += took;
     }
 
     /// Connecting to the backend took this many nanoseconds.
     pub fn connected(&mut self, took: u64) {
-        self.live.upstream_wait += took;
+        self.live.others_wait += took;
         self.live.worker.shard().phases[Phase::Connect.index()].observe(took);
     }
 
     /// The TLS handshake with the backend took this many nanoseconds.
     pub fn tls(&mut self, took: u64) {
-        self.live.upstream_wait += took;
+        self.live.others_wait += took;
         self.live.worker.shard().phases[Phase::Tls.index()].observe(took);
     }
 
@@ -212,7 +218,7 @@ impl Observation {
         if std::mem::replace(&mut live.head_written, true) {
             return;
         }
-        let inside = at.nanos_since(live.started).saturating_sub(live.upstream_wait);
+        let inside = at.nanos_since(live.started).saturating_sub(live.others_wait);
         live.worker.shard().overhead[OverheadDirection::Request.index()].observe(inside);
     }
 

@@ -1,9 +1,9 @@
 //! The client's side of an exchange in pieces, over HTTP/1.x or as a stream of HTTP/2.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::CONTENT_LENGTH;
@@ -61,12 +61,18 @@ struct Place {
 pub struct H2Front {
     respond: SendResponse<Bytes>,
     body: RecvStream,
+    /// What came behind the last piece, if that was looked at already.
+    next: Option<Result<Piece, Broken>>,
     /// The answer, once its head was sent.
     send: Option<SendStream<Bytes>>,
     /// Interim answers that were sent.
     interim: u32,
     ended: bool,
 }
+
+/// Pieces smaller than this go on together, if more are there. What clients send in crumbs would come to a shared
+/// connection to the backend as a flood of frames, and servers end a connection for that, with all that is on it.
+const CRUMB: usize = 4096;
 
 /// Interim answers that a stream passes on: each is a frame in a buffer that the client may not read.
 const INTERIM_MAX: u32 = 16;
@@ -139,7 +145,34 @@ impl H2Front {
     /// The request that was accepted.
     #[must_use]
     pub fn new(respond: SendResponse<Bytes>, body: RecvStream) -> H2Front {
-        H2Front { respond, body, send: None, interim: 0, ended: false }
+        H2Front { respond, body, next: None, send: None, interim: 0, ended: false }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(next);
+        }
+        let first = match ready!(poll_recv(&mut self.body, cx)) {
+            Ok(Piece::Data(first)) => first,
+            other => return Poll::Ready(other),
+        };
+        let mut crumbs = BytesMut::new();
+        while first.len().max(crumbs.len()) < CRUMB {
+            match poll_recv(&mut self.body, cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Piece::Data(more))) => {
+                    if crumbs.is_empty() {
+                        crumbs.extend_from_slice(&first);
+                    }
+                    crumbs.extend_from_slice(&more);
+                }
+                Poll::Ready(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+            }
+        }
+        Poll::Ready(Ok(Piece::Data(if crumbs.is_empty() { first } else { crumbs.freeze() })))
     }
 
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> bool {
@@ -180,7 +213,7 @@ impl Front<'_> {
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
         match self {
             Front::H1(front) => front.poll_piece(cx),
-            Front::H2(front) => poll_recv(&mut front.body, cx),
+            Front::H2(front) => front.poll_piece(cx),
         }
     }
 

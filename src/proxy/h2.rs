@@ -24,7 +24,7 @@ use crate::proxy::body::Outbox;
 use crate::proxy::buffer::Window;
 use crate::proxy::connection::H2_PREFACE;
 use crate::proxy::error::{Answer, Trouble};
-use crate::proxy::exchange::{self, Done, Exchange};
+use crate::proxy::exchange::{self, Broken, Done, Exchange, Piece};
 use crate::proxy::front::{Front, H2Front};
 use crate::proxy::grpc;
 use crate::proxy::h1::Framing;
@@ -149,6 +149,7 @@ impl Life {
 
 impl AsyncRead for Rewound {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
         if !self.front.is_empty() {
             let n = self.front.unread().len().min(buf.remaining());
             buf.put_slice(&self.front.unread()[..n]);
@@ -157,7 +158,6 @@ impl AsyncRead for Rewound {
             self.front.release();
             return Poll::Ready(noted);
         }
-        let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
             self.life.heard.set(true);
@@ -233,7 +233,8 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, front: Window, peer: Pee
                     tokio::task::spawn_local(stream_task(worker, peer, guard, life, request, respond));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    if error.is_library() {
+                    let no_settings = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
+                    if error.is_library() || error.get_io().is_some_and(no_settings) {
                         let flood = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
                         guard.ends(if flood { ConnectionEnd::Flood } else { ConnectionEnd::Proxy });
                     }
@@ -401,6 +402,9 @@ async fn stream_task(
                 Some(made) => answer(&mut front, &made, Some(&head), observation),
                 None => {
                     observation.finish(measure::now());
+                    // To reset a stream is to forget what of it has not been written, the counted status among it: its
+                    // connection, which was woken to write that, goes first.
+                    tokio::task::yield_now().await;
                     // There is no status for this.
                     stream.reset(if failure == Failure::ClientTimeout {
                         Reason::CANCEL
@@ -414,7 +418,7 @@ async fn stream_task(
 }
 
 /// Admits the request, obtains what it is sent on, and carries it.
-async fn carry(exchange: &mut Exchange<'_, '_>, begun: measure::Moment) -> Result<Done, Trouble> {
+async fn carry(exchange: &mut Exchange<'_, '_>, mut begun: measure::Moment) -> Result<Done, Trouble> {
     let Exchange { worker, settings, head, front, deadline, observation, .. } = exchange;
     let (worker, settings, deadline): (&Worker, &Settings, &Deadline) = (worker, settings, deadline);
     if settings.sheds(worker) {
@@ -425,11 +429,40 @@ async fn carry(exchange: &mut Exchange<'_, '_>, begun: measure::Moment) -> Resul
     {
         return Err(Trouble::Failed(Failure::RequestTooLarge, Phase::Head));
     }
+    if head.framing == Framing::Length(0) {
+        let asked = measure::now();
+        no_content(front, worker, deadline, settings.timeouts.client_body).await?;
+        begun = measure::now();
+        observation.waited_for_client(begun.nanos_since(asked));
+    }
     let (obtained, since) = {
         let mut watch = |cx: &mut Context<'_>| front.interrupted(cx, worker, deadline);
         worker.pool.obtain(settings, deadline, begun, observation, &mut watch).await?
     };
     exchange.run(obtained, since).await
+}
+
+/// Waits for the end of a request that says it has no content: the backend gets its end with its head, and must not have
+/// got it when content comes all the same (RFC 9113, section 8.1.1).
+async fn no_content(
+    front: &mut Front<'_>,
+    worker: &Worker,
+    deadline: &Deadline,
+    patience: Duration,
+) -> Result<(), Trouble> {
+    deadline.arm(patience);
+    poll_fn(|cx| match front.poll_piece(cx) {
+        Poll::Ready(Ok(Piece::End(_))) => Poll::Ready(Ok(())),
+        Poll::Ready(Ok(Piece::Data(_)) | Err(Broken::Malformed)) => {
+            Poll::Ready(Err(Trouble::Failed(Failure::BadRequest, Phase::Send)))
+        }
+        Poll::Ready(Err(Broken::Gone)) => Poll::Ready(Err(Trouble::ClientLeft)),
+        Poll::Pending => match worker.stopped(cx, deadline) {
+            None => Poll::Pending,
+            Some(stop) => Poll::Ready(Err(stop.or_deadline(Failure::ClientTimeout, Phase::Send))),
+        },
+    })
+    .await
 }
 
 /// Answers in the sidecar's own name. A call of gRPC gets its status, too: its client looks for that first.

@@ -3,6 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+
+use crate::common::h2_backend::{self, H2Backend};
 use crate::common::random::Random;
 use crate::common::wire::{Body, Framing, Head};
 use crate::common::{Backend, Peer};
@@ -52,6 +57,54 @@ pub fn backend(seed: u64) -> (Backend, Book) {
         move |peer| while serve(peer, seed, &book) {}
     });
     (backend, book)
+}
+
+/// Starts a backend that answers the same over HTTP/2, as far as that has it.
+pub fn http2_backend(seed: u64) -> (H2Backend, Book) {
+    let book = Book::default();
+    let noted = Arc::clone(&book);
+    let backend = H2Backend::start(move |request, respond| {
+        let noted = Arc::clone(&noted);
+        Box::pin(async move { serve_stream(request, respond, seed, &noted).await })
+    });
+    (backend, book)
+}
+
+async fn serve_stream(request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>, seed: u64, book: &Book) {
+    let (parts, mut body) = request.into_parts();
+    let Ok((content, trailers)) = h2_backend::read(&mut body).await else { return };
+    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let line = format!("{} {target} HTTP/2", parts.method);
+    let mut seen = message::fields(&parts.headers);
+    let authority = parts.uri.authority().map_or("", http::uri::Authority::as_str);
+    seen.insert(0, ("host".into(), authority.into()));
+    let head = Head { line, fields: seen, raw: Vec::new() };
+    let case = head.one(CASE).and_then(|case| case.parse().ok()).expect("every request of the run has its number");
+    let trailers = trailers.map(|map| message::fields(&map)).unwrap_or_default();
+    book.lock()
+        .unwrap()
+        .insert(case, Seen { head, body: Body { content, chunks: Vec::new(), trailers, complete: true } });
+
+    let answer = Answer::new(seed, case);
+    for (status, _, fields) in &answer.interim {
+        let mut interim = http::Response::new(());
+        *interim.status_mut() = http::StatusCode::from_u16(*status).expect("a status");
+        *interim.headers_mut() = message::map(fields);
+        respond.send_informational(interim).expect("an interim response");
+    }
+    // Nothing that belongs to a connection of HTTP/1.
+    let private = |name: &str| {
+        ["connection", "keep-alive", "transfer-encoding", "x-private"].contains(&&*name.to_ascii_lowercase())
+    };
+    let fields: Vec<_> = answer.fields.iter().filter(|(name, _)| !private(name)).cloned().collect();
+    let mut response = http::Response::new(());
+    *response.status_mut() = http::StatusCode::from_u16(answer.status).expect("a status");
+    *response.headers_mut() = message::map(&fields);
+    let bodyless = parts.method == http::Method::HEAD || matches!(answer.status, 204 | 304);
+    let content = if bodyless { &[] } else { answer.content.bytes() };
+    let trailers = answer.content.trailers();
+    let trailers = (!bodyless && !trailers.is_empty()).then(|| message::map(trailers));
+    h2_backend::answer(respond, response, content, trailers);
 }
 
 /// One request and its answer; false when the connection ends.

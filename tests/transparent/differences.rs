@@ -28,6 +28,8 @@ pub enum Kind {
     Framing,
     /// `Content-Length` in another place, another spelling or without leading zeros; its number is the same.
     LengthField,
+    /// `Content-Length: 0` where the end of an empty body was told otherwise.
+    LengthAdded,
     /// `Host` in another place or spelling.
     HostField,
     /// `Host` where a request of HTTP/1.0 had none.
@@ -46,8 +48,6 @@ pub enum Kind {
     Cookies,
     /// The reason phrase is gone.
     Reason,
-    /// Interim responses are gone.
-    Interim,
     /// Anything else.
     Other,
 }
@@ -56,43 +56,39 @@ pub enum Kind {
 /// shows is no difference, and goes.
 ///
 /// [`every_one_occurs`]: crate::every_one_occurs
-pub const ALLOWED: &[(Side, Protocol, Kind, &str)] = {
+pub const ALLOWED: &[(Side, &[Protocol], Kind, &str)] = {
     use Kind::{
         ConnectionFields, Cookies, Expectation, FieldNames, FieldOrder, ForwardedFields, Framing, HostAdded, HostField,
-        Interim, LengthField, Reason, Target, Version,
+        LengthAdded, LengthField, Reason, Target, Version,
     };
-    use Protocol::{Http1, Http2};
+    use Protocol::{Http1, Http1ToHttp2, Http2, Http2ToHttp2};
     use Side::{Backend, Client};
+    const ALL: &[Protocol] = &[Http1, Http2, Http1ToHttp2, Http2ToHttp2];
+    const ONE_HTTP2: &[Protocol] = &[Http2, Http1ToHttp2, Http2ToHttp2];
+    const FROM_HTTP2: &[Protocol] = &[Http2, Http2ToHttp2];
+    const TO_HTTP2: &[Protocol] = &[Http1ToHttp2, Http2ToHttp2];
     &[
-        (Client, Http1, Version, "RFC 9110, section 2.5: an intermediary sends its own version"),
-        (Client, Http1, ConnectionFields, "RFC 9110, section 7.6.1"),
-        (Client, Http1, Framing, "RFC 9112, sections 6.1 and 7.1: framing and extensions belong to one connection"),
-        (Client, Http1, LengthField, "RFC 9110, section 5.3: order of different names; section 8.6: a number"),
-        (Backend, Http1, Version, "RFC 9110, section 2.5"),
-        (Backend, Http1, ConnectionFields, "RFC 9110, section 7.6.1"),
-        (Backend, Http1, Framing, "RFC 9112, section 7.1"),
-        (Backend, Http1, LengthField, "RFC 9110, sections 5.3 and 8.6"),
-        (Backend, Http1, HostField, "RFC 9110, section 7.2: Host goes first"),
-        (Backend, Http1, HostAdded, "RFC 9112, section 3.2: a request of HTTP/1.1 has Host"),
-        (Backend, Http1, Target, "RFC 9112, sections 3.2.1 and 3.2.2"),
-        (Backend, Http1, ForwardedFields, "documented: the key `forwarded`"),
-        (Backend, Http1, Expectation, "RFC 9110, section 10.1.1: ignored in HTTP/1.0"),
-        (Client, Http2, Version, "RFC 9110, section 2.5"),
-        (Client, Http2, ConnectionFields, "RFC 9113, section 8.2.2"),
-        (Client, Http2, Framing, "RFC 9113, section 8.1"),
-        (Client, Http2, LengthField, "RFC 9110, sections 5.3 and 8.6"),
-        (Client, Http2, FieldOrder, "RFC 9110, section 5.3"),
-        (Client, Http2, FieldNames, "RFC 9113, section 8.2"),
-        (Client, Http2, Reason, "RFC 9113, section 8.3.2: there is none"),
-        (Client, Http2, Interim, "documented: not relayed over HTTP/2"),
-        (Backend, Http2, Framing, "RFC 9113, section 8.1"),
-        (Backend, Http2, LengthField, "RFC 9110, sections 5.3 and 8.6"),
-        (Backend, Http2, HostField, "RFC 9113, section 8.3.1: `:authority`"),
-        (Backend, Http2, ForwardedFields, "documented: the key `forwarded`"),
-        (Backend, Http2, ConnectionFields, "RFC 9110, section 10.1.4: TE"),
-        (Backend, Http2, FieldOrder, "RFC 9110, section 5.3"),
-        (Backend, Http2, FieldNames, "RFC 9113, section 8.2"),
-        (Backend, Http2, Cookies, "RFC 9113, section 8.2.3"),
+        (Client, ALL, Version, "RFC 9110, section 2.5: an intermediary sends its own version"),
+        (Client, ALL, ConnectionFields, "RFC 9110, section 7.6.1; RFC 9113, section 8.2.2"),
+        (Client, ALL, Framing, "RFC 9112, sections 6.1 and 7.1; RFC 9113, section 8.1: it belongs to one connection"),
+        (Client, ALL, LengthField, "RFC 9110, section 5.3: order of different names; section 8.6: a number"),
+        (Client, TO_HTTP2, LengthAdded, "RFC 9112, section 6.3; RFC 9113, section 8.1: it ended with its head"),
+        (Client, ONE_HTTP2, FieldOrder, "RFC 9110, section 5.3"),
+        (Client, ONE_HTTP2, FieldNames, "RFC 9113, section 8.2"),
+        (Client, ONE_HTTP2, Reason, "RFC 9113, section 8.3.2: there is none"),
+        (Backend, &[Http1], Version, "RFC 9110, section 2.5"),
+        (Backend, TO_HTTP2, Version, "RFC 9110, section 2.5"),
+        (Backend, ALL, ConnectionFields, "RFC 9110, sections 7.6.1 and 10.1.4"),
+        (Backend, ALL, Framing, "RFC 9112, section 7.1; RFC 9113, section 8.1"),
+        (Backend, ALL, LengthField, "RFC 9110, sections 5.3 and 8.6"),
+        (Backend, ALL, HostField, "RFC 9110, section 7.2: Host goes first; RFC 9113, section 8.3.1: `:authority`"),
+        (Backend, &[Http1], HostAdded, "RFC 9112, section 3.2: a request of HTTP/1.1 has Host"),
+        (Backend, &[Http1], Target, "RFC 9112, sections 3.2.1 and 3.2.2"),
+        (Backend, ALL, ForwardedFields, "documented: the key `forwarded`"),
+        (Backend, &[Http1], Expectation, "RFC 9110, section 10.1.1: ignored in HTTP/1.0"),
+        (Backend, ONE_HTTP2, FieldOrder, "RFC 9110, section 5.3"),
+        (Backend, ONE_HTTP2, FieldNames, "RFC 9113, section 8.2"),
+        (Backend, FROM_HTTP2, Cookies, "RFC 9113, section 8.2.3"),
     ]
 };
 
@@ -149,26 +145,36 @@ impl Differences {
         self.note(side, Kind::Other, direct_line.status != via_line.status, || {
             format!("status {} became {}", direct_line.status, via_line.status)
         });
-        let reason = if protocol == Protocol::Http2 { Kind::Reason } else { Kind::Other };
+        let reason = if protocol != Protocol::Http1 { Kind::Reason } else { Kind::Other };
         self.note(side, reason, direct_line.reason != via_line.reason, || {
             format!("reason {:?} became {:?}", direct_line.reason, via_line.reason)
         });
-        self.fields(side, protocol, &direct.head.fields, &via.head.fields);
+        let mut fields = via.head.fields.clone();
+        // Directly the length of an empty body went without saying: by a last chunk alone, or by the connection's end.
+        let to_http2 = matches!(protocol, Protocol::Http1ToHttp2 | Protocol::Http2ToHttp2);
+        let unsaid = matches!(direct.framing, Framing::Chunked | Framing::Close) && direct.body.content.is_empty();
+        if to_http2 && unsaid && direct.body.trailers.is_empty() {
+            fields.retain(|(name, value)| !(name.eq_ignore_ascii_case("content-length") && value == b"0"));
+        }
+        let added = fields.len() != via.head.fields.len();
+        self.note(side, Kind::LengthAdded, added, || "Content-Length: 0".into());
+        self.fields(side, protocol, &direct.head.fields, &fields);
         self.note(side, Kind::Framing, framing_differs(direct.framing, &direct.body, via.framing, &via.body), || {
             format!("{:?} became {:?}", direct.framing, via.framing)
         });
         self.bodies(side, protocol, &direct.body, &via.body);
 
-        let gone = protocol == Protocol::Http2 && via.interim.is_empty() && !direct.interim.is_empty();
-        self.note(side, Kind::Interim, gone, || format!("{} interim responses", direct.interim.len()));
-        if !gone {
-            let lines = |got: &Got| got.interim.iter().map(|head| head.line.clone()).collect::<Vec<_>>();
-            self.note(side, Kind::Other, lines(direct) != lines(via), || {
-                format!("interim responses {:?} became {:?}", lines(direct), lines(via))
-            });
-            for (one, other) in direct.interim.iter().zip(&via.interim) {
-                self.fields(side, protocol, &one.fields, &other.fields);
-            }
+        // Over HTTP/2 there is but the status.
+        let whole = protocol == Protocol::Http1;
+        let lines = |got: &Got| -> Vec<String> {
+            let line = |head: &Head| if whole { head.line.clone() } else { head.status().to_string() };
+            got.interim.iter().map(line).collect()
+        };
+        self.note(side, Kind::Other, lines(direct) != lines(via), || {
+            format!("interim responses {:?} became {:?}", lines(direct), lines(via))
+        });
+        for (one, other) in direct.interim.iter().zip(&via.interim) {
+            self.fields(side, protocol, &one.fields, &other.fields);
         }
     }
 
@@ -275,6 +281,7 @@ impl Differences {
         let order = |fields: &[Field]| fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         self.note(side, Kind::FieldOrder, order(&direct_lower) != order(&via_lower), || "order".into());
         if side == Side::Backend
+            && two.get("cookie").is_some_and(|crumbs| crumbs.len() == 1)
             && let Some(crumbs) = one.get_mut("cookie").filter(|crumbs| crumbs.len() > 1)
         {
             *crumbs = vec![crumbs.join(&b"; "[..])];

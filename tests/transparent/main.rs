@@ -21,11 +21,13 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use common::h2_backend::H2Backend;
 use common::wire::{Body, Framing, Head};
 use common::{Backend, Client, Sidecar, h2c};
 
 use answer::{Book, Seen, backend};
 use differences::{ALLOWED, Differences, Got, Kind, Side};
+use message::{fields, map};
 use request::{Protocol, Request};
 
 /// Requests over HTTP/1.x, and over HTTP/2.
@@ -110,14 +112,22 @@ fn over_http1(requests: &[Request], to: SocketAddr, book: &Book) -> BTreeMap<u64
                 let mut way = Way { to, client: None };
                 for request in requests.iter().filter(|request| request.case % CLIENTS == client) {
                     let got = attributed(request, || way.exchange(request));
-                    let seen =
-                        book.lock().unwrap().remove(&request.case).expect("the backend saw it before it answered");
+                    let seen = noted(book, request, &got);
                     results.lock().unwrap().insert(request.case, (got, seen));
                 }
             });
         }
     });
     results.into_inner().unwrap()
+}
+
+/// What the backend noted of a request before it answered. Without a note the answer was not the backend's.
+fn noted(book: &Book, request: &Request, got: &Got) -> Seen {
+    let seen = book.lock().unwrap().remove(&request.case);
+    seen.unwrap_or_else(|| {
+        let head = message::shown(&request.head());
+        panic!("request {} of seed {} was answered without the backend: {:?}\n{head}", request.case, seed(), got.head)
+    })
 }
 
 /// Says which request it was when something panics.
@@ -146,8 +156,7 @@ fn over_http2(requests: &[Request], to: SocketAddr, book: &Book) -> BTreeMap<u64
                 let connection = h2c::connect(to).await;
                 for request in mine {
                     let got = stream(&connection, &request).await;
-                    let seen =
-                        book.lock().unwrap().remove(&request.case).expect("the backend saw it before it answered");
+                    let seen = noted(&book, &request, &got);
                     results.borrow_mut().insert(request.case, (got, seen));
                 }
             }));
@@ -192,33 +201,22 @@ async fn stream(connection: &h2::client::SendRequest<Bytes>, request: &Request) 
             body.send_trailers(map(content.trailers())).expect("trailers");
         }
     }
+    let mut response = response;
+    let mut interim = Vec::new();
+    while let Some(Ok(head)) = std::future::poll_fn(|cx| response.poll_informational(cx)).await {
+        let line = format!("HTTP/2 {} ", head.status().as_u16());
+        interim.push(Head { line, fields: fields(head.headers()), raw: Vec::new() });
+    }
     let (head, mut body) = response.await.unwrap_or_else(|error| panic!("{error}: {}", named())).into_parts();
     let (content, trailers) = h2c::read_all(&mut body).await.unwrap_or_else(|error| panic!("{error}: {}", named()));
     let line = format!("HTTP/2 {} ", head.status.as_u16());
-    let fields = fields(&head.headers);
-    let trailers = trailers.map(|map| self::fields(&map)).unwrap_or_default();
+    let trailers = trailers.map(|map| fields(&map)).unwrap_or_default();
     Got {
-        interim: Vec::new(),
-        head: Head { line, fields, raw: Vec::new() },
+        interim,
+        head: Head { line, fields: fields(&head.headers), raw: Vec::new() },
         framing: Framing::None,
         body: Body { content, chunks: Vec::new(), trailers, complete: true },
     }
-}
-
-fn map(fields: &[message::Field]) -> http::HeaderMap {
-    let pair = |(name, value): &message::Field| {
-        let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
-        (name, http::HeaderValue::from_bytes(value).expect("a value"))
-    };
-    let mut map = http::HeaderMap::new();
-    for (name, value) in fields.iter().map(pair) {
-        map.append(name, value);
-    }
-    map
-}
-
-fn fields(map: &http::HeaderMap) -> Vec<message::Field> {
-    map.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
 /// Fails with the differences that no rule allows, and gives those that one does.
@@ -227,14 +225,14 @@ fn judge(
     protocol: Protocol,
     direct: &BTreeMap<u64, Both>,
     via: &BTreeMap<u64, Both>,
-    backend: &Backend,
+    backend: SocketAddr,
 ) -> BTreeSet<(Side, Kind)> {
     let (mut allowed, mut faults) = (BTreeSet::new(), Vec::new());
     for request in requests {
         let (one, other) = (&direct[&request.case], &via[&request.case]);
-        let found = Differences::between(request, protocol, (&one.0, &one.1), (&other.0, &other.1), backend.address);
+        let found = Differences::between(request, protocol, (&one.0, &one.1), (&other.0, &other.1), backend);
         for (side, kind, what) in found.0 {
-            if ALLOWED.iter().any(|(s, p, k, _)| (*s, *p, *k) == (side, protocol, kind)) {
+            if ALLOWED.iter().any(|(s, p, k, _)| (*s, *k) == (side, kind) && p.contains(&protocol)) {
                 allowed.insert((side, kind));
             } else {
                 let head = message::shown(&request.head());
@@ -249,7 +247,8 @@ fn judge(
 
 /// A difference that the table allows and that never shows is none.
 fn every_one_occurs(protocol: Protocol, seen: &BTreeSet<(Side, Kind)>) {
-    let listed: BTreeSet<_> = ALLOWED.iter().filter(|(_, p, ..)| *p == protocol).map(|(s, _, k, _)| (*s, *k)).collect();
+    let listed: BTreeSet<_> =
+        ALLOWED.iter().filter(|(_, p, ..)| p.contains(&protocol)).map(|(s, _, k, _)| (*s, *k)).collect();
     assert_eq!(listed.difference(seen).collect::<Vec<_>>(), Vec::<&(Side, Kind)>::new(), "allowed, but not seen");
 }
 
@@ -273,18 +272,51 @@ fn counted(sidecar: &Sidecar, results: &BTreeMap<u64, Both>) {
 fn transparent(protocol: Protocol, count: u64) {
     let requests: Vec<_> = (0..count).map(|case| Request::new(seed(), case, protocol)).collect();
     let (plain, plain_book) = backend(seed());
-    let (behind, behind_book) = backend(seed());
-    let sidecar = Sidecar::start(&behind);
+    let to_http2 = matches!(protocol, Protocol::Http1ToHttp2 | Protocol::Http2ToHttp2);
+    let (behind, behind_book) = if to_http2 { Behind::http2(seed()) } else { Behind::http1(seed()) };
+    let sidecar = Sidecar::upstream(behind.url()).start();
     let direct = over_http1(&requests, plain.address, &plain_book);
     let via = match protocol {
-        Protocol::Http1 => over_http1(&requests, sidecar.proxy, &behind_book),
-        Protocol::Http2 => over_http2(&requests, sidecar.proxy, &behind_book),
+        Protocol::Http1 | Protocol::Http1ToHttp2 => over_http1(&requests, sidecar.proxy, &behind_book),
+        Protocol::Http2 | Protocol::Http2ToHttp2 => over_http2(&requests, sidecar.proxy, &behind_book),
     };
-    let seen = judge(&requests, protocol, &direct, &via, &behind);
+    let seen = judge(&requests, protocol, &direct, &via, behind.address());
     if seed() == SEED {
         every_one_occurs(protocol, &seen);
     }
     counted(&sidecar, &via);
+}
+
+/// The backend behind the sidecar.
+enum Behind {
+    Http1(Backend),
+    Http2(H2Backend),
+}
+
+impl Behind {
+    fn http1(seed: u64) -> (Behind, Book) {
+        let (backend, book) = backend(seed);
+        (Behind::Http1(backend), book)
+    }
+
+    fn http2(seed: u64) -> (Behind, Book) {
+        let (backend, book) = answer::http2_backend(seed);
+        (Behind::Http2(backend), book)
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Behind::Http1(backend) => backend.address,
+            Behind::Http2(backend) => backend.address,
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Behind::Http1(backend) => backend.url(),
+            Behind::Http2(backend) => backend.url(),
+        }
+    }
 }
 
 #[test]
@@ -295,4 +327,14 @@ fn two_thousand_requests_look_the_same_directly_and_through_the_sidecar() {
 #[test]
 fn four_hundred_requests_look_the_same_when_the_client_speaks_http2() {
     transparent(Protocol::Http2, HTTP2_REQUESTS);
+}
+
+#[test]
+fn four_hundred_requests_look_the_same_when_the_backend_speaks_http2() {
+    transparent(Protocol::Http1ToHttp2, HTTP2_REQUESTS);
+}
+
+#[test]
+fn four_hundred_requests_look_the_same_over_http2_from_end_to_end() {
+    transparent(Protocol::Http2ToHttp2, HTTP2_REQUESTS);
 }

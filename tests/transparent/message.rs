@@ -186,3 +186,21 @@ pub fn shown(bytes: &[u8]) -> String {
     let more = if end < bytes.len() { format!(" … {} bytes in all", bytes.len()) } else { String::new() };
     format!("\"{}\"{more}", bytes[..end].escape_ascii())
 }
+
+/// Fields as HTTP/2 libraries take them.
+pub fn map(fields: &[Field]) -> http::HeaderMap {
+    let pair = |(name, value): &Field| {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
+        (name, http::HeaderValue::from_bytes(value).expect("a value"))
+    };
+    let mut map = http::HeaderMap::new();
+    for (name, value) in fields.iter().map(pair) {
+        map.append(name, value);
+    }
+    map
+}
+
+/// Fields as HTTP/2 libraries give them.
+pub fn fields(map: &http::HeaderMap) -> Vec<Field> {
+    map.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}

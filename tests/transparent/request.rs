@@ -6,13 +6,17 @@ use crate::message::{self, Content, Field, chunking, insert, odd_field, value, w
 /// The field that says which request of the run it is.
 pub const CASE: &str = "X-Case";
 
-/// What the client speaks to the sidecar.
+/// What the client speaks to the sidecar, and the sidecar to the backend: HTTP/1.1 where nothing is said of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.0 or HTTP/1.1.
     Http1,
     /// HTTP/2: nothing that only HTTP/1 has.
     Http2,
+    /// The same requests over HTTP/1.1; the backend behind the sidecar speaks HTTP/2.
+    Http1ToHttp2,
+    /// Over HTTP/2 from end to end.
+    Http2ToHttp2,
 }
 
 /// A request.
@@ -278,7 +282,7 @@ fn fields(random: &mut Random, protocol: Protocol) -> Vec<Field> {
             insert(random, &mut fields, (format!("X-Many-{number}"), number.to_string().into_bytes()));
         }
     }
-    if protocol == Protocol::Http2 && random.percent(20) {
+    if protocol != Protocol::Http1 && random.percent(20) {
         fields.push(("TE".into(), "trailers".into()));
     }
     fields
