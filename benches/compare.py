@@ -213,7 +213,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         data = {key: value for report in reports.values() for key, value in report.data.items()}
         rows = [{"name": bar.name, "measured": bar.measured, "limit": bar.limit, "unit": bar.unit, "holds": bar.holds} for bar in bars]
         options.json.write_text(json.dumps({"machine": place, "bars": rows, **data}, indent=1) + "\n")
-    written = {name: report for name, report in reports.items() if report.tables}
+    written = {name: report for name, report in reports.items() if report.parts}
     if options.markdown and written:
         command = "make bench" + repeat_arguments(arguments)
         texts = {name: section_markdown(name, report, place, command) for name, report in written.items()}

@@ -155,7 +155,6 @@ def nginx_proxy(bench: Bench, name: str, port: int, backend: int, wire: Wire) ->
     listen = f"listen 127.0.0.1:{port}{' ssl' if wire.tls else ''}{' http2' if wire.tls or wire.http2 else ''} backlog=4096;\n"
     tls = (
         f"    ssl_certificate {wire.tls.certificate};\n    ssl_certificate_key {wire.tls.key};\n    ssl_protocols TLSv1.3;\n"
-        "    ssl_session_tickets off;\n    ssl_session_cache off;\n"
     ) if wire.tls else ""
     forward = (
         "      grpc_pass grpc://b;\n      grpc_set_header Host $http_host;\n"
@@ -177,15 +176,14 @@ def haproxy_proxy(bench: Bench, name: str, port: int, backend: int, wire: Wire) 
     # HAProxy reckons two descriptors per connection and would ask for more than it may have; with keep-alive clients that
     # are idle, HTTP mode needs only one.
     most = file_limit() // 2 - 100 if mode == "tcp" else file_limit() - 300
-    tls, cache = "", ""
+    tls = ""
     if wire.tls:
         # It wants both in one file.
         both = bench.directory / f"{name}.pem"
         both.write_text(wire.tls.certificate.read_text() + wire.tls.key.read_text())
-        tls = f" ssl crt {both} alpn h2,http/1.1 ssl-min-ver TLSv1.3 no-tls-tickets"
-        cache = "  tune.ssl.cachesize 0\n"
+        tls = f" ssl crt {both} alpn h2,http/1.1 ssl-min-ver TLSv1.3"
     config.write_text(
-        f"global\n  nbthread 1\n  maxconn {most}\n  no strict-limits\n{cache}"
+        f"global\n  nbthread 1\n  maxconn {most}\n  no strict-limits\n"
         f"defaults\n  mode {mode}\n  timeout connect 5s\n  timeout client {NEVER_SECONDS}s\n  timeout server {NEVER_SECONDS}s\n"
         f"  timeout http-keep-alive {NEVER_SECONDS}s\n{http_only}"
         f"frontend f\n  bind 127.0.0.1:{port} backlog 4096{tls}{' proto h2' if wire.http2 else ''}\n  default_backend b\n"
@@ -212,8 +210,6 @@ def envoy_proxy(bench: Bench, name: str, port: int, backend: int, wire: Wire) ->
     if wire.tls:
         chain["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": {
             "@type": f"{types}.transport_sockets.tls.v3.DownstreamTlsContext",
-            "disable_stateless_session_resumption": True,
-            "disable_stateful_session_resumption": True,
             "common_tls_context": {
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
                 "tls_certificates": [{"certificate_chain": {"filename": str(wire.tls.certificate)}, "private_key": {"filename": str(wire.tls.key)}}],

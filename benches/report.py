@@ -36,19 +36,18 @@ class Bar:
 
 @dataclass
 class Report:
-    """What the sections found: tables for people, `data` for programs."""
+    """What a section found: tables and notes for people (Markdown, in order), `data` for programs."""
 
-    tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     data: dict = field(default_factory=dict)
 
     def table(self, title: str, header: list[str], rows: list[list[str]]) -> None:
-        self.tables.append((title, header, rows))
+        self.parts.append(markdown_table(title, header, rows))
         print("\n" + plain_table(title, header, rows), flush=True)
 
     def note(self, text: str) -> None:
-        self.notes.append(text)
+        self.parts.append(text)
         print(text, flush=True)
 
 
@@ -108,7 +107,7 @@ def head(place: dict[str, str]) -> str:
 
 
 def section_markdown(name: str, report: Report, place: dict[str, str], command: str) -> str:
-    parts = [f"`{name}`, {place['date']}: `{command}`", *(markdown_table(*table) for table in report.tables), *report.notes]
+    parts = [f"`{name}`, {place['date']}: `{command}`", *report.parts]
     if report.bars:
         parts.append(markdown_table("Bars", BAR_HEADER, bar_rows(report.bars)))
     return "\n\n".join(parts)
