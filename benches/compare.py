@@ -39,7 +39,7 @@ from pathlib import Path
 
 from harness import Bench, BenchError, MissingError, ROOT, raise_file_limit, say
 from report import (
-    BAR_HEADER, MARK_BEGIN, MARK_END, Report, bar_rows, head, machine, plain_table, repeat_arguments,
+    BAR_HEADER, MARK_BEGIN, MARK_END, Report, bar_rows, machine, plain_table, repeat_arguments,
     section_markdown, split_at_markers, write_markdown,
 )
 from sections.before import section_before
@@ -217,7 +217,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     if options.markdown and written:
         command = "make bench" + repeat_arguments(arguments)
         texts = {name: section_markdown(name, report, place, command) for name, report in written.items()}
-        write_markdown(options.markdown, head(place), texts, list(SECTIONS))
+        write_markdown(options.markdown, texts, list(SECTIONS))
     missed = [bar for bar in bars if not bar.holds]
     for bar in missed:
         say(f"bar missed: {bar.name}: {bar.measured:.2f} {bar.unit}, limit {bar.limit:.2f} {bar.unit}")

@@ -99,28 +99,28 @@ def machine(bench: Bench) -> dict[str, str]:
     }
 
 
-def head(place: dict[str, str]) -> str:
-    return (
-        f"Measured on this machine: {place['CPU']}; Linux {place['kernel']}; {place['versions']}. "
-        "The proxy has one core to itself, the load (wrk or h2load) and the backend (nginx) share the other; peers and sidecar take turns in one run."
-    )
+HEAD = (
+    "The proxy has one core to itself, the load (wrk, h2load or curl) and the backend (nginx) share the other; peers and sidecar take turns in one run. "
+    "Each section says when, where and with what it was measured."
+)
 
 
 def section_markdown(name: str, report: Report, place: dict[str, str], command: str) -> str:
-    parts = [f"`{name}`, {place['date']}: `{command}`", *report.parts]
+    where = f"{place['date']}, {place['CPU']}; Linux {place['kernel']}; {place['versions']}"
+    parts = [f"`{name}`: {where}. `{command}`", *report.parts]
     if report.bars:
         parts.append(markdown_table("Bars", BAR_HEADER, bar_rows(report.bars)))
     return "\n\n".join(parts)
 
 
-def write_markdown(path: Path, top: str, sections: dict[str, str], order: Sequence[str]) -> None:
-    """Replaces the head and these sections between the markers and keeps the others; a file that does not exist is made of the
+def write_markdown(path: Path, sections: dict[str, str], order: Sequence[str]) -> None:
+    """Replaces these sections between the markers and keeps the others; a file that does not exist is made of the
     markers alone."""
     before, old, after = split_at_markers(path) if path.exists() else ("", "", "\n")
     _, *pieces = re.split(MARK_SECTION.format(r"(\w+)"), old)
     kept = {name: text.strip() for name, text in zip(pieces[::2], pieces[1::2])}
     sections = {**kept, **sections}
-    parts = [top, *(f"{MARK_SECTION.format(name)}\n{sections[name]}" for name in order if name in sections)]
+    parts = [HEAD, *(f"{MARK_SECTION.format(name)}\n{sections[name]}" for name in order if name in sections)]
     path.write_text(before + MARK_BEGIN + "\n" + "\n\n".join(parts) + "\n" + MARK_END + after)
 
 
