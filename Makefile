@@ -13,6 +13,7 @@ export RUSTUP_HOME ?= $(rust_home)/.rustup
 endif
 
 # More arguments for the bench, for example: make bench BENCH_ARGS="--rounds 3 --only sidecar,haproxy"
+# Beside an earlier build, a binary or a revision: make bench BENCH_ARGS="--before REVISION"
 BENCH_ARGS ?=
 
 # Seconds for each target of the fuzzer, and which targets; all unless told.
@@ -78,7 +79,7 @@ bench-build: ## the programs of the bench: all measurement on, and compiled out;
 	cargo build --release --locked --bins --example bench-routes
 	cargo build --release --locked --features unmeasured --target-dir target/unmeasured
 
-bench: ## cost, side by side with nginx, HAProxy and Envoy (some ten minutes; leave the machine alone)
+bench: ## cost, side by side with nginx, HAProxy and Envoy (some half an hour; leave the machine alone)
 	@echo "== setup: what the bench needs"
 	@tools/setup.sh bench
 	@$(MAKE) bench-build

@@ -6,7 +6,8 @@
 #                           of public interfaces (45 MiB to fetch), reduced to their path templates; a browser and
 #                           Grafana's drawing code, which draw the dashboards
 #   tools/setup.sh fuzz     a C++ compiler, for libFuzzer
-#   tools/setup.sh bench    the peers of `make bench` and `make conformance`: nginx, HAProxy, Envoy; wrk, h2load, strace
+#   tools/setup.sh bench    the peers of `make bench` and `make conformance`: nginx, HAProxy, Envoy; wrk, h2load, strace,
+#                           valgrind, openssl
 #
 # Debian packages need root (or sudo); the Python environment is `target/venv` and needs neither.
 # Nothing is left running: some of these packages would start a service, which is forbidden while they install.
@@ -86,6 +87,8 @@ fuzz)
 bench)
     need haproxy haproxy "a peer, in HTTP and in TCP mode"
     need strace strace "counts system calls per request"
+    need valgrind valgrind "counts instructions per request"
+    need openssl openssl "makes the certificate of the TLS measurements"
     ;;
 esac
 
