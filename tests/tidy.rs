@@ -46,8 +46,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("verdict", &["labels", "signals"]),
     // Reads, never writes. Of labels the words of a question about routes, and why somebody is refused.
     ("admin", &["labels", "config", "signals", "exposition", "verdict", "routes", "transport", "descriptors"]),
-    // Asks the backend whether it is up.
-    ("readiness", &["labels", "config", "transport"]),
+    // Asks the backend whether it is up; of descriptors, whether it was able to ask.
+    ("readiness", &["labels", "config", "transport", "descriptors"]),
     ("telemetry", &["labels", "config"]),
     // Of signals the names.
     ("pack", &["labels", "signals", "config"]),
