@@ -1013,6 +1013,11 @@ impl Sidecar {
         self.admin_stop.send_replace(true);
         if result.is_ok() {
             let _ = self.admin_task.await;
+            // It can order, too; workers end when nobody can any more.
+            if let Some(following) = self.following.take() {
+                following.abort();
+                let _ = following.await;
+            }
             drop(self.orders);
             for thread in self.threads {
                 // A worker that panicked has said so on standard error.
