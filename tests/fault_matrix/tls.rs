@@ -7,12 +7,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::common::certificates::{Authority, Issued};
+use crate::common::certificates::{Authority, server_config};
 
 /// How a party speaks TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl Certificates {
         let mut client = builder.with_root_certificates(roots).with_no_client_auth();
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
         Certificates {
-            server: Arc::new(server(&issued)),
-            stranger: Arc::new(server(&unknown)),
+            server: Arc::new(server_config(&issued, None, &["http/1.1"])),
+            stranger: Arc::new(server_config(&unknown, None, &["http/1.1"])),
             client: Arc::new(client),
             authority,
         }
@@ -75,15 +75,6 @@ impl Certificates {
         let name = ServerName::try_from("localhost").expect("a name");
         relay(socket, Tls::Right, async move |socket| connector.connect(name, socket).await)
     }
-}
-
-fn server(Issued { certificate, key }: &Issued) -> ServerConfig {
-    let builder = ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into());
-    let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-    let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).expect("a pair");
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config
 }
 
 /// Two ends of a plain connection.
