@@ -370,7 +370,7 @@ fn everything_goes_over_http2_that_a_backend_chooses_under_tls_with_our_certific
     let config = server_config(&issued, Some(&ours), &["h2", "http/1.1"]);
     let (certificate, key) = ours.keep("client", &ours.issue(&["sidecar"], 2));
     let trust = format!("ca: {}", authority.ca());
-    let backend = everything(Carrier::Tls(config));
+    let backend = everything(Carrier::Tls(config.into()));
     all_goes_over(&backend, "https", &format!("upstream_tls: {{{trust}, certificate: {certificate}, key: {key}}}"));
     // Who shows none gets nothing, and neither does a probe.
     let yaml = format!("upstream_tls: {{{trust}}}\nreadiness: {{path: /ready, interval: 100ms}}");

@@ -16,9 +16,7 @@ use common::certificates::{Authority, Issued, server_config};
 use common::sidecar::program;
 use common::{Backend, Client, Outcome, PATIENCE, Page, Sidecar, StopOnDrop, ok, wait_until};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConnection, StreamOwned};
 
 const FAILURES: &str = "golden_tls_handshake_failures_total";
 const EXPIRY: &str = "golden_tls_certificate_expiry_timestamp_seconds";

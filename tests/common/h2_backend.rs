@@ -27,7 +27,7 @@ pub enum Carrier {
     /// A socket of the file system, the same.
     Unix(PathBuf),
     /// TLS over TCP.
-    Tls(ServerConfig),
+    Tls(Arc<ServerConfig>),
 }
 
 /// How connections are served.
@@ -108,7 +108,7 @@ impl H2Backend {
                         Carrier::Tcp | Carrier::Tls(_) => {
                             bound.send(()).expect("somebody waits");
                             let acceptor = match carrier {
-                                Carrier::Tls(config) => Some(TlsAcceptor::from(Arc::new(config))),
+                                Carrier::Tls(config) => Some(TlsAcceptor::from(config)),
                                 _ => None,
                             };
                             loop {

@@ -34,7 +34,7 @@ mod tls;
 macro_rules! matrix {
     ($($(#[$attribute:meta])* $name:ident => $row:expr,)+) => {
         /// The rows of this file.
-        pub const ROWS: &[(&str, fn() -> $crate::row::Row)] = &[$((stringify!($name), || $row),)+];
+        pub const ROWS: $crate::Rows = &[$((stringify!($name), || $row),)+];
 
         $(
             $(#[$attribute])*
@@ -61,7 +61,10 @@ mod uploads;
 
 use row::{Act, Do, Phase, Row};
 
-const ALL: &[&[(&str, fn() -> Row)]] = &[
+/// The rows of a file, with their names.
+type Rows = &'static [(&'static str, fn() -> Row)];
+
+const ALL: &[Rows] = &[
     connecting::ROWS,
     heads::ROWS,
     bodies::ROWS,

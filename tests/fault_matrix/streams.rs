@@ -155,7 +155,6 @@ matrix! {
                 "GET / whole; let go",
                 &[Series::Error("drain_deadline", "policy", "body"), Series::Truncated, Series::Closed("error")],
             )),
-            ..Term::default()
         }),
         ..Row::default()
     },
