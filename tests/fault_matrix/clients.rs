@@ -34,6 +34,7 @@ fn unreadable(first: &str, second: &str, status: u16, text: &'static str, word: 
     Row {
         phase: Phase::Head,
         client: acts([in_two_parts(first, second), vec![Act::Refused(status, word), Act::End]]),
+        plain: true,
         expect: refused("_OTHER", text, (word, "client", "head"), vec![], &[]),
         ..Row::default()
     }
@@ -147,7 +148,10 @@ matrix! {
     },
 
     a_request_without_host => unreadable("GET / HTTP/1.1\r\n", "Accept: */*\r\n\r\n", 400, "400", "bad_request"),
-    a_request_that_is_no_http => unreadable("hello ", "world\r\n\r\n", 400, "400", "bad_request"),
+    a_request_that_is_no_http => Row {
+        plain: false,
+        ..unreadable("hello ", "world\r\n\r\n", 400, "400", "bad_request")
+    },
     a_request_with_length_and_chunks => unreadable(
         BEGINNING,
         "st: test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

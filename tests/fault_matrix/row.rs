@@ -91,6 +91,8 @@ pub struct Row {
     pub upstream: Upstream,
     /// Its log cannot be written.
     pub mute: bool,
+    /// Played as it is and without signals: another row has the same middle, and all that differs comes after it.
+    pub plain: bool,
     /// One script for each connection that brings a byte, in that order. Later connections are served well.
     pub backend: Vec<Vec<Do>>,
     /// What the client does and sees.
@@ -280,6 +282,7 @@ impl Default for Row {
             front: Front::Plain,
             upstream: Upstream::Scripted,
             mute: false,
+            plain: false,
             backend: Vec::new(),
             client: Vec::new(),
             expect: Expect::default(),
