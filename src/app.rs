@@ -37,7 +37,7 @@ use crate::config::{BackendMetrics, Config, Limits, Listen, Loaded, OpenApi, Que
 use crate::demo;
 use crate::descriptors::{self, Shares};
 use crate::doctor;
-use crate::exposition::{Exporter, Target};
+use crate::exposition::{self, Exporter, Target};
 use crate::inspect;
 use crate::labels::{Refusal, RouteKind, Trouble};
 use crate::pack::{self, Impossible, Objective};
@@ -47,6 +47,7 @@ use crate::proxy::worker::{self, Order, Room, Settings, Shared};
 use crate::readiness;
 use crate::routes::{Ids, Learned, RouteTable};
 use crate::saturation::{self, Sampler};
+use crate::scrape::fetch;
 use crate::shutdown::{Signals as Outside, Wish};
 use crate::signals::Signals;
 use crate::signals::collect::snapshot;
@@ -612,7 +613,8 @@ impl Sidecar {
         own.openapi_templates.set(routes.imported().count() as i64);
         secured.show(&own);
         let documents = Documents::new(documents, counting_failures(&own));
-        let backend_page = watch::Sender::new(backend_page(&config));
+        let addresses = watch::Sender::new(upstream.clone());
+        let backend_page = watch::Sender::new(backend_page(&config, &addresses, &secured));
         let (shards, teacher) = (Arc::clone(&signals), Arc::clone(&learned));
         let source = move || {
             shards.set_routes_pending(teacher.pending() as u64);
@@ -674,7 +676,7 @@ impl Sidecar {
                 about,
                 table,
                 backend_page,
-                addresses: watch::Sender::new(upstream),
+                addresses,
                 following: None,
                 probe: None,
                 sampling: watch::Sender::new(sampling),
@@ -893,7 +895,7 @@ impl Sidecar {
         self.config_json.send_replace(Bytes::from(new.to_json()));
         let old = std::mem::replace(&mut self.config, new.config.clone());
         self.show_bounds();
-        self.backend_page.send_replace(backend_page(&self.config));
+        self.backend_page.send_replace(backend_page(&self.config, &self.addresses, &self.secured));
         let has_moved = moved.is_some();
         if let Some(upstream) = moved {
             self.addresses.send_replace(upstream);
@@ -1013,6 +1015,11 @@ impl Sidecar {
         self.admin_stop.send_replace(true);
         if result.is_ok() {
             let _ = self.admin_task.await;
+            // It can order, too; workers end when nobody can any more.
+            if let Some(following) = self.following.take() {
+                following.abort();
+                let _ = following.await;
+            }
             drop(self.orders);
             for thread in self.threads {
                 // A worker that panicked has said so on standard error.
@@ -1179,10 +1186,14 @@ fn listed(addresses: &Addresses) -> String {
 }
 
 /// Where the backend's own metrics are.
-fn backend_page(config: &Config) -> Target {
+fn backend_page(config: &Config, addresses: &watch::Sender<Addresses>, secured: &Secured) -> Target {
     let BackendMetrics { url, include, size_max, timeout } = config.backend_metrics.clone();
-    let url = url.unwrap_or_else(|| format!("{}/metrics", config.upstream));
-    Target { url, size_max, timeout, always: include }
+    let of_backend = || {
+        let (upstream, tls) = (config.upstream.clone(), secured.proxy.upstream.clone());
+        exposition::Page::OfBackend(fetch::Backend { upstream, addresses: addresses.subscribe(), tls })
+    };
+    let page = url.map_or_else(of_backend, exposition::Page::Url);
+    Target { page, size_max, timeout, always: include }
 }
 
 /// Keeps what only a restart can change as it is in force, and names the keys that were asked to differ.

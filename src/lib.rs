@@ -41,9 +41,8 @@
 //! # Who may import whom
 //!
 //! The table is data in `tests/tidy.rs`, which keeps it true. As absences: `config` names no type of another room but
-//! labels. `scrape`, which reads somebody else's page, names nobody, nor does `descriptors`. `proxy` never sees a metric; it tells an observation
-//! what happened. `measure` does no I/O. `admin` cannot
-//! change a number. `proxy`, `saturation` and `admin` do not know each other. No global registry, no global config.
+//! labels. `client` and `scrape`, which ask questions of the sidecar's own, know no metric, and `descriptors` names nobody.
+//! `proxy` never sees a metric; it tells an observation what happened. `measure` does no I/O. `admin` cannot change a number. `proxy`, `saturation` and `admin` do not know each other. No global registry, no global config.
 //!
 //! # Where to add things
 //!
@@ -60,6 +59,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod client;
 pub mod command;
 pub mod config;
 pub mod demo;

@@ -7,7 +7,8 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
-use common::h2_backend::{H2Backend, answer, read};
+use common::certificates::{Authority, server_config};
+use common::h2_backend::{Carrier, H2Backend, answer, read};
 use common::{Backend, Outcome, Sidecar, h2c, wait_until};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
@@ -525,4 +526,87 @@ fn an_upgrade_that_is_required_reaches_a_client_that_cannot() {
         assert_eq!(head.status().as_u16(), 426);
     });
     sidecar.expect(&[Outcome::backend("GET", "426")]);
+}
+
+// --- what HTTP/2 goes over ---
+
+/// Answers calls of gRPC with what they bring, the health check with SERVING, and `/metrics` and everything else.
+fn everything(carrier: Carrier) -> H2Backend {
+    H2Backend::over(carrier, h2::server::Builder::new(), |request, respond| {
+        Box::pin(async move {
+            let (parts, mut body) = request.into_parts();
+            let Ok((content, _)) = read(&mut body).await else { return };
+            let head = Response::builder();
+            match (parts.uri.path(), parts.method.as_str()) {
+                ("/grpc.health.v1.Health/Check", _) => {
+                    let head = head.header("content-type", "application/grpc").body(()).unwrap();
+                    answer(respond, head, b"\0\0\0\0\x02\x08\x01", Some(rpc("Check", "0")));
+                }
+                (_, "POST") => {
+                    let head = head.header("content-type", "application/grpc").body(()).unwrap();
+                    answer(respond, head, &content, Some(rpc("Echo", "0")));
+                }
+                ("/metrics", _) => answer(respond, head.body(()).unwrap(), b"app_jobs_total 3\n", None),
+                (path, _) => {
+                    let text = format!("{} {path}", parts.uri.scheme_str().unwrap_or_default());
+                    answer(respond, head.body(()).unwrap(), text.as_bytes(), None);
+                }
+            }
+        })
+    })
+}
+
+/// Requests, a call of gRPC, probes by path and by gRPC health, and the backend's own metrics go the same way.
+fn all_goes_over(backend: &H2Backend, scheme: &str, yaml: &str) {
+    let soon = "readiness: {path: /ready, interval: 100ms}";
+    let sidecar = Sidecar::upstream(backend.url()).yaml(format!("{soon}\n{yaml}")).start();
+    wait_until("ready by its path", || sidecar.admin_get("/readyz", "").status() == 200);
+    let mut client = sidecar.client();
+    for _ in 0..3 {
+        assert_eq!(client.get("/a").text(), format!("{scheme} /a"));
+    }
+    let message = b"\0\0\0\0\x05hello";
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        let (head, body, trailers) = h2c::exchange(&client, call("/pkg.Service/Echo"), Some(message)).await;
+        assert_eq!((head.status().as_u16(), &body[..]), (200, &message[..]));
+        assert_eq!(trailers.expect("trailers")["grpc-status"], "0");
+    });
+    let page = sidecar.admin_get("/metrics?include=backend", "").text();
+    assert!(page.contains("\napp_jobs_total 3\n") && page.contains("\ngolden_backend_scrape_up 1\n"), "{page}");
+    let page = sidecar.settled(4);
+    assert_eq!(page.value("golden_upstream_connections_opened_total", &[]), 1.0, "one for all that is traffic");
+    assert_eq!(page.sum("golden_errors_total", &[]), 0.0);
+    let health = "readiness: {grpc: '*', interval: 100ms}";
+    let sidecar = Sidecar::upstream(backend.url()).yaml(format!("{health}\n{yaml}")).start();
+    wait_until("ready by its gRPC health", || sidecar.admin_get("/readyz", "").status() == 200);
+}
+
+#[test]
+fn everything_goes_over_http2_with_prior_knowledge() {
+    all_goes_over(&everything(Carrier::Tcp), "http", "");
+}
+
+#[test]
+fn everything_goes_over_http2_on_a_socket_of_the_file_system() {
+    let folder = tempfile::tempdir().unwrap();
+    all_goes_over(&everything(Carrier::Unix(folder.path().join("app.sock"))), "http", "");
+}
+
+#[test]
+fn everything_goes_over_http2_that_a_backend_chooses_under_tls_with_our_certificate() {
+    let (authority, ours) = (Authority::new("issued the backend"), Authority::new("issued us"));
+    let issued = authority.issue(&["localhost"], 1);
+    let config = server_config(&issued, Some(&ours), &["h2", "http/1.1"]);
+    let (certificate, key) = ours.keep("client", &ours.issue(&["sidecar"], 2));
+    let trust = format!("ca: {}", authority.ca());
+    let backend = everything(Carrier::Tls(config.into()));
+    all_goes_over(&backend, "https", &format!("upstream_tls: {{{trust}, certificate: {certificate}, key: {key}}}"));
+    // Who shows none gets nothing, and neither does a probe.
+    let yaml = format!("upstream_tls: {{{trust}}}\nreadiness: {{path: /ready, interval: 100ms}}");
+    let sidecar = Sidecar::upstream(backend.url()).yaml(yaml).start();
+    assert_eq!(sidecar.get("/").status(), 502);
+    assert_eq!(sidecar.admin_get("/readyz", "").status(), 503);
+    let page = sidecar.admin_get("/metrics?include=backend", "").text();
+    assert!(page.contains("\ngolden_backend_scrape_up 0\n"), "{page}");
 }

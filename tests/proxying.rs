@@ -1377,3 +1377,68 @@ fn http2_shares_the_port_with_http1_whatever_the_packets_are() {
     // A method that begins like the preface.
     assert_eq!(sidecar.exchange("PRINT / HTTP/1.1\r\nHost: test\r\n\r\n").status(), 200);
 }
+
+// --- the last hop ---
+
+#[test]
+fn an_options_or_trace_goes_as_many_hops_as_it_may_and_no_further() {
+    let backend = Backend::always("from the backend");
+    let sidecar = Sidecar::start(&backend);
+    let mut client = sidecar.client();
+    let mut ask = |method: &str, fields: &str| {
+        client.exchange(format!("{method} / HTTP/1.1\r\nHost: test\r\nCookie: secret\r\n{fields}\r\n"))
+    };
+    for (method, came, sent) in [
+        ("OPTIONS", "Max-Forwards: 1\r\n", "0"),
+        ("TRACE", "max-forwards: 010\r\n", "9"),
+        // No number, and methods for which the field means nothing.
+        ("OPTIONS", "Max-Forwards: many\r\n", "many"),
+        ("GET", "Max-Forwards: 0\r\n", "0"),
+        ("POST", "Max-Forwards: 7\r\n", "7"),
+        ("OPTIONS", "", ""),
+    ] {
+        assert_eq!(ask(method, came).text(), "from the backend", "{method} {came}");
+        assert_eq!(backend.requests().pop().unwrap().head.list("max-forwards"), sent, "{method} {came}");
+    }
+    // At the last hop an OPTIONS is answered here; the connection stays.
+    let response = ask("OPTIONS", "Max-Forwards: 0\r\n");
+    assert_eq!((response.status(), response.text().as_str()), (200, ""));
+    assert!(response.head.has("date") && !response.head.has("connection"), "{:?}", response.head.fields);
+    // A TRACE is not, because an answer would hold the request.
+    let response = ask("TRACE", "Max-Forwards: 0\r\n");
+    assert_eq!((response.status(), response.head.list("allow").as_str()), (405, "OPTIONS"));
+    assert!(!response.text().contains("secret"), "{}", response.text());
+    // The same over HTTP/2.
+    h2c::run(async {
+        let client = h2c::connect(sidecar.proxy).await;
+        let asked = |method: &str, hops: &str| h2c::request(method, "/").header("max-forwards", hops);
+        let (head, body, _) = h2c::exchange(&client, asked("OPTIONS", "3"), None).await;
+        assert_eq!((head.status().as_u16(), &body[..]), (200, &b"from the backend"[..]));
+        assert_eq!(backend.requests().pop().unwrap().head.list("max-forwards"), "2");
+        let (head, body, _) = h2c::exchange(&client, asked("OPTIONS", "0"), None).await;
+        assert_eq!((head.status().as_u16(), body.len()), (200, 0));
+        let (head, ..) = h2c::exchange(&client, asked("TRACE", "0"), None).await;
+        assert_eq!((head.status().as_u16(), head.headers()["allow"].to_str().unwrap()), (405, "OPTIONS"));
+    });
+    // A body that nobody reads ends the connection.
+    let response = sidecar.exchange("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nContent-Length: 3\r\n\r\nabc");
+    assert_eq!((response.status(), response.head.list("connection").as_str()), (200, "close"));
+    assert_eq!(backend.requests().len(), 7);
+    let of = |method| Outcome::backend(method, "200");
+    let here = Outcome { origin: "proxy", ..of("OPTIONS") };
+    let refused = Outcome::proxy("_OTHER", "405", ("bad_request", "client", "head"));
+    sidecar.expect(&[
+        of("OPTIONS"),
+        of("TRACE"),
+        of("OPTIONS"),
+        of("GET"),
+        of("POST"),
+        of("OPTIONS"),
+        here,
+        refused,
+        of("OPTIONS"),
+        here,
+        refused,
+        here,
+    ]);
+}

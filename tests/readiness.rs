@@ -266,3 +266,33 @@ fn a_socket_whose_queue_is_full_lets_wait_as_long_as_a_connect_may_take() {
         Outcome::backend("GET", "204"),
     ]);
 }
+
+// === descriptors ===
+
+#[test]
+fn a_probe_for_which_there_is_no_descriptor_says_nothing_of_the_backend() {
+    let backend = common::Backend::always("up");
+    let sidecar = Sidecar::before(&backend).yaml("readiness:\n  path: /healthz\n  interval: 100ms\n").start();
+    wait_until("ready", || ready(&sidecar) == 200);
+    // No more than it has: the limit is the lowest number that it may not use.
+    let mut limit = 0;
+    wait_until("what it has open stays the same", || {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", sidecar.pid())).unwrap();
+        let used: std::collections::BTreeSet<u64> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let free = (0..).find(|number| !used.contains(number)).unwrap();
+        std::mem::replace(&mut limit, free) == free
+    });
+    sidecar.limit_open_files(Some(limit));
+    wait_until("a probe that could not be made is told", || sidecar.logged("no file descriptor is left"));
+    assert_eq!(ready(&sidecar), 200, "the last verdict");
+    assert_eq!(sidecar.scrape().value("golden_backend_up", &[]), 1.0);
+    assert!(!sidecar.logged("backend_down"));
+    sidecar.limit_open_files(Some(1024));
+    let probed = backend.requests().len();
+    wait_until("it is probed again", || backend.requests().len() > probed);
+    drop(backend);
+    not_ready(&sidecar, "refused");
+    let told = sidecar.log().iter().filter(|line| line.contains("backend_not_probed")).count();
+    assert_eq!(told, 1, "told once, not for each probe");
+}

@@ -36,8 +36,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("transport", &["labels", "config"]),
     // Of telemetry the trace context.
     ("proxy", &["labels", "config", "routes", "measure", "memory", "telemetry", "transport", "descriptors"]),
-    // Somebody else's metrics page; of labels the words for what went wrong.
-    ("scrape", &["labels"]),
+    // Questions of the sidecar's own, over what carries bytes.
+    ("client", &["labels", "config", "transport"]),
+    // Somebody else's metrics page; of labels the words for what went wrong, of config and transport where the backend is.
+    ("scrape", &["labels", "config", "transport", "client"]),
     // Of measure the sidecar's own connection counts, of scrape the pools that the backend reports.
     ("saturation", &["labels", "config", "signals", "measure", "scrape"]),
     // Of scrape the backend's own page, to append it to ours.
@@ -46,8 +48,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("verdict", &["labels", "signals"]),
     // Reads, never writes. Of labels the words of a question about routes, and why somebody is refused.
     ("admin", &["labels", "config", "signals", "exposition", "verdict", "routes", "transport", "descriptors"]),
-    // Asks the backend whether it is up.
-    ("readiness", &["labels", "config", "transport"]),
+    // Asks the backend whether it is up; of descriptors, whether it was able to ask.
+    ("readiness", &["labels", "config", "transport", "descriptors", "client"]),
     ("telemetry", &["labels", "config"]),
     // Of signals the names.
     ("pack", &["labels", "signals", "config"]),

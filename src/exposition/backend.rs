@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::foreign::names_of;
 use crate::labels::Trouble;
-use crate::scrape::fetch::{Failure, Fetcher};
+use crate::scrape::fetch::{Backend, Failure, Fetcher};
 use crate::scrape::text::parse;
 use crate::signals::families;
 use crate::signals::snapshot::{Kind, MetricFamily};
@@ -43,14 +43,23 @@ const REASONS: [Trouble; 5] =
 /// Where the page is, and what may be spent on it. A reload tells it anew.
 #[derive(Clone, PartialEq)]
 pub struct Target {
-    /// May hold a secret.
-    pub url: String,
+    /// Where it is.
+    pub page: Page,
     /// Largest page that is taken, in bytes.
     pub size_max: u64,
     /// Longest that it may take to come.
     pub timeout: Duration,
     /// Part of every page; otherwise only of those that ask for it.
     pub always: bool,
+}
+
+/// Where the backend's own page is.
+#[derive(Clone, PartialEq)]
+pub enum Page {
+    /// At a URL, which may hold a secret.
+    Url(String),
+    /// `/metrics` of the backend itself, whatever is spoken there.
+    OfBackend(Backend),
 }
 
 /// How asking for it went.
@@ -97,7 +106,7 @@ struct Numbers {
 /// Without the URL.
 impl fmt::Debug for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Target { url: _, size_max, timeout, always } = self;
+        let Target { page: _, size_max, timeout, always } = self;
         let mut shown = out.debug_struct("Target");
         shown.field("size_max", size_max).field("timeout", timeout).field("always", always).finish_non_exhaustive()
     }
@@ -216,7 +225,10 @@ impl Latest {
         }
         let limit = target.timeout;
         if self.fetcher.as_ref().is_none_or(|(known, _)| *known != target) {
-            let fetcher = Fetcher::new(&target.url, ACCEPT, target.size_max);
+            let fetcher = match &target.page {
+                Page::Url(url) => Fetcher::new(url, ACCEPT, target.size_max),
+                Page::OfBackend(backend) => Fetcher::of_backend(backend.clone(), ACCEPT, target.size_max),
+            };
             self.fetcher = Some((target, fetcher));
         }
         let begun = Instant::now();

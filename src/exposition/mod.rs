@@ -57,7 +57,7 @@ use crate::exposition::queue::Queue;
 use crate::exposition::sink::Sink;
 use crate::signals::snapshot::MetricFamily;
 
-pub use backend::Target;
+pub use backend::{Page, Target};
 pub use body::Body;
 pub use escaping::Escaping;
 pub use filter::{BadQuery, Filter};

@@ -130,16 +130,16 @@ impl Answer {
     pub fn to_bytes(&self, json: bool, to_head: bool, keep_alive: bool, http10: bool) -> Vec<u8> {
         let (body, media) = self.body(json);
         let reason = http::StatusCode::from_u16(self.status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
-        let connection = match (keep_alive, http10) {
-            (false, _) => "Connection: close\r\n",
-            (true, true) => "Connection: keep-alive\r\n",
-            (true, false) => "",
+        let connection = connection(keep_alive, http10);
+        let more = match (self.failure, self.status) {
+            (Failure::Shed, _) => "Retry-After: 1\r\n",
+            (_, 405) => "Allow: OPTIONS\r\n",
+            _ => "",
         };
-        let retry = if self.failure == Failure::Shed { "Retry-After: 1\r\n" } else { "" };
         let date = httpdate::fmt_http_date(std::time::SystemTime::now());
         let mut out = format!(
             "HTTP/1.1 {} {reason}\r\nDate: {date}\r\nProxy-Status: {}\r\nContent-Type: {media}\r\n\
-             Content-Length: {}\r\n{retry}{connection}\r\n",
+             Content-Length: {}\r\n{more}{connection}\r\n",
             self.status,
             self.proxy_status(),
             body.len(),
@@ -149,6 +149,24 @@ impl Answer {
         }
         out.into_bytes()
     }
+}
+
+/// The field that tells an HTTP/1.x client whether its connection stays.
+fn connection(keep_alive: bool, http10: bool) -> &'static str {
+    match (keep_alive, http10) {
+        (false, _) => "Connection: close\r\n",
+        (true, true) => "Connection: keep-alive\r\n",
+        (true, false) => "",
+    }
+}
+
+/// The answer to an OPTIONS that may go no further (RFC 9110, sections 7.6.2 and 9.3.7): somebody is here. What the backend
+/// can do is for the backend to say.
+#[must_use]
+pub fn end_of_the_way(keep_alive: bool, http10: bool) -> Vec<u8> {
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let connection = connection(keep_alive, http10);
+    format!("HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n{connection}\r\n").into_bytes()
 }
 
 #[cfg(test)]

@@ -362,6 +362,9 @@ async fn stream_task(
     let Found { route, unknown } = settings.routes.find(asked_as, path);
     let begin = Begin { route, method: head.method, traffic, at: begun, trace: head.trace, rpc: head.rpc };
     let mut observation = Observation::begin(&worker.meter, begin);
+    if head.last_hop {
+        return answer_options(&mut front, observation);
+    }
     let deadline = worker.timers.slot();
     let carried = {
         let mut exchange = Exchange {
@@ -465,6 +468,18 @@ async fn no_content(
     .await
 }
 
+/// Answers an OPTIONS that may go no further: somebody is here.
+fn answer_options(front: &mut Front<'_>, mut observation: Observation) {
+    let Front::H2(front) = front else { return };
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let mut response = Response::new(());
+    response.headers_mut().extend(HeaderValue::try_from(date).map(|date| (http::header::DATE, date)));
+    front.answer(response, Bytes::new());
+    let now = measure::now();
+    observation.answered(200, now);
+    observation.finish(now);
+}
+
 /// Answers in the sidecar's own name. A call of gRPC gets its status, too: its client looks for that first.
 fn answer(front: &mut Front<'_>, answer: &Answer, head: Option<&RequestHead>, mut observation: Observation) {
     let Front::H2(front) = front else { return };
@@ -481,8 +496,10 @@ fn answer(front: &mut Front<'_>, answer: &Answer, head: Option<&RequestHead>, mu
     };
     insert("proxy-status", &answer.proxy_status());
     insert("date", &httpdate::fmt_http_date(std::time::SystemTime::now()));
-    if answer.failure == Failure::Shed {
-        insert("retry-after", "1");
+    match (answer.failure, answer.status) {
+        (Failure::Shed, _) => insert("retry-after", "1"),
+        (_, 405) => insert("allow", "OPTIONS"),
+        _ => {}
     }
     let body = if rpc {
         let mut message = Vec::new();

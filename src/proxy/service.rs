@@ -14,7 +14,7 @@ use crate::measure::{self, Moment, Observation, ResponseKind};
 use crate::proxy::body::{Broken, Outbox, Pump, Source, Waits};
 use crate::proxy::buffer::{Filled, SMALL};
 use crate::proxy::connection::Client;
-use crate::proxy::error::{Answer, Stop, Trouble};
+use crate::proxy::error::{self, Answer, Stop, Trouble};
 use crate::proxy::exchange::{self, Back, Exchange};
 use crate::proxy::front::{Front, H1Front};
 use crate::proxy::h1::{Framing, HeadScan};
@@ -53,6 +53,11 @@ pub async fn handle(
     client.reply.reset();
     client.committed = false;
     client.ends_by_close = false;
+    if head.last_hop {
+        client.upload_complete = matches!(head.framing, Framing::None | Framing::Length(0));
+        let reply = |keep_alive| error::end_of_the_way(keep_alive, head.http10);
+        return reply_with(worker, settings, client, head, observation, (200, reply)).await;
+    }
     let trouble = match exchange(worker, settings, client, head, &mut observation).await {
         Ok(Done::Response(after)) => {
             observation.finish(measure::now());
@@ -80,17 +85,30 @@ pub async fn handle(
         // An ordinary close shows the cut where a length or a last chunk is missing, and lets what was sent arrive.
         return if client.ends_by_close { After::Reset } else { After::Linger };
     };
+    let to_head = head.method == Method::Head;
+    let reply = |keep_alive| answer.to_bytes(head.accepts_json, to_head, keep_alive, head.http10);
+    reply_with(worker, settings, client, head, observation, (answer.status, reply)).await
+}
+
+/// Answers in the sidecar's own name, with this status and the bytes for a connection that stays or not.
+async fn reply_with(
+    worker: &Worker,
+    settings: &Settings,
+    client: &mut Client,
+    head: &RequestHead,
+    mut observation: Observation,
+    (status, reply): (u16, impl FnOnce(bool) -> Vec<u8>),
+) -> After {
     // What is left of the request's body would be taken for the next request.
     let whole = client.upload_complete;
     let keep_alive = head.keep_alive && whole && !worker.is_closing();
     // Interim responses may still wait to be written: they go first.
-    let to_head = head.method == Method::Head;
-    client.reply.bytes.extend(answer.to_bytes(head.accepts_json, to_head, keep_alive, head.http10));
+    client.reply.bytes.extend(reply(keep_alive));
     if client.flush_reply(worker, settings.timeouts.body).await.is_err() {
         return After::Gone;
     }
     let now = measure::now();
-    observation.answered(answer.status, now);
+    observation.answered(status, now);
     observation.finish(now);
     if keep_alive { After::KeepAlive } else { After::Linger }
 }

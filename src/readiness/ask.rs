@@ -1,23 +1,20 @@
 //! One request over a new connection, in the protocol that requests go in.
 
 use std::fmt;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
-use tokio::task::JoinSet;
 
+use crate::client::{NoAnswer, Session};
 use crate::config::{self, Scheme, Upstream};
 use crate::labels::RpcStatus;
 use crate::readiness::Answer;
 use crate::readiness::health::{self, Health};
 use crate::transport::Stream;
-use crate::transport::tls::{self, Negotiated};
+use crate::transport::tls;
 
 const USER_AGENT: &str = concat!("golden-sidecar/", env!("CARGO_PKG_VERSION"), " readiness");
 
@@ -63,46 +60,17 @@ impl Asker {
     /// # Errors
     /// The answer that does not mean up.
     pub async fn ask(&self, stream: Stream) -> Result<(), Answer> {
-        let (stream, spoken) = match (&self.tls, self.scheme) {
-            (Some(client), _) => client.handshake(stream).await.map_err(|error| Answer::Tls(tls::failure(&error)))?,
-            (None, Scheme::H2c) => (stream, Negotiated::Http2),
-            (None, Scheme::Http | Scheme::Https) => (stream, Negotiated::Http1),
+        let no_answer = |why| match why {
+            NoAnswer::Tls(failure) => Answer::Tls(failure),
+            NoAnswer::Unreadable => Answer::Unreadable,
         };
-        match (spoken, &self.question) {
-            (Negotiated::Http2, _) => self.over_http2(stream).await,
-            (Negotiated::Http1, Question::Path(_)) => self.over_http1(stream).await,
-            (Negotiated::Http1, Question::Health(_)) => Err(Answer::NoHttp2),
+        let mut session = Session::begin(stream, self.scheme, self.tls.as_deref()).await.map_err(no_answer)?;
+        if let (Version::HTTP_11, Question::Health(_)) = (session.version(), &self.question) {
+            return Err(Answer::NoHttp2);
         }
-    }
-
-    async fn over_http1(&self, stream: Stream) -> Result<(), Answer> {
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|_unreadable| Answer::Unreadable)?;
-        let mut connection = pin!(connection);
-        let mut answer = pin!(sender.send_request(self.request(Version::HTTP_11)));
-        // The connection ends by itself when the answer has been read from it, or when there will be none.
-        let response = tokio::select! {
-            biased;
-            response = &mut answer => response,
-            _ = &mut connection => answer.await,
-        };
-        self.judge(response.map_err(|_unreadable| Answer::Unreadable)?).await
-    }
-
-    async fn over_http2(&self, stream: Stream) -> Result<(), Answer> {
-        let tasks = Arc::new(Mutex::new(JoinSet::new()));
-        let spawner = Spawner(Arc::downgrade(&tasks));
-        let (mut sender, connection) =
-            http2::handshake(spawner, TokioIo::new(stream)).await.map_err(|_unreadable| Answer::Unreadable)?;
-        let asking = async {
-            let response = sender.send_request(self.request(Version::HTTP_2)).await;
-            self.judge(response.map_err(|_unreadable| Answer::Unreadable)?).await
-        };
-        tokio::select! {
-            biased;
-            answer = asking => answer,
-            _ = connection => Err(Answer::Unreadable),
-        }
+        let request = self.request(session.version());
+        let response = session.send(request).await.map_err(no_answer)?;
+        self.judge(response).await
     }
 
     fn request(&self, version: Version) -> Request<Full<Bytes>> {
@@ -174,18 +142,4 @@ async fn judge_health(response: Response<Incoming>) -> Result<(), Answer> {
 fn rpc_status(fields: &HeaderMap) -> Option<RpcStatus> {
     let value = fields.get("grpc-status")?;
     Some(value.to_str().ok().and_then(|code| code.parse().ok()).map_or(RpcStatus::Other, RpcStatus::from_code))
-}
-
-/// Runs what an HTTP/2 connection needs beside its requests, for as long as somebody holds the tasks: a peer that reads
-/// nothing would otherwise keep the rest of each probe for ever.
-#[derive(Clone)]
-struct Spawner(Weak<Mutex<JoinSet<()>>>);
-
-impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, task: F) {
-        if let Some(tasks) = self.0.upgrade() {
-            let ended = async move { drop(task.await) };
-            tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(ended);
-        }
-    }
 }

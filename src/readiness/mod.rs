@@ -9,7 +9,8 @@
 //! answering for a backend that accepts nobody any more. The result goes to a closure and to two gauges, so this room knows
 //! neither the admin port nor the stores. None of it is traffic: no request family counts it.
 //!
-//! Readiness follows the backend within one interval and one probe, 2 s by default.
+//! Readiness follows the backend within one interval and one probe, 2 s by default. A probe for which this process has no
+//! descriptor left tells nothing of the backend: the last verdict stays, and the log says that it is an old one.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config::{self, Upstream};
+use crate::descriptors;
 use crate::labels::{RpcStatus, TlsFailure};
 use crate::readiness::ask::Asker;
 pub use crate::readiness::health::Health;
@@ -121,6 +123,21 @@ pub enum Answer {
     Rpc(RpcStatus),
 }
 
+/// Why a probe did not find the backend up.
+#[derive(Debug)]
+enum NotUp {
+    /// It is down.
+    Down(Down),
+    /// There was no descriptor to ask with.
+    NotAsked,
+}
+
+impl From<Down> for NotUp {
+    fn from(down: Down) -> NotUp {
+        NotUp::Down(down)
+    }
+}
+
 /// Probes one backend.
 #[derive(Debug)]
 pub struct Probe {
@@ -207,15 +224,26 @@ impl Probe {
         Probe { addresses, asker, interval: config.interval, gauges, listening }
     }
 
-    /// Probes for ever, first at once. `report` is called after every probe.
+    /// Probes for ever, first at once. `report` is called after every probe that told something.
     pub async fn run(mut self, mut report: impl FnMut(Result<(), Down>)) {
         let mut ticker = interval(self.interval);
         // A probe that came late is not made up for: two in a row tell no more than one.
         ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut asked = true;
         loop {
             ticker.tick().await;
             let begun = Instant::now();
-            let outcome = self.ask(self.interval.min(LONGEST)).await;
+            let outcome = match self.ask(self.interval.min(LONGEST)).await {
+                Ok(()) => Ok(()),
+                Err(NotUp::Down(down)) => Err(down),
+                Err(NotUp::NotAsked) => {
+                    if std::mem::take(&mut asked) {
+                        tracing::warn!(event = "backend_not_probed", reason = "no file descriptor is left");
+                    }
+                    continue;
+                }
+            };
+            asked = true;
             self.gauges.duration_seconds.set(begun.elapsed().as_secs_f64());
             self.gauges.up.set(if outcome.is_ok() { 1.0 } else { 0.0 });
             report(outcome);
@@ -223,7 +251,7 @@ impl Probe {
     }
 
     /// One probe, which takes no longer than `limit`.
-    async fn ask(&mut self, limit: Duration) -> Result<(), Down> {
+    async fn ask(&mut self, limit: Duration) -> Result<(), NotUp> {
         let deadline = Instant::now() + limit;
         let addresses = self.addresses.borrow_and_update().clone();
         let Some(asker) = &self.asker else {
@@ -233,34 +261,35 @@ impl Probe {
         let left = deadline.saturating_duration_since(Instant::now());
         match timeout(left, asker.ask(stream)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(answer)) => Err(Down::Answer { asked: asker.to_string(), answer }),
-            Err(_) => Err(Down::Answer { asked: asker.to_string(), answer: Answer::Timeout { limit: left } }),
+            Ok(Err(answer)) => Err(Down::Answer { asked: asker.to_string(), answer }.into()),
+            Err(_) => Err(Down::Answer { asked: asker.to_string(), answer: Answer::Timeout { limit: left } }.into()),
         }
     }
 }
 
 /// Whether one of the addresses takes connections.
-async fn listens(addresses: &Addresses, limit: Duration, listening: Listening) -> Result<(), Down> {
+async fn listens(addresses: &Addresses, limit: Duration, listening: Listening) -> Result<(), NotUp> {
     let queues: Vec<Option<Queue>> = addresses.iter().map(|address| listening(&address)).collect();
     if queues.contains(&Some(Queue::Open)) {
         // The kernel does not ask who we are until we connect.
         return match addresses.socket().map(|path| may_connect(path)) {
-            Some(Err(error)) => Err(no_connection(addresses, NoConnection::of(&error))),
+            Some(Err(error)) => Err(no_connection(addresses, NoConnection::of(&error)).into()),
             _ => Ok(()),
         };
     }
     if queues.iter().all(|queue| *queue == Some(Queue::Full)) {
-        return Err(no_connection(addresses, NoConnection::QueueFull));
+        return Err(no_connection(addresses, NoConnection::QueueFull).into());
     }
     // Nobody of this machine, or somebody behind a translated address.
     connect(addresses, limit).await.map(drop)
 }
 
-async fn connect(addresses: &Addresses, limit: Duration) -> Result<Stream, Down> {
+async fn connect(addresses: &Addresses, limit: Duration) -> Result<Stream, NotUp> {
     match timeout(limit, addresses.connect()).await {
         Ok(Ok((stream, _))) => Ok(stream),
-        Ok(Err(error)) => Err(no_connection(addresses, NoConnection::of(&error))),
-        Err(_) => Err(no_connection(addresses, NoConnection::Timeout { limit })),
+        Ok(Err(error)) if descriptors::ran_out(&error) => Err(NotUp::NotAsked),
+        Ok(Err(error)) => Err(no_connection(addresses, NoConnection::of(&error)).into()),
+        Err(_) => Err(no_connection(addresses, NoConnection::Timeout { limit }).into()),
     }
 }
 

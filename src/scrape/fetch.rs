@@ -10,12 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{ACCEPT, HOST, USER_AGENT};
+use http::{Request, Version};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use reqwest::dns;
-use reqwest::header::ACCEPT;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::client::{NoAnswer, Session};
+use crate::config::Upstream;
 use crate::labels::Trouble;
+use crate::transport::{Addresses, tls};
+
+/// Where backends have their own metrics, unless told otherwise.
+const METRICS: &str = "/metrics";
+const AGENT: &str = concat!("golden-sidecar/", env!("CARGO_PKG_VERSION"));
 
 /// A kept connection is not used again after this time. 1.5 s: longer than the second between two questions to a pool,
 /// shorter than the 2 s after which gunicorn, the first of the common servers, closes an idle connection. A question on
@@ -37,11 +47,37 @@ pub enum Failure {
 
 /// Asks for one page, again and again.
 pub struct Fetcher {
-    /// `None`: the client could not be made, which without TLS nothing can cause.
-    client: Option<reqwest::Client>,
-    url: String,
+    page: Page,
     accept: &'static str,
     size_max: u64,
+}
+
+/// Where the page is.
+enum Page {
+    /// At a URL of plain HTTP. `None`: the client could not be made, which without TLS nothing can cause.
+    Url(Option<reqwest::Client>, String),
+    /// At the backend, which is reached as requests reach it.
+    Backend(Backend),
+}
+
+/// The backend of requests, for questions about itself. Each is asked over a connection of its own.
+#[derive(Clone)]
+pub struct Backend {
+    /// Its name, and what is spoken there.
+    pub upstream: Upstream,
+    /// Where that is now.
+    pub addresses: watch::Receiver<Addresses>,
+    /// How TLS is spoken with it, if it is.
+    pub tls: Option<Arc<tls::Client>>,
+}
+
+impl PartialEq for Backend {
+    fn eq(&self, other: &Backend) -> bool {
+        let Backend { upstream, addresses, tls } = self;
+        *upstream == other.upstream
+            && addresses.same_channel(&other.addresses)
+            && tls.as_ref().map(Arc::as_ptr) == other.tls.as_ref().map(Arc::as_ptr)
+    }
 }
 
 /// Turns names into addresses, with one question to the system at a time: a name service that hangs would otherwise
@@ -89,10 +125,16 @@ impl Fetcher {
             .http1_only()
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(KEPT)
-            .user_agent(concat!("golden-sidecar/", env!("CARGO_PKG_VERSION")))
+            .user_agent(AGENT)
             .dns_resolver(OneQuestion(Arc::new(Semaphore::new(1))))
             .build();
-        Fetcher { client: built.ok(), url: url.to_owned(), accept, size_max }
+        Fetcher { page: Page::Url(built.ok(), url.to_owned()), accept, size_max }
+    }
+
+    /// The same of `/metrics` of the backend.
+    #[must_use]
+    pub fn of_backend(backend: Backend, accept: &'static str, size_max: u64) -> Fetcher {
+        Fetcher { page: Page::Backend(backend), accept, size_max }
     }
 
     /// The page as it is now; the whole exchange takes no longer than `limit`.
@@ -104,8 +146,11 @@ impl Fetcher {
     }
 
     async fn exchange(&self) -> Result<Bytes, Failure> {
-        let client = self.client.as_ref().ok_or(Failure::Unreachable)?;
-        let sent = client.get(&self.url).header(ACCEPT, self.accept).send().await;
+        let (client, url) = match &self.page {
+            Page::Url(client, url) => (client.as_ref().ok_or(Failure::Unreachable)?, url),
+            Page::Backend(backend) => return self.of(backend).await,
+        };
+        let sent = client.get(url).header(ACCEPT, self.accept).send().await;
         let mut response = sent.map_err(|error| failure(&error))?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(Failure::Status(response.status().as_u16()));
@@ -123,6 +168,35 @@ impl Fetcher {
         }
         Ok(page.into())
     }
+
+    async fn of(&self, backend: &Backend) -> Result<Bytes, Failure> {
+        let Backend { upstream, addresses, tls } = backend;
+        let addresses = addresses.borrow().clone();
+        let (stream, _) = addresses.connect().await.map_err(|_error| Failure::Unreachable)?;
+        let no_answer = |_why: NoAnswer| Failure::Unreachable;
+        let mut session = Session::begin(stream, upstream.scheme, tls.as_deref()).await.map_err(no_answer)?;
+        let authority = upstream.authority();
+        let request = match session.version() {
+            Version::HTTP_2 if tls.is_some() => Request::get(format!("https://{authority}{METRICS}")),
+            Version::HTTP_2 => Request::get(format!("http://{authority}{METRICS}")),
+            _ => Request::get(METRICS).header(HOST, &authority),
+        };
+        let request = request.header(ACCEPT, self.accept).header(USER_AGENT, AGENT).body(Full::default());
+        let response = session.send(request.map_err(|_invalid| Failure::Unreachable)?).await.map_err(no_answer)?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(Failure::Status(response.status().as_u16()));
+        }
+        let body = response.into_body();
+        if body.size_hint().lower() > self.size_max {
+            return Err(Failure::TooLarge);
+        }
+        let limit = usize::try_from(self.size_max).unwrap_or(usize::MAX);
+        match Limited::new(body, limit).collect().await {
+            Ok(page) => Ok(page.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(Failure::TooLarge),
+            Err(_cut) => Err(Failure::Unreachable),
+        }
+    }
 }
 
 /// The library's error has the URL in it, so nothing of its text is kept.
@@ -133,7 +207,7 @@ fn failure(error: &reqwest::Error) -> Failure {
 /// Without the URL, which may hold a secret.
 impl fmt::Debug for Fetcher {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fetcher { client: _, url: _, accept, size_max } = self;
+        let Fetcher { page: _, accept, size_max } = self;
         out.debug_struct("Fetcher").field("accept", accept).field("size_max", size_max).finish_non_exhaustive()
     }
 }

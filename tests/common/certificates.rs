@@ -1,11 +1,15 @@
 //! Certificates for tests: an authority, what it issues, and a folder that the files lie in.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     SerialNumber, date_time_ymd,
 };
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 /// An authority, with a folder for its files.
 pub struct Authority {
@@ -92,4 +96,25 @@ impl Authority {
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
+}
+
+/// A server's side of TLS with this certificate, which speaks these protocols and asks clients for what `clients` issued.
+#[must_use]
+pub fn server_config(issued: &Issued, clients: Option<&Authority>, protocols: &[&str]) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().expect("versions");
+    let builder = match clients {
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.der()).expect("a root");
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let key = PrivatePkcs8KeyDer::from(issued.key.serialize_der()).into();
+    let mut config = builder.with_single_cert(vec![issued.certificate.der().clone()], key).expect("a pair");
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
 }

@@ -5,10 +5,12 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crate::common::frames::{self, Frame, kind};
-use crate::common::{Client, End, Head, Sidecar, wait_until};
-use crate::looks::wait_for_page;
+use crate::common::wire::Wire;
+use crate::common::{Client, End, Head, Names, PATIENCE, Page, Sidecar, wait_until};
+use crate::looks::{look, wait_for_page};
 use crate::row::Act;
 use crate::stage::Stage;
+use crate::tls::Certificates;
 
 /// How long a write may take nothing until that is a stall. Only a stall that lasts much longer changes a scenario.
 const STALL: Duration = Duration::from_millis(200);
@@ -19,10 +21,28 @@ const DRIP: Duration = Duration::from_millis(50);
 const WATCHED: Duration = Duration::from_millis(400);
 const CALM: Duration = Duration::from_millis(120);
 
+/// The name of a backend that has one.
+pub const NAME: &str = "app.test";
+
+/// What a client has around it.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// Whom it talks to.
+    pub sidecar: &'a Sidecar,
+    /// Where it meets the others.
+    pub stage: &'a Stage,
+    /// Whom it trusts.
+    pub certificates: Option<&'a Certificates>,
+    /// What the sidecar's resolver knows.
+    pub names: Option<&'a Names>,
+}
+
 /// A client while it plays.
 pub struct Player<'a> {
     sidecar: &'a Sidecar,
     stage: &'a Stage,
+    certificates: Option<&'a Certificates>,
+    names: Option<&'a Names>,
     /// Whether each head from the middle on must say that its connection ends.
     closing: bool,
     connections: Vec<Connection>,
@@ -41,8 +61,9 @@ struct Connection {
 
 impl<'a> Player<'a> {
     /// A client with one connection.
-    pub fn new(sidecar: &'a Sidecar, stage: &'a Stage, closing: bool) -> Player<'a> {
-        let mut player = Player { sidecar, stage, closing, connections: Vec::new(), current: 0 };
+    pub fn new(scene: Scene<'a>, closing: bool) -> Player<'a> {
+        let Scene { sidecar, stage, certificates, names } = scene;
+        let mut player = Player { sidecar, stage, certificates, names, closing, connections: Vec::new(), current: 0 };
         player.connect();
         player
     }
@@ -120,6 +141,19 @@ impl<'a> Player<'a> {
             Act::HalfClose => self.client().half_close(),
             Act::Leave => drop(self.connection().client.take()),
             Act::Reset => self.connection().client.take().expect("the client has not left").reset(),
+            Act::TlsBegin => {
+                let certificates = self.certificates.expect("clients speak TLS");
+                let socket = self.client().wire.stream.try_clone().expect("clone");
+                let wire = Wire::new(certificates.connect(socket), PATIENCE);
+                self.connection().client = Some(Client { wire });
+            }
+            Act::Names(addresses) => {
+                let asked = |page: &Page| page.sum("golden_dns_lookups_total", &[]);
+                let before = asked(&look(self.sidecar));
+                self.names.expect("the backend has a name").set(&[(NAME, addresses)]);
+                // The first may have been on its way.
+                wait_for_page(self.sidecar, "the name is asked for", |page| asked(page) >= before + 2.0);
+            }
             Act::H2Begin(window) => {
                 self.send(&[frames::PREFACE, &frames::settings(&[(4, *window)])].concat());
                 self.connection().h2 = true;

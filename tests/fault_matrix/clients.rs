@@ -34,6 +34,7 @@ fn unreadable(first: &str, second: &str, status: u16, text: &'static str, word: 
     Row {
         phase: Phase::Head,
         client: acts([in_two_parts(first, second), vec![Act::Refused(status, word), Act::End]]),
+        plain: true,
         expect: refused("_OTHER", text, (word, "client", "head"), vec![], &[]),
         ..Row::default()
     }
@@ -41,7 +42,37 @@ fn unreadable(first: &str, second: &str, status: u16, text: &'static str, word: 
 
 const BEGINNING: &str = "POST / HTTP/1.1\r\nHo";
 
+/// A request that takes long, which shows while it does; then this.
+fn long_poll(end: Vec<Act>) -> Vec<Act> {
+    let waits = Act::Page("one request is in flight and getting older", |page| {
+        page.sum("golden_inflight_requests", &[]) == 1.0
+            && page.sum("http_server_active_requests", &[]) == 1.0
+            && page.sum("golden_inflight_oldest_age_seconds", &[]) > 0.5
+            && page.sum("golden_requests_total", &[]) == 0.0
+    });
+    acts([vec![get(), Act::Wait("asked"), waits, Act::Middle], end])
+}
+
 matrix! {
+    a_long_poll_that_is_answered_at_last => Row {
+        backend: vec![vec![
+            Do::Read,
+            Do::Mark("asked"),
+            Do::Wait("news"),
+            send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnews"),
+            Do::Serve,
+        ]],
+        client: long_poll(vec![Act::Mark("news"), Act::Head(200), Act::Whole("news")]),
+        expect: answered("GET", "200", vec!["GET / whole; kept"], KEPT),
+        ..Row::default()
+    },
+    a_long_poll_that_its_client_leaves => Row {
+        backend: vec![vec![Do::Read, Do::Mark("asked"), Do::WaitEnd]],
+        client: long_poll(vec![Act::Leave]),
+        expect: aborted("GET", "", "before_head", vec!["GET / whole; let go"], LOST),
+        ..Row::default()
+    },
+
     a_client_that_leaves_before_the_head => left_waiting(vec![Act::Leave]),
     a_client_that_resets_before_the_head => left_waiting(vec![Act::Reset]),
     a_client_that_half_closes_before_the_head => left_waiting(vec![Act::HalfClose, Act::End]),
@@ -117,7 +148,10 @@ matrix! {
     },
 
     a_request_without_host => unreadable("GET / HTTP/1.1\r\n", "Accept: */*\r\n\r\n", 400, "400", "bad_request"),
-    a_request_that_is_no_http => unreadable("hello ", "world\r\n\r\n", 400, "400", "bad_request"),
+    a_request_that_is_no_http => Row {
+        plain: false,
+        ..unreadable("hello ", "world\r\n\r\n", 400, "400", "bad_request")
+    },
     a_request_with_length_and_chunks => unreadable(
         BEGINNING,
         "st: test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

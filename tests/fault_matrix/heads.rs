@@ -12,6 +12,7 @@ fn invalid(answer: &str) -> Row {
     Row {
         backend: answering(answer),
         client: vec![get(), Act::Refused(502, "protocol_error")],
+        plain: true,
         expect: refused("GET", "502", ("protocol_error", "backend", "wait"), vec!["GET / whole; let go"], LOST),
         ..Row::default()
     }
@@ -93,7 +94,7 @@ matrix! {
         ..Row::default()
     },
 
-    an_answer_that_is_no_http => invalid("\x01\x02this is no HTTP\r\n\r\n"),
+    an_answer_that_is_no_http => Row { plain: false, ..invalid("\x01\x02this is no HTTP\r\n\r\n") },
     an_answer_of_http_0_9 => invalid("<html>hello</html>\r\n"),
     an_answer_of_http_2 => invalid("\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64"),
     an_answer_of_tls => invalid("\x15\x03\x01\0\x02\x02\x46"),

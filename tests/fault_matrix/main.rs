@@ -15,7 +15,9 @@
 //! | `pooled.rs` | between two requests on a connection |
 //! | `h2_clients.rs` | HTTP/2 from clients |
 //! | `h2_backends.rs` | HTTP/2 to the backend, gRPC |
-//! | `system.rs` | descriptors, logs, names |
+//! | `moving.rs` | the backend's name leads elsewhere, or nowhere |
+//! | `handshakes.rs` | TLS on both sides, the PROXY protocol |
+//! | `system.rs` | descriptors, logs |
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -26,12 +28,13 @@ mod row;
 mod run;
 mod server;
 mod stage;
+mod tls;
 
 /// Each row becomes a test of its own, and all of them a table.
 macro_rules! matrix {
     ($($(#[$attribute:meta])* $name:ident => $row:expr,)+) => {
         /// The rows of this file.
-        pub const ROWS: &[(&str, fn() -> $crate::row::Row)] = &[$((stringify!($name), || $row),)+];
+        pub const ROWS: $crate::Rows = &[$((stringify!($name), || $row),)+];
 
         $(
             $(#[$attribute])*
@@ -48,7 +51,9 @@ mod clients;
 mod connecting;
 mod h2_backends;
 mod h2_clients;
+mod handshakes;
 mod heads;
+mod moving;
 mod pooled;
 mod streams;
 mod system;
@@ -69,6 +74,8 @@ const ALL: &[Rows] = &[
     pooled::ROWS,
     h2_clients::ROWS,
     h2_backends::ROWS,
+    moving::ROWS,
+    handshakes::ROWS,
     system::ROWS,
 ];
 

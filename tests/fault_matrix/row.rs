@@ -1,6 +1,7 @@
 //! What a scenario is: data. Two scripts, and what all three sides must say of it afterwards.
 
 use crate::common::Page;
+use crate::tls::Tls;
 
 /// Where in the life of a request it goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +52,28 @@ pub enum Upstream {
     Deaf,
 }
 
+/// What a client does before its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// Nothing.
+    Plain,
+    /// It speaks TLS.
+    Tls,
+    /// It says who it speaks for.
+    ProxyHeader,
+}
+
+impl Front {
+    /// That, as it should be done.
+    pub fn begin(self) -> Vec<Act> {
+        match self {
+            Front::Plain => vec![],
+            Front::Tls => vec![Act::TlsBegin],
+            Front::ProxyHeader => vec![say("PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n")],
+        }
+    }
+}
+
 /// A scenario and its expectations. `SIGHUP` in its middle changes none of them. `SIGTERM` changes what follows from the
 /// drain for every scenario (see `run.rs`), and what `term` says.
 pub struct Row {
@@ -58,12 +81,18 @@ pub struct Row {
     pub phase: Phase,
     /// The configuration file, besides upstream, ports and drain.
     pub config: &'static str,
-    /// `http`, or `h2c` for a backend of HTTP/2.
+    /// `http`, `https`, or `h2c` for a backend of HTTP/2.
     pub scheme: &'static str,
+    /// The backend is reached by a name; where it may lead to, somebody who serves well is at another address, too.
+    pub named: bool,
+    /// What clients do before their first request. The scripts say it; this is for the good request afterwards.
+    pub front: Front,
     /// Who is there.
     pub upstream: Upstream,
     /// Its log cannot be written.
     pub mute: bool,
+    /// Played as it is and without signals: another row has the same middle, and all that differs comes after it.
+    pub plain: bool,
     /// One script for each connection that brings a byte, in that order. Later connections are served well.
     pub backend: Vec<Vec<Do>>,
     /// What the client does and sees.
@@ -80,7 +109,8 @@ pub struct Expect {
     /// Requests that the client has sent and that the sidecar has taken for one.
     pub requests: usize,
     /// For each backend connection in order: its requests, each with what became of its body, and how it ended.
-    /// `kept`: it is still open. `let go`: the sidecar ended it. `ended`: the backend did.
+    /// `kept`: it is still open. `let go`: the sidecar ended it. `ended`: the backend did. Those to the other address of a
+    /// name come last.
     pub seen: Vec<&'static str>,
     /// Every series of the compared families that moved.
     pub moved: Vec<Series>,
@@ -126,6 +156,8 @@ pub enum Series {
     UpgradedBytes(&'static str, u32),
     /// `golden_server_connections_rejected_total`: reason.
     Rejected(&'static str),
+    /// `golden_tls_handshake_failures_total`: side, reason.
+    Handshake(&'static str, &'static str),
 }
 
 /// A step of the backend's script for one connection, whose first byte has come.
@@ -143,6 +175,8 @@ pub enum Do {
     Send(Vec<u8>),
     /// Sends this again and again until the sidecar takes no more and ends the connection.
     Push(Vec<u8>),
+    /// Takes the handshake; what follows is inside.
+    TlsAccept(Tls),
     /// Answers HTTP/2's preface and SETTINGS with these SETTINGS.
     H2Accept(Vec<u8>),
     /// Reads an HTTP/2 request to the end of its stream.
@@ -206,6 +240,10 @@ pub enum Act {
     Leave,
     /// Leaves with a reset.
     Reset,
+    /// Begins TLS; what follows is inside.
+    TlsBegin,
+    /// The backend's name leads there from now on, and the sidecar has asked since.
+    Names(&'static [&'static str]),
     /// Begins HTTP/2 with this window for each stream.
     H2Begin(u32),
     /// Reads the response head of a stream.
@@ -240,8 +278,11 @@ impl Default for Row {
             phase: Phase::Wait,
             config: "",
             scheme: "http",
+            named: false,
+            front: Front::Plain,
             upstream: Upstream::Scripted,
             mute: false,
+            plain: false,
             backend: Vec::new(),
             client: Vec::new(),
             expect: Expect::default(),

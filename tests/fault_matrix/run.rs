@@ -1,4 +1,5 @@
-//! Plays a scenario three times: as it is, with a reload in its middle, and with the drain beginning there.
+//! Plays a scenario three times: as it is, with a reload in its middle, and with the drain beginning there. A row whose
+//! middle is another row's is played once.
 //!
 //! What holds for every scenario is here and not in its row:
 //!
@@ -12,15 +13,17 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::Player;
+use crate::client::{NAME, Player, Scene};
 use crate::common::backend::Unreachable;
-use crate::common::{Backend, PATIENCE, Page, Sidecar, wait_for, wait_until};
+use crate::common::{Backend, Names, PATIENCE, Page, Sidecar, wait_for, wait_until};
 use crate::looks::{look, wait_for_page};
-use crate::row::{Act, Do, Expect, Row, Series, Term, Upstream};
-use crate::server::{self, GOOD, Log};
+use crate::row::{Act, Do, Expect, Front, Row, Series, Term, Upstream, say};
+use crate::server::{GOOD, Log, Server};
 use crate::stage::Stage;
+use crate::tls::Certificates;
 
 /// The families of which each series is compared.
 const COMPARED: &[&str] = &[
@@ -37,6 +40,7 @@ const COMPARED: &[&str] = &[
     "golden_upgraded_connections_opened_total",
     "golden_upgraded_bytes_total",
     "golden_server_connections_rejected_total",
+    "golden_tls_handshake_failures_total",
 ];
 
 /// What is 0 when nobody is there.
@@ -67,10 +71,16 @@ type Moves = BTreeMap<String, f64>;
 /// Plays all variants of a scenario beside each other.
 pub fn run(name: &str, row: fn() -> Row) {
     let failed: Vec<_> = std::thread::scope(|scope| {
-        let all = [Variant::Plain, Variant::Reload, Variant::Drain].map(|variant| {
-            let named = std::thread::Builder::new().name(format!("{name}, {variant:?}"));
-            (variant, named.spawn_scoped(scope, move || play(row(), variant)).expect("a thread"))
-        });
+        let variants: &[Variant] =
+            if row().plain { &[Variant::Plain] } else { &[Variant::Plain, Variant::Reload, Variant::Drain] };
+        let all: Vec<_> = variants
+            .iter()
+            .copied()
+            .map(|variant| {
+                let named = std::thread::Builder::new().name(format!("{name}, {variant:?}"));
+                (variant, named.spawn_scoped(scope, move || play(row(), variant)).expect("a thread"))
+            })
+            .collect();
         all.into_iter().filter_map(|(variant, thread)| thread.join().err().map(|_told| variant)).collect()
     });
     assert!(failed.is_empty(), "{name} fails in the variants {failed:?}");
@@ -84,10 +94,10 @@ enum Place {
 }
 
 impl Place {
-    fn new(upstream: Upstream, scheme: &str, scripts: Vec<Vec<Do>>, stage: &Stage, log: &Log) -> (Place, SocketAddr) {
+    fn new(upstream: Upstream, server: &Server, scripts: Vec<Vec<Do>>) -> (Place, SocketAddr) {
         match upstream {
             Upstream::Scripted => {
-                let backend = server::start(scripts, scheme == "h2c", stage, log);
+                let backend = Backend::start(server.script(scripts));
                 let address = backend.address;
                 (Place::Backend(backend), address)
             }
@@ -107,7 +117,7 @@ impl Place {
     }
 
     /// Somebody who serves well is there from now on.
-    fn recovered(self, scheme: &str, stage: &Stage, log: &Log) -> Place {
+    fn recovered(self, server: &Server) -> Place {
         let listener: TcpListener = match self {
             Place::Backend(_) => return self,
             Place::Refusing(socket) => {
@@ -116,15 +126,12 @@ impl Place {
             }
             Place::Deaf(unreachable) => unreachable.into_listener(),
         };
-        Place::Backend(Backend::start_on(
-            listener,
-            server::script(Vec::new(), scheme == "h2c", stage.clone(), log.clone()),
-        ))
+        Place::Backend(Backend::start_on(listener, server.script(Vec::new())))
     }
 }
 
 fn play(row: Row, variant: Variant) {
-    let Row { config, scheme, upstream, mute, mut backend, mut client, mut expect, term, .. } = row;
+    let Row { config, scheme, named, front, upstream, mute, mut backend, mut client, mut expect, term, .. } = row;
     let draining = variant == Variant::Drain;
     let (mut told, mut drain) = (None, DRAIN);
     if let Some(term) = term.filter(|_| draining) {
@@ -136,9 +143,24 @@ fn play(row: Row, variant: Variant) {
     }
     let says_close = draining && (upstream != Upstream::Scripted || heads_follow_the_middle(config, &backend, &client));
     let (stage, log) = (Stage::default(), Log::default());
-    let (place, address) = Place::new(upstream, scheme, backend, &stage, &log);
-    let builder = Sidecar::upstream(format!("{scheme}://{address}"))
-        .yaml(config)
+    let certificates = (scheme == "https" || front == Front::Tls).then(|| Arc::new(Certificates::new()));
+    let server = Server { scheme, certificates, stage: stage.clone(), log: log.clone() };
+    let certificates = server.certificates.as_deref();
+    let (place, address) = Place::new(upstream, &server, backend);
+    let names = named.then(|| Names::new(&[(NAME, &["127.0.0.1"])]));
+    let elsewhere = Log::default();
+    let _elsewhere = names.as_ref().map(|_| {
+        let server = Server { log: elsewhere.clone(), ..server.clone() };
+        Backend::start_at(SocketAddr::from(([127, 0, 0, 2], address.port())), server.script(Vec::new()))
+    });
+    let seen = || [log.lines(), elsewhere.lines()].concat();
+    let place_of = if named { format!("{NAME}:{}", address.port()) } else { address.to_string() };
+    let mut builder = Sidecar::upstream(format!("{scheme}://{place_of}"));
+    if let Some(names) = &names {
+        builder = builder.names(names);
+    }
+    let builder = builder
+        .yaml(certificates.map_or(config.to_owned(), |certificates| certificates.in_text(config)))
         .flag("--drain-grace", "0s")
         .flag("--drain-timeout", drain)
         .env("GOLDEN_DRAIN_LAST_SCRAPE", "30s")
@@ -152,7 +174,8 @@ fn play(row: Row, variant: Variant) {
     std::thread::scope(|scope| {
         let playing = scope.spawn(|| {
             let _presence = stage.enter();
-            let mut player = Player::new(&sidecar, &stage, says_close);
+            let scene = Scene { sidecar: &sidecar, stage: &stage, certificates, names: names.as_ref() };
+            let mut player = Player::new(scene, says_close);
             player.play(&client);
             if draining {
                 player.expect_all_ended();
@@ -186,18 +209,19 @@ fn play(row: Row, variant: Variant) {
         let page = settled(&sidecar, &before, &expect);
         check_whole(&before, &page, &expect);
     }
-    let mut seen = Vec::new();
-    wait_for_lines(&log, &expect.seen, &mut seen);
-    assert_eq!(seen, expect.seen, "what the backend saw");
+    // An end that the sidecar has made may not have been read yet.
+    let _shown_below = wait_for(Duration::from_secs(3), || seen() == expect.seen);
+    assert_eq!(seen(), expect.seen, "what the backend saw");
     if draining {
         return;
     }
     if variant == Variant::Reload {
         assert_eq!(look(&sidecar).value("golden_config_reloads_total", &[("result", "success")]), 1.0);
     }
-    let _backend = place.recovered(scheme, &stage, &log);
-    let answer = sidecar.get("/good");
-    assert_eq!((answer.status(), answer.text().as_str()), (200, GOOD), "the sidecar is well again");
+    let _backend = place.recovered(&server);
+    let good = [say("GET /good HTTP/1.1\r\nHost: test\r\n\r\n"), Act::Head(200), Act::Whole(GOOD), Act::Leave];
+    let scene = Scene { sidecar: &sidecar, stage: &stage, certificates, names: names.as_ref() };
+    Player::new(scene, false).play(&[front.begin(), good.to_vec()].concat());
     let opened = expect.moved.iter().filter(|series| **series == Series::Opened).count();
     let closed = expect.moved.iter().filter(|series| matches!(series, Series::Closed(_))).count();
     expect.requests += 1;
@@ -364,6 +388,9 @@ fn identity(series: &Series) -> (String, f64) {
             let labels = [("protocol", "websocket"), ("direction", direction)];
             (written("golden_upgraded_bytes_total", &labels), f64::from(bytes))
         }
+        Series::Handshake(side, reason) => {
+            (written("golden_tls_handshake_failures_total", &[("side", side), ("reason", reason)]), 1.0)
+        }
         Series::Rejected(reason) => (written("golden_server_connections_rejected_total", &[("reason", reason)]), 1.0),
     }
 }
@@ -377,12 +404,4 @@ fn difference(moved: &Moves, expected: &Moves) -> String {
         }
     }
     text
-}
-
-fn wait_for_lines(log: &Log, expected: &[&str], seen: &mut Vec<String>) {
-    // An end that the sidecar has made may not have been read yet.
-    let _shown_by_the_caller = wait_for(Duration::from_secs(3), || {
-        *seen = log.lines();
-        seen == expected
-    });
 }

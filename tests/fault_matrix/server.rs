@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use crate::common::frames::{self, kind};
-use crate::common::{Backend, Head, Peer, ok};
+use crate::common::wire::Wire;
+use crate::common::{Head, PATIENCE, Peer, ok};
 use crate::row::Do;
 use crate::stage::Stage;
+use crate::tls::{Certificates, Tls};
 
 /// What a well-served request is answered with.
 pub const GOOD: &str = "good";
@@ -55,25 +57,47 @@ impl Log {
 /// Why a script goes no further: the sidecar ended the connection.
 struct LetGo;
 
-/// The script of each connection; connections without one are served well, if `h2` by HTTP/2.
-pub fn script(scripts: Vec<Vec<Do>>, h2: bool, stage: Stage, log: Log) -> impl Fn(&mut Peer) + Send + Sync + 'static {
-    move |peer| {
-        let _presence = stage.enter();
-        let serve = if h2 { vec![Do::H2Accept(frames::settings(&[])), Do::H2Serve] } else { vec![Do::Serve] };
-        let steps = scripts.get(peer.index).unwrap_or(&serve);
-        log.with(peer.index, |_| {});
-        let end = if play(steps, peer, &stage, &log).is_ok() { "ended" } else { "let go" };
-        log.end(peer.index, end);
-        stage.mark(ENDED);
+/// A backend: what it says to whom.
+#[derive(Clone)]
+pub struct Server {
+    /// `http`, `https` or `h2c`: how connections without a script are served.
+    pub scheme: &'static str,
+    /// What it shows, if there is TLS.
+    pub certificates: Option<Arc<Certificates>>,
+    /// Where it meets the others.
+    pub stage: Stage,
+    /// What it saw.
+    pub log: Log,
+}
+
+impl Server {
+    /// The script of each connection; connections without one are served well.
+    pub fn script(&self, scripts: Vec<Vec<Do>>) -> impl Fn(&mut Peer) + Send + Sync + 'static {
+        let server = self.clone();
+        let serve = match self.scheme {
+            "h2c" => vec![Do::H2Accept(frames::settings(&[])), Do::H2Serve],
+            "https" => vec![Do::TlsAccept(Tls::Right), Do::Serve],
+            _ => vec![Do::Serve],
+        };
+        move |peer| {
+            let Server { stage, log, certificates, .. } = &server;
+            let _presence = stage.enter();
+            let steps = scripts.get(peer.index).unwrap_or(&serve);
+            log.with(peer.index, |_| {});
+            let end = if play(steps, peer, stage, log, certificates.as_deref()).is_ok() { "ended" } else { "let go" };
+            log.end(peer.index, end);
+            stage.mark(ENDED);
+        }
     }
 }
 
-/// A backend on any port that plays these scripts.
-pub fn start(scripts: Vec<Vec<Do>>, h2: bool, stage: &Stage, log: &Log) -> Backend {
-    Backend::start(script(scripts, h2, stage.clone(), log.clone()))
-}
-
-fn play(steps: &[Do], peer: &mut Peer, stage: &Stage, log: &Log) -> Result<(), LetGo> {
+fn play(
+    steps: &[Do],
+    peer: &mut Peer,
+    stage: &Stage,
+    log: &Log,
+    certificates: Option<&Certificates>,
+) -> Result<(), LetGo> {
     let mut head = None;
     for step in steps {
         match step {
@@ -94,6 +118,11 @@ fn play(steps: &[Do], peer: &mut Peer, stage: &Stage, log: &Log) -> Result<(), L
             Do::Push(block) => {
                 while peer.send(block) {}
                 return Err(LetGo);
+            }
+            Do::TlsAccept(how) => {
+                let certificates = certificates.expect("the scheme is https");
+                let socket = peer.wire.stream.try_clone().expect("clone");
+                peer.wire = Wire::new(certificates.accept(socket, *how), PATIENCE * 3);
             }
             Do::H2Accept(settings) => {
                 let preface = peer.wire.read_exact(frames::PREFACE.len()).map_err(|_gone| LetGo)?;

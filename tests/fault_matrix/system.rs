@@ -1,4 +1,4 @@
-//! Not a request at all: descriptors, logs, names.
+//! Not a request at all: descriptors, logs.
 
 use crate::row::{Act, Do, Expect, KEPT, Phase, Row, Series, Term, acts, answered, get, get_in_two_parts, send};
 

@@ -13,7 +13,9 @@ use crate::proxy::h1::{Framing, content_length};
 use crate::proxy::headers::fields::{
     Field, Known, Room, Survey, is_authority, is_token, known, write_field, write_number,
 };
-use crate::proxy::headers::request::{Outgoing, is_h2c, is_probe, split_target, tunnel_protocol, write_request};
+use crate::proxy::headers::request::{
+    MAX_FORWARDS, Outgoing, hops, is_h2c, is_probe, split_target, tunnel_protocol, write_request,
+};
 use crate::proxy::headers::response::BadResponse;
 use crate::proxy::headers::{Refused, RequestContext, RequestHead, ResponseContext, ResponseHead, trace};
 
@@ -84,7 +86,7 @@ pub fn request_from_h2(
         fields.push((b"sec-websocket-key", websocket_key));
     }
     let fields = fields.into_iter();
-    let seen = Survey::of(fields.clone());
+    let mut seen = Survey::of(fields.clone());
     if seen.codings > 0 {
         return Err(Refused::bad("Transfer-Encoding in an HTTP/2 request"));
     }
@@ -116,7 +118,11 @@ pub fn request_from_h2(
     };
     let host = authority.or(seen.host).unwrap_or(context.default_host.as_bytes());
     let method = if protocol.is_some() { b"GET" } else { method };
-    let outgoing = Outgoing { method, target, host, framing, upgrade: protocol, received_version: "2.0" };
+    let hops = hops(label, fields.clone())?;
+    // It is written anew.
+    seen.nominated.extend(hops.map(|_| MAX_FORWARDS));
+    let left = hops.map(|hops| hops.saturating_sub(1));
+    let outgoing = Outgoing { method, target, host, framing, upgrade: protocol, received_version: "2.0", hops: left };
     write_request(out, &outgoing, &seen, fields, context);
     let is_rpc = label == Method::Post && seen.content_type.is_some_and(grpc::is_grpc);
     Ok(RequestHead {
@@ -132,6 +138,7 @@ pub fn request_from_h2(
         trace: seen.trace_parent.filter(|_| seen.trace_parents == 1).and_then(trace::sampled),
         rpc: is_rpc.then(|| Rpc { deadline: seen.grpc_timeout.and_then(grpc::parse_timeout) }),
         takes_trailers: seen.takes_trailers,
+        last_hop: hops == Some(0),
     })
 }
 

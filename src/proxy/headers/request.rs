@@ -7,9 +7,11 @@ use crate::config::{Forwarded, Network};
 use crate::labels::{Failure, Method, TunnelProtocol};
 use crate::measure::{Rpc, TraceIds};
 use crate::proxy::error::Answer;
-use crate::proxy::h1::Framing;
+use crate::proxy::h1::{Framing, content_length};
 use crate::proxy::headers::fields::{Field, Known, Room, Survey, is_authority, known, list, write_field, write_number};
 use crate::proxy::headers::trace;
+
+pub(super) const MAX_FORWARDS: &[u8] = b"max-forwards";
 
 /// Who is at the other end of a client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub struct RequestHead {
     pub rpc: Option<Rpc>,
     /// Whether the client takes trailers (`TE: trailers`).
     pub takes_trailers: bool,
+    /// It is an OPTIONS that may go no further: the sidecar answers it (RFC 9110, section 7.6.2).
+    pub last_hop: bool,
 }
 
 /// A head that is refused: the failure, the status, and a sentence for the client.
@@ -131,6 +135,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) framing: Framing,
     pub(super) upgrade: Option<&'a [u8]>,
     pub(super) received_version: &'a str,
+    /// How many hops the backend may send it on, if that is limited.
+    pub(super) hops: Option<u64>,
 }
 
 pub(super) fn write_request<'a>(
@@ -140,7 +146,7 @@ pub(super) fn write_request<'a>(
     fields: impl Iterator<Item = Field<'a>> + Clone,
     context: &RequestContext<'_>,
 ) {
-    let Outgoing { method, target, host, framing, upgrade, received_version } = *request;
+    let Outgoing { method, target, host, framing, upgrade, received_version, hops } = *request;
     let trusted = trusts(context.forwarded, context.peer);
     out.extend_from_slice(method);
     out.push(b' ');
@@ -177,6 +183,11 @@ pub(super) fn write_request<'a>(
     if context.via {
         write_via(out, fields, received_version);
     }
+    if let Some(hops) = hops {
+        out.extend_from_slice(b"Max-Forwards: ");
+        write_number(out, hops);
+        out.extend_from_slice(b"\r\n");
+    }
     match framing {
         Framing::Length(n) => {
             out.extend_from_slice(b"Content-Length: ");
@@ -191,6 +202,26 @@ pub(super) fn write_request<'a>(
         write_field(out, b"Upgrade", protocol);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// How many more hops a request may take (RFC 9110, section 7.6.2). Only OPTIONS and TRACE say so, so other methods do not
+/// pay for looking; a value that is no number is passed on like any field. TRACE that may go no further is refused: an
+/// answer would show the fields that others have added on the way, secrets too (section 9.3.8).
+///
+/// # Errors
+/// When it is TRACE and this is the last hop.
+pub(super) fn hops<'a>(method: Method, mut fields: impl Iterator<Item = Field<'a>>) -> Result<Option<u64>, Refused> {
+    if !matches!(method, Method::Options | Method::Trace) {
+        return Ok(None);
+    }
+    let hops = fields.find(|(name, _)| name.eq_ignore_ascii_case(MAX_FORWARDS));
+    match hops.and_then(|(_, value)| content_length(value)) {
+        Some(0) if method == Method::Trace => {
+            let why = "TRACE may go no further, and is not answered here";
+            Err(Refused { failure: Failure::BadRequest, status: 405, why })
+        }
+        hops => Ok(hops),
+    }
 }
 
 /// Writes what came, and the client's address behind it. The field has no word for a client without an address, so
@@ -266,7 +297,7 @@ pub fn request(head: &[u8], context: &RequestContext<'_>, out: &mut Vec<u8>) -> 
     let (method, target) = (method.as_bytes(), target.as_bytes());
     let http10 = minor == 0;
     let fields = parsed.headers.iter().map(|field| (field.name.as_bytes(), field.value));
-    let seen = Survey::of(fields.clone());
+    let mut seen = Survey::of(fields.clone());
 
     // Each field is compared with each nominated one, so there must be as few of these.
     if seen.nominated.len() > context.max_fields {
@@ -296,7 +327,11 @@ pub fn request(head: &[u8], context: &RequestContext<'_>, out: &mut Vec<u8>) -> 
     let framing = request_framing(&seen, http10)?;
     let upgrade = seen.upgrade.filter(|value| seen.upgrade_nominated && !http10 && !value.is_empty() && !is_h2c(value));
     let version = if http10 { "1.0" } else { "1.1" };
-    let outgoing = Outgoing { method, target, host, framing, upgrade, received_version: version };
+    let hops = hops(label, fields.clone())?;
+    // It is written anew.
+    seen.nominated.extend(hops.map(|_| MAX_FORWARDS));
+    let left = hops.map(|hops| hops.saturating_sub(1));
+    let outgoing = Outgoing { method, target, host, framing, upgrade, received_version: version, hops: left };
     write_request(out, &outgoing, &seen, fields, context);
 
     let query = memchr::memchr(b'?', target).unwrap_or(target.len());
@@ -320,6 +355,7 @@ pub fn request(head: &[u8], context: &RequestContext<'_>, out: &mut Vec<u8>) -> 
         // gRPC needs HTTP/2.
         rpc: None,
         takes_trailers: seen.takes_trailers,
+        last_hop: hops == Some(0),
     })
 }
 
