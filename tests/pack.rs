@@ -3,15 +3,17 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::files::{self, RuleFile, boards, panels, root, targets, text};
-use common::prometheus::{Options, Prometheus, Promtool, VERSIONS};
-use common::promql::{Substitution, bare, constant, nodes, parse};
+use common::prometheus::{Options, Prometheus, Promtool, VERSIONS, Version};
+use common::promql::{Substitution, bare, constant, nodes, parse, selectors};
+use golden_sidecar::pack::cases::{Case, EVERY, Suite};
+use golden_sidecar::pack::rules::{Group, Rule};
 use golden_sidecar::pack::{self, Objective};
 
 /// The folders that hold nothing else than files of the pack.
@@ -112,23 +114,6 @@ fn promtool_takes_the_rules_with_all_of_its_lints_in_both_versions() {
 }
 
 #[test]
-fn every_case_of_every_suite_holds_in_both_versions() {
-    let suites = files::below("alerts", ".test.yml");
-    assert!(!suites.is_empty(), "no suites");
-    std::thread::scope(|scope| {
-        for version in VERSIONS {
-            let suites = &suites;
-            scope.spawn(move || {
-                for (path, _) in suites {
-                    let tested = Promtool::new(version).test_rules(&root().join(path));
-                    tested.unwrap_or_else(|error| panic!("{version:?}: {path}: {error}"));
-                }
-            });
-        }
-    });
-}
-
-#[test]
 fn every_query_of_every_panel_is_one_that_both_versions_understand() {
     // As recording rules: what promtool checks without a server.
     let mut rules = String::from("groups:\n  - name: panels\n    rules:\n");
@@ -149,6 +134,200 @@ fn every_query_of_every_panel_is_one_that_both_versions_understand() {
     for version in VERSIONS {
         Promtool::new(version).check_rules(&path).unwrap_or_else(|error| panic!("{version:?}: {error}"));
     }
+}
+
+// --- The suites ---
+
+/// A test for each suite and version, so that they run beside others.
+macro_rules! suites {
+    ($($test:ident: $name:literal,)*) => {
+        const SUITES: &[&str] = &[$($name),*];
+
+        mod oldest {
+            $(#[test]
+            fn $test() {
+                super::every_case_holds(super::Version::Oldest, $name);
+            })*
+        }
+
+        mod newer {
+            $(#[test]
+            fn $test() {
+                super::every_case_holds(super::Version::Newer, $name);
+            })*
+        }
+    };
+}
+
+suites! {
+    every_case_of_budget_holds: "budget",
+    every_case_of_budget_days_holds: "budget-days",
+    every_case_of_budget_few_holds: "budget-few",
+    every_case_of_budget_hours_holds: "budget-hours",
+    every_case_of_day_holds: "day",
+    every_case_of_saturation_holds: "saturation",
+    every_case_of_sidecar_holds: "sidecar",
+    every_case_of_traffic_holds: "traffic",
+    every_case_of_traffic_days_holds: "traffic-days",
+    every_case_of_traffic_hours_holds: "traffic-hours",
+}
+
+/// What is recorded for people and dashboards: the month, which no alert waits for.
+const READ_BY_NO_ALERT: [&str; 3] = [
+    "instance_slo_result:golden_slo_requests:increase30d",
+    "job_slo:golden_slo_errors:ratio_increase30d",
+    "job_slo:golden_slo_slow:ratio_increase30d",
+];
+
+/// The recorded series that a query reads, directly.
+fn reads(expr: &str, records: &BTreeSet<&str>) -> Vec<String> {
+    let expr = parse(expr).unwrap_or_else(|error| panic!("{error}: {expr}"));
+    let names = selectors(&expr).into_iter().map(|selector| {
+        // Of any other selector nobody can tell which rules stand behind it.
+        let name = selector.name.clone().unwrap_or_else(|| panic!("a selector without a name: {expr}"));
+        assert!(!name.starts_with("ALERTS"), "reads what other alerts do: {expr}");
+        name
+    });
+    names.filter(|name| records.contains(name.as_str())).collect()
+}
+
+/// What the cases of this alert need of the groups: its rules and the records that they lean on, as they stand there.
+/// All rules at every step of every case would take ten times as long, and the case asks for this alert only.
+fn part(groups: &[Group], alert: &str) -> Vec<Group> {
+    let all = || groups.iter().flat_map(|group| &group.rules);
+    let records: BTreeSet<&str> = all().filter_map(recorded).collect();
+    let mut queries: Vec<&str> = all().filter(|rule| alerts(rule, alert)).map(query).collect();
+    let mut leaned_on = BTreeSet::new();
+    while let Some(next) = queries.pop() {
+        for name in reads(next, &records) {
+            queries.extend(all().filter(|rule| recorded(rule) == Some(&name)).map(query));
+            assert!(queries.len() < 10_000, "records that read themselves: {name}");
+            leaned_on.insert(name);
+        }
+    }
+    let needed = |rule: &Rule| alerts(rule, alert) || recorded(rule).is_some_and(|name| leaned_on.contains(name));
+    let parts = groups.iter().map(|group| {
+        let rules = group.rules.iter().filter(|rule| needed(rule)).cloned().collect();
+        Group { rules, ..group.clone() }
+    });
+    parts.filter(|group| !group.rules.is_empty()).collect()
+}
+
+fn recorded(rule: &Rule) -> Option<&str> {
+    match rule {
+        Rule::Record(record) => Some(&record.name),
+        Rule::Alert(_) => None,
+    }
+}
+
+fn alerts(rule: &Rule, name: &str) -> bool {
+    matches!(rule, Rule::Alert(alert) if alert.name == name)
+}
+
+fn query(rule: &Rule) -> &str {
+    match rule {
+        Rule::Record(record) => &record.expr,
+        Rule::Alert(alert) => &alert.expr,
+    }
+}
+
+/// Has promtool test the suite with these groups alone.
+fn tested(version: Version, suite: &Suite, groups: &[Group]) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    write("part.rules.yml", pack::rules::groups_yaml(groups).document(&["A part."]));
+    write("part.test.yml", suite.yaml("part.rules.yml", groups).document(&["A part."]));
+    Promtool::new(version).test_rules(&folder.path().join("part.test.yml"))
+}
+
+#[track_caller]
+fn suite(name: &str) -> Suite {
+    let found = pack::alerts::suites().into_iter().find(|suite| suite.name == name);
+    found.unwrap_or_else(|| panic!("no suite {name}"))
+}
+
+fn every_case_holds(version: Version, name: &str) {
+    let (suite, groups) = (suite(name), pack::alerts::groups());
+    let names: BTreeSet<&str> = suite.cases.iter().map(|case| case.alert).collect();
+    assert!(!names.is_empty(), "no cases");
+    if names.contains(EVERY) {
+        // It needs all rules: the file as users have it, beside the rule file that it names.
+        let shipped = root().join(format!("alerts/{name}.test.yml"));
+        Promtool::new(version).test_rules(&shipped).unwrap_or_else(|error| panic!("{error}"));
+        return;
+    }
+    for alert in names {
+        let cases = suite.cases.iter().filter(|case| case.alert == alert).cloned().collect();
+        let of_alert = Suite { cases, ..suite.clone() };
+        tested(version, &of_alert, &part(&groups, alert)).unwrap_or_else(|error| panic!("{alert}: {error}"));
+    }
+}
+
+#[test]
+fn each_suite_of_the_repository_has_its_tests() {
+    let files = files::below("alerts", ".test.yml");
+    let names = files.iter().filter_map(|(path, _)| path.strip_prefix("alerts/")?.strip_suffix(".test.yml"));
+    assert_eq!(names.collect::<BTreeSet<_>>(), SUITES.iter().copied().collect());
+}
+
+#[test]
+fn the_parts_of_all_alerts_are_the_whole_file_and_each_has_all_that_it_leans_on() {
+    let groups = pack::alerts::groups();
+    let rules = |groups: &[Group]| -> BTreeSet<String> {
+        let each = groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+        each.map(|(group, rule)| format!("{} {rule:?}", group.name)).collect()
+    };
+    let records: Vec<&str> = groups.iter().flat_map(|group| &group.rules).filter_map(recorded).collect();
+    let suites = pack::alerts::suites();
+    let tested: BTreeSet<&str> = suites.iter().flat_map(|suite| &suite.cases).map(|case| case.alert).collect();
+    let mut together = BTreeSet::new();
+    for alert in tested.iter().filter(|alert| **alert != EVERY) {
+        let part = part(&groups, alert);
+        let text = part.iter().flat_map(|group| &group.rules).map(query).collect::<Vec<_>>().join("\n");
+        let in_part: BTreeSet<&str> = part.iter().flat_map(|group| &group.rules).filter_map(recorded).collect();
+        // By their spelling: a name such as `job:x:y` can stand for nothing else.
+        let names = text.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)));
+        for name in names.filter(|name| records.contains(name)) {
+            assert!(in_part.contains(name), "{alert} leans on {name}");
+        }
+        together.extend(rules(&part));
+    }
+    let whole = rules(&groups);
+    let left: Vec<&String> = whole.difference(&together).collect();
+    let kept = |rule: &str| READ_BY_NO_ALERT.iter().any(|name| rule.contains(&format!("Record {{ name: {name:?},")));
+    assert!(left.iter().all(|rule| kept(rule)) && left.len() == READ_BY_NO_ALERT.len(), "{left:#?}");
+    assert!(together.is_subset(&whole), "a part has what the file has not");
+}
+
+/// The cases of one alert see that alert's rules only. That no other rule fails on the same series (two of them on one
+/// side of a match, say) takes one look at all rules, at the height of the story. The day sees all of them anyway.
+fn no_rule_fails(version: Version) {
+    let groups = pack::alerts::groups();
+    let suites = pack::alerts::suites();
+    let mut cases_at: BTreeMap<String, Vec<Case>> = BTreeMap::new();
+    for mut case in suites.into_iter().flat_map(|suite| suite.cases).filter(|case| case.alert != EVERY) {
+        let height = case.checks.iter().find(|check| !check.firing.is_empty()).or(case.checks.last());
+        let at = height.expect("a case has checks").at.clone();
+        // Whatever fires is right: no alert has this name.
+        (case.alert, case.checks) = ("", Vec::new());
+        cases_at.entry(at.clone()).or_default().push(case.quiet_at(at));
+    }
+    assert!(!cases_at.is_empty(), "no cases");
+    for (at, cases) in cases_at {
+        // At the start, and then.
+        let looks = Suite { name: "looks", evaluate: at.clone().leak(), cases };
+        tested(version, &looks, &groups).unwrap_or_else(|error| panic!("at {at}: {error}"));
+    }
+}
+
+#[test]
+fn no_rule_fails_on_the_series_of_any_case_in_the_oldest_version() {
+    no_rule_fails(Version::Oldest);
+}
+
+#[test]
+fn no_rule_fails_on_the_series_of_any_case_in_the_newer_version() {
+    no_rule_fails(Version::Newer);
 }
 
 // --- The command ---
