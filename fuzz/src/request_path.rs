@@ -220,8 +220,12 @@ async fn exchange(script: Script, quiet_rounds: usize) -> Result<(), String> {
     signals.set_implicit_errors(&config.implicit_errors);
     let ids = Arc::new(Numbers(Arc::clone(&signals)));
     let routes = RouteTable::new(&[], &[], Some(Arc::new(Learned::new(20))), ids).expect("no routes are declared");
-    let settings =
-        Settings::new(&config, Arc::new(routes), Addresses::of(&[backend_address]).expect("an address"), &Tls::default());
+    let settings = Settings::new(
+        &config,
+        Arc::new(routes),
+        Addresses::of(&[backend_address]).expect("an address"),
+        &Tls::default(),
+    );
     let limits = &config.limits;
     let room = Room::new(Shares::of(None, 1, limits.connections, limits.upstream_connections));
     let shared = Arc::new(Shared { connections: AtomicUsize::new(0), room, budget: Budget::new(1, limits) });
