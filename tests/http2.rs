@@ -349,12 +349,17 @@ fn a_drain_closes_a_websocket_with_an_http2_backend() {
     let backend = H2Backend::with(builder, move |request: Request<h2::RecvStream>, mut respond| {
         let seen = std::sync::Arc::clone(&seen);
         Box::pin(async move {
+            if request.method() != "CONNECT" {
+                return answer(respond, Response::builder().status(400).body(()).unwrap(), b"", None);
+            }
             let mut body = request.into_body();
             let mut send = respond.send_response(Response::new(()), false).unwrap();
             // Half a frame, the rest of which comes with the other half of the client's.
             send.send_data(Bytes::from_static(&[0x82, 4, 1, 2]), false).unwrap();
             loop {
                 match body.data().await {
+                    // The end of a stream is an empty piece, too.
+                    Some(Ok(data)) if data.is_empty() => {}
                     Some(Ok(data)) => {
                         let _ = body.flow_control().release_capacity(data.len());
                         let mut seen = seen.lock().unwrap();
@@ -362,7 +367,7 @@ fn a_drain_closes_a_websocket_with_an_http2_backend() {
                         if seen.0.len() == 8 {
                             send.send_data(Bytes::from_static(&[3, 4, 0x81, 1, b'x']), false).unwrap();
                         } else if seen.0.len() == 16 {
-                            send.send_data(Bytes::from_static(CLOSE), false).unwrap();
+                            send.send_data(Bytes::from_static(CLOSE), true).unwrap();
                         }
                     }
                     end => break seen.lock().unwrap().1 = Some(end.is_none()),
@@ -372,6 +377,7 @@ fn a_drain_closes_a_websocket_with_an_http2_backend() {
     });
     let mut sidecar =
         Sidecar::upstream(backend.url()).flag("--drain-grace", "0s").flag("--drain-timeout", "60s").start();
+    assert_eq!(sidecar.get("/").status(), 400);
     let mut client = sidecar.client();
     client.send(UPGRADE).send([0x82, 0x82, 0, 0, 0, 0, b'h']);
     assert_eq!(client.read_head().status(), 101);

@@ -382,10 +382,10 @@ fn poll_pieces(
     count: impl Fn(u64),
 ) -> Poll<Result<(), Gone>> {
     loop {
-        if way.stage == Stage::Over {
-            return Poll::Ready(Ok(()));
+        // What a receiver does that has been told is no matter: what it has said is still on its way.
+        if !matches!(way.stage, Stage::Closed | Stage::Over) {
+            ready!(to.poll_flush(cx))?;
         }
-        ready!(to.poll_flush(cx))?;
         match way.stage {
             Stage::Passing => {
                 let passing = way.passing(piece);
@@ -412,7 +412,11 @@ fn poll_pieces(
                 ready!(to.poll_ended(cx))?;
                 way.stage = Stage::Over;
             }
-            Stage::Closing if way.unsent().is_empty() => way.stage = Stage::Closed,
+            Stage::Closing if way.unsent().is_empty() => {
+                // Behind it the stream ends, so that the receiver sees its end before anybody lets go of it.
+                to.finish()?;
+                way.stage = Stage::Closed;
+            }
             Stage::Closing => {
                 let room = ready!(to.poll_room(cx, way.unsent().len()))?;
                 let part = Bytes::copy_from_slice(&way.unsent()[..room.min(way.unsent().len())]);
@@ -430,7 +434,7 @@ fn poll_pieces(
                     }
                 }
             }
-            Stage::Over => {}
+            Stage::Over => return Poll::Ready(Ok(())),
         }
     }
 }
@@ -485,23 +489,17 @@ pub async fn carry(
         }
     })
     .await;
-    // A stream that is let go of before its end is reset, which would take back a Close on its way.
     if courses.is_closed() {
-        say_goodbye(front);
-        say_goodbye(&mut ToBack(&mut back, outbox));
+        // Under TLS this is no cut; to a stream it has been said.
+        let mut cx = Context::from_waker(Waker::noop());
+        let _written = (front.poll_ended(&mut cx), back.poll_ended(&mut cx));
     }
     let reason = courses.reason(end);
     match back {
         Back::H1(back) => back.connection.close(reason),
+        // A reset would take back what is on its way.
         Back::H2(_) if end == End::Whole || courses.is_closed() => {}
         back @ Back::H2(_) => back.cancel(),
     }
     reason
-}
-
-/// Tells a side on whose way nothing waits that this is the end.
-fn say_goodbye(side: &mut impl Sink) {
-    if side.finish() == Ok(()) {
-        let _written = side.poll_ended(&mut Context::from_waker(Waker::noop()));
-    }
 }
