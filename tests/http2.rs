@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use bytes::Bytes;
 use common::certificates::{Authority, server_config};
 use common::h2_backend::{Carrier, H2Backend, answer, read};
-use common::{Backend, Outcome, Sidecar, h2c, wait_until};
+use common::{Backend, Gate, Outcome, Sidecar, h2c, wait_until};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
 fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -381,6 +381,133 @@ fn a_websocket_of_http2_becomes_one_of_http1() {
     assert_eq!(page.sum("golden_requests_total", &[]), 1.0);
 }
 
+/// Close, 1001, from a server.
+const CLOSE: &[u8] = &[0x88, 2, 0x03, 0xe9];
+
+/// Asks for a WebSocket.
+async fn connect_websocket(sidecar: &Sidecar) -> (h2::SendStream<Bytes>, h2::RecvStream) {
+    let client = h2c::connect(sidecar.proxy).await;
+    h2c::until("the settings came", || client.is_extended_connect_protocol_enabled()).await;
+    let mut request = Request::builder().method("CONNECT").uri("http://a/chat").body(()).unwrap();
+    request.extensions_mut().insert(h2::ext::Protocol::from("websocket"));
+    let (response, send) = client.clone().ready().await.unwrap().send_request(request, false).unwrap();
+    let (head, body) = response.await.unwrap().into_parts();
+    assert_eq!(head.status.as_u16(), 200);
+    (send, body)
+}
+
+#[test]
+fn a_drain_closes_the_websocket_of_an_http2_client() {
+    let backend = Backend::start(|peer| {
+        if peer.read_head().is_none() {
+            return;
+        }
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        peer.send([0x81, 1, b'a']);
+        let close = peer.wire.read_exact(8).unwrap();
+        assert_eq!((close[0], close[1], close[2] ^ close[6], close[3] ^ close[7]), (0x88, 0x82, 0x03, 0xe9));
+        peer.send(CLOSE);
+        peer.wait_end();
+    });
+    let mut sidecar = Sidecar::before(&backend).flag("--drain-grace", "0s").flag("--drain-timeout", "60s").start();
+    h2c::run(async {
+        let (mut send, mut body) = connect_websocket(&sidecar).await;
+        assert_eq!(body.data().await.unwrap().unwrap(), [0x81, 1, b'a'].as_slice());
+        sidecar.signal(libc::SIGTERM);
+        assert_eq!(body.data().await.unwrap().unwrap(), CLOSE);
+        // Its answer is not the sidecar's to pass on.
+        send.send_data(Bytes::from_static(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]), false).unwrap();
+        assert_eq!(read(&mut body).await.expect("an end, not a reset").0, b"");
+        h2c::until("the process ends", || sidecar.try_exit().is_some()).await;
+    });
+    assert_eq!(sidecar.wait_exit(std::time::Duration::from_secs(1)).code(), Some(0));
+    wait_until("the backend has its end", || backend.end(0).is_some());
+}
+
+#[test]
+fn a_drain_closes_a_websocket_with_an_http2_backend() {
+    let got = std::sync::Arc::new(std::sync::Mutex::new((Vec::new(), None)));
+    let seen = std::sync::Arc::clone(&got);
+    let mut builder = h2::server::Builder::new();
+    builder.enable_connect_protocol();
+    let backend = H2Backend::with(builder, move |request: Request<h2::RecvStream>, mut respond| {
+        let seen = std::sync::Arc::clone(&seen);
+        Box::pin(async move {
+            if request.method() != "CONNECT" {
+                return answer(respond, Response::builder().status(400).body(()).unwrap(), b"", None);
+            }
+            let mut body = request.into_body();
+            let mut send = respond.send_response(Response::new(()), false).unwrap();
+            // Half a frame, the rest of which comes with the other half of the client's.
+            send.send_data(Bytes::from_static(&[0x82, 4, 1, 2]), false).unwrap();
+            loop {
+                match body.data().await {
+                    // The end of a stream is an empty piece, too.
+                    Some(Ok(data)) if data.is_empty() => {}
+                    Some(Ok(data)) => {
+                        let _ = body.flow_control().release_capacity(data.len());
+                        let mut seen = seen.lock().unwrap();
+                        seen.0.extend_from_slice(&data);
+                        if seen.0.len() == 8 {
+                            send.send_data(Bytes::from_static(&[3, 4, 0x81, 1, b'x']), false).unwrap();
+                        } else if seen.0.len() == 16 {
+                            send.send_data(Bytes::from_static(CLOSE), true).unwrap();
+                        }
+                    }
+                    end => break seen.lock().unwrap().1 = Some(end.is_none()),
+                }
+            }
+        })
+    });
+    let mut sidecar =
+        Sidecar::upstream(backend.url()).flag("--drain-grace", "0s").flag("--drain-timeout", "60s").start();
+    assert_eq!(sidecar.get("/").status(), 400);
+    let mut client = sidecar.client();
+    client.send(UPGRADE).send([0x82, 0x82, 0, 0, 0, 0, b'h']);
+    assert_eq!(client.read_head().status(), 101);
+    assert_eq!(client.wire.read_exact(4).unwrap(), [0x82, 4, 1, 2]);
+    wait_until("half a frame is at the backend", || got.lock().unwrap().0.len() == 7);
+    sidecar.signal(libc::SIGTERM);
+    wait_until("draining", || sidecar.scrape().get("golden_draining", &[]) == Some(1.0));
+    assert_eq!(client.peek_for(std::time::Duration::from_millis(200)), b"");
+    client.send(b"i");
+    assert_eq!(client.wire.read_exact(6).unwrap(), [&[3, 4], CLOSE].concat());
+    client.send([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]);
+    client.expect_end();
+    assert_eq!(sidecar.wait_exit(std::time::Duration::from_secs(5)).code(), Some(0));
+    wait_until("the backend has its end", || got.lock().unwrap().1.is_some());
+    let (bytes, ended) = got.lock().unwrap().clone();
+    assert_eq!((bytes[7], bytes[8], bytes[9]), (b'i', 0x88, 0x82));
+    assert_eq!((bytes.len(), bytes[10] ^ bytes[14], bytes[11] ^ bytes[15]), (16, 0x03, 0xe9));
+    assert_eq!(ended, Some(true), "an end, not a reset");
+}
+
+#[test]
+fn a_client_that_resets_its_stream_after_it_has_ended_its_side_is_noticed() {
+    let gate = Gate::new();
+    let stays = gate.clone();
+    let backend = Backend::start(move |peer| {
+        if peer.read_head().is_none() {
+            return;
+        }
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        // The half-close; and then it stays.
+        peer.wait_end();
+        stays.wait();
+    });
+    let sidecar = Sidecar::start(&backend);
+    let open = |page: &common::Page| page.value("golden_upgraded_connections", &[("protocol", "websocket")]);
+    h2c::run(async {
+        let (mut send, body) = connect_websocket(&sidecar).await;
+        send.send_data(Bytes::new(), true).unwrap();
+        h2c::until("the backend sees the half-close", || backend.end(0).is_some()).await;
+        assert_eq!(open(&sidecar.scrape()), 1.0, "its other side is open");
+        drop((send, body));
+        h2c::until("the tunnel has ended", || open(&sidecar.scrape()) == 0.0).await;
+    });
+    gate.open();
+}
+
 #[test]
 fn no_protocol_of_a_connect_becomes_another_field_or_another_http() {
     let backend = Backend::always("never");
@@ -438,7 +565,7 @@ fn a_client_that_sends_pings_without_end_is_sent_away_and_counted() {
 
 #[test]
 fn streams_that_are_reset_at_once_end_their_connection() {
-    let gate = common::Gate::new();
+    let gate = Gate::new();
     let held = gate.clone();
     let backend = Backend::start(move |peer| {
         let _ = peer.read_request();

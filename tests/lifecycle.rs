@@ -329,6 +329,197 @@ fn long_streams_and_tunnels_are_closed_at_the_deadline() {
     wait_until("the backend sees both ends", || backend.end(0).is_some() && backend.end(1).is_some());
 }
 
+// --- WebSockets ---
+
+const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+/// Close, 1001, from a server.
+const CLOSE: &[u8] = &[0x88, 2, 0x03, 0xe9];
+/// The same from a client, by the key 0.
+const MASKED_CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
+
+fn ask_for(protocol: &str) -> String {
+    format!("GET /chat HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n")
+}
+
+/// What the backend got through the tunnel.
+fn through(backend: &Backend) -> Vec<u8> {
+    let raw = backend.raw(0);
+    let head = raw.windows(4).position(|end| end == b"\r\n\r\n").map_or(raw.len(), |at| at + 4);
+    raw[head..].to_vec()
+}
+
+/// Whether this is a Close, 1001, as a client masks it.
+fn is_masked_close(frame: &[u8]) -> bool {
+    frame.len() == 8 && frame[..2] == MASKED_CLOSE[..2] && [frame[2] ^ frame[6], frame[3] ^ frame[7]] == [0x03, 0xe9]
+}
+
+#[test]
+fn a_drain_closes_a_websocket_between_two_frames_of_each_way() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let backend = Backend::start(move |peer| {
+        if peer.read_head().is_none() {
+            return;
+        }
+        // A fragment, and a part of the next.
+        peer.send([SWITCHING.as_bytes(), &[0x01, 2, b'h', b'a', 0x00, 3, b'l']].concat());
+        let _half = peer.wire.read_exact(8);
+        opened.wait();
+        // Its rest, and a message that comes too late.
+        peer.send([b"f!".as_slice(), &[0x80, 4], b"late"].concat());
+        let _rest_and_close = peer.wire.read_exact(10);
+        peer.send(CLOSE);
+        peer.wait_end();
+    });
+    let mut sidecar =
+        Sidecar::before(&backend).yaml("drain:\n  grace: 0s\n  timeout: 60s\n  last_scrape: 20s\n").start();
+    let mut client = sidecar.client();
+    client.send(ask_for("websocket")).send([0x81, 0x84, 0, 0, 0, 0, b'p', b'i']);
+    assert_eq!(client.read_head().status(), 101);
+    assert_eq!(client.wire.read_exact(7).unwrap(), [0x01, 2, b'h', b'a', 0x00, 3, b'l']);
+    wait_until("half a frame is at the backend", || through(&backend).len() == 8);
+    sidecar.signal(libc::SIGTERM);
+    draining(&sidecar);
+    assert_eq!(client.peek_for(Duration::from_millis(300)), b"", "nothing is put into a frame");
+    assert_eq!(through(&backend).len(), 8, "nor into that of the other way");
+    assert!(sidecar.try_exit().is_none());
+
+    let start = Instant::now();
+    gate.open();
+    // The rest of the message, and one that comes too late.
+    client.send([b'n', b'g', 0x82, 0x81, 0, 0, 0, 0, b'!']);
+    assert_eq!(client.wire.read_exact(6).unwrap(), [b"f!", CLOSE].concat());
+    wait_until("the backend is told", || through(&backend).len() >= 18);
+    client.send(MASKED_CLOSE);
+    client.expect_end();
+    let mut last = None;
+    wait_until("the process ends after its last scrape", || {
+        last = sidecar.try_scrape().or(last.take());
+        sidecar.try_exit().is_some()
+    });
+    assert!(start.elapsed() < Duration::from_millis(1_900), "it took {:?}", start.elapsed());
+    assert_eq!(sidecar.wait_exit(PATIENCE).code(), Some(0));
+    let got = through(&backend);
+    assert_eq!(&got[8..10], b"ng");
+    assert!(is_masked_close(&got[10..]), "{got:?}");
+    let page = last.expect("a page");
+    assert_eq!(page.sum("golden_upgraded_connections", &[]), 0.0);
+    let bytes = |direction| page.sum("golden_upgraded_bytes_total", &[("direction", direction)]);
+    assert_eq!((bytes("sent"), bytes("received")), (10.0, 9.0), "what passed from one end to the other");
+    assert_eq!(page.sum("golden_upstream_connections_closed_total", &[("reason", "drain")]), 1.0);
+    assert_eq!(page.sum("golden_server_connections_closed_total", &[("reason", "drain")]), 1.0);
+    assert_eq!(page.sum("golden_errors_total", &[]), 0.0);
+}
+
+#[test]
+fn an_end_that_does_not_answer_a_close_holds_the_drain_for_two_seconds() {
+    let backend = Backend::start(|peer| {
+        if peer.read_head().is_some() && peer.send(SWITCHING) {
+            peer.wait_end();
+        }
+    });
+    let mut sidecar = Sidecar::before(&backend).flag("--drain-grace", "0s").flag("--drain-timeout", "60s").start();
+    let mut client = sidecar.client();
+    client.send(ask_for("websocket"));
+    assert_eq!(client.read_head().status(), 101);
+    let start = Instant::now();
+    sidecar.signal(libc::SIGTERM);
+    assert_eq!(client.wire.read_exact(4).unwrap(), CLOSE);
+    wait_until("the backend is told", || is_masked_close(&through(&backend)));
+    assert_eq!(sidecar.wait_exit(Duration::from_secs(5)).code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_millis(1_900), "it took {:?}", start.elapsed());
+    client.expect_end();
+}
+
+#[test]
+fn what_cannot_be_closed_politely_has_until_the_deadline() {
+    // Another protocol; and a frame that is never whole, either way.
+    let cases: [(&'static str, &'static [u8], &'static [u8]); 3] = [
+        ("chat", &[0x81, 1, b'a'], &[0x81, 0x81, 0, 0, 0, 0, b'a']),
+        ("websocket", &[0x81, 2, b'a'], &[0x81, 0x82, 0, 0, 0, 0, b'a']),
+        ("websocket", b"HELO", b"EHLO"),
+    ];
+    thread::scope(|scope| {
+        for (protocol, down, up) in cases {
+            scope.spawn(move || {
+                let backend = Backend::start(move |peer| {
+                    if peer.read_head().is_some() {
+                        let switching = SWITCHING.replace("websocket", protocol);
+                        peer.send([switching.as_bytes(), down].concat());
+                        peer.wait_end();
+                    }
+                });
+                let mut sidecar =
+                    Sidecar::before(&backend).flag("--drain-grace", "0s").flag("--drain-timeout", "1s").start();
+                let mut client = sidecar.client();
+                client.send(ask_for(protocol)).send(up);
+                assert_eq!(client.read_head().status(), 101);
+                assert_eq!(client.wire.read_exact(down.len()).unwrap(), down);
+                wait_until("the backend has its part", || through(&backend) == up);
+                let start = Instant::now();
+                sidecar.signal(libc::SIGTERM);
+                assert_eq!(client.wire.read_to_end().unwrap_or_default(), b"", "{protocol}");
+                assert!(start.elapsed() >= Duration::from_millis(900), "{protocol}: {:?}", start.elapsed());
+                assert_eq!(sidecar.wait_exit(Duration::from_secs(5)).code(), Some(0));
+                assert_eq!(through(&backend), up, "{protocol}");
+            });
+        }
+    });
+}
+
+#[test]
+fn ends_that_are_closing_already_are_left_alone_in_a_drain() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let normal = [0x88, 2, 0x03, 0xe8];
+    let backend = Backend::start(move |peer| {
+        if peer.read_head().is_some() && peer.send(SWITCHING) {
+            let _close = peer.wire.read_exact(8);
+            opened.wait();
+            peer.send([[0x81, 1, b'a', 0x88].as_slice(), &normal[1..]].concat());
+        }
+    });
+    let mut sidecar = Sidecar::before(&backend).flag("--drain-grace", "0s").flag("--drain-timeout", "60s").start();
+    let mut client = sidecar.client();
+    client.send(ask_for("websocket"));
+    assert_eq!(client.read_head().status(), 101);
+    client.send([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]);
+    wait_until("the backend has the Close", || through(&backend).len() == 8);
+    sidecar.signal(libc::SIGTERM);
+    draining(&sidecar);
+    assert_eq!(client.peek_for(Duration::from_millis(200)), b"");
+    gate.open();
+    assert_eq!(client.wire.read_exact(7).unwrap(), [[0x81, 1, b'a'].as_slice(), &normal].concat());
+    assert_eq!(sidecar.wait_exit(Duration::from_secs(5)).code(), Some(0));
+    assert_eq!(through(&backend).len(), 8);
+}
+
+#[test]
+fn a_websocket_that_opens_in_a_drain_is_closed_at_once() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let backend = Backend::start(move |peer| {
+        if peer.read_head().is_some() {
+            opened.wait();
+            peer.send(SWITCHING);
+            peer.wait_end();
+        }
+    });
+    let mut sidecar = Sidecar::before(&backend).flag("--drain-grace", "0s").flag("--drain-timeout", "60s").start();
+    let mut client = sidecar.client();
+    client.send(ask_for("websocket"));
+    wait_until("the request is at the backend", || backend.connections() == 1 && !backend.raw(0).is_empty());
+    sidecar.signal(libc::SIGTERM);
+    wait_until("the proxy port is closed", || Client::try_to(sidecar.proxy).is_err());
+    gate.open();
+    assert_eq!(client.read_head().status(), 101);
+    assert_eq!(client.wire.read_exact(4).unwrap(), CLOSE);
+    // Leaving is an answer, too.
+    drop(client);
+    wait_until("the backend is told", || is_masked_close(&through(&backend)));
+    assert_eq!(sidecar.wait_exit(Duration::from_secs(5)).code(), Some(0));
+}
+
 #[test]
 fn metrics_stay_for_one_last_scrape() {
     let backend = Backend::always("ok");

@@ -11,9 +11,11 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::sidecar::free_port;
 use common::{Client, PATIENCE, Page, Sidecar, wait_for, wait_until};
+use tokio::time::Instant;
 
 /// A program that is killed when the test ends.
 struct Running(Child);
@@ -428,4 +430,27 @@ fn a_websocket_library_talks_to_itself_through_a_tunnel() {
         assert!(bytes > payload && bytes < payload + 1_000.0, "{direction}: {bytes} for {payload}");
     }
     assert_eq!(page.sum("golden_requests_total", &[("http_response_status_code", "101")]), 1.0);
+}
+
+#[test]
+fn a_drain_closes_the_sockets_of_a_websocket_library_and_they_come_back_elsewhere() {
+    let mut server = python("websocket.py").arg("server").stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let _server = Running(server);
+    let upstream = format!("http://127.0.0.1:{}", told.next().unwrap());
+    let start = || Sidecar::upstream(&upstream).flag("--drain-grace", "0s").flag("--drain-timeout", "60s").start();
+    let (mut first, second) = (start(), start());
+    let urls = [&first, &second].map(|sidecar| format!("ws://{}/chat", sidecar.proxy));
+    let mut client = python("websocket.py").arg("stay").args(urls).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let _client = Running(client);
+    assert_eq!(lines.next().as_deref(), Some("open"));
+    let signalled = Instant::now();
+    first.signal(libc::SIGTERM);
+    assert_eq!(lines.next().as_deref(), Some("closed with 1001"));
+    assert_eq!(told.next().as_deref(), Some("closed with 1001"), "the server is told, too");
+    assert_eq!(first.wait_exit(PATIENCE).code(), Some(0));
+    assert!(signalled.elapsed() < Duration::from_millis(1_900), "it took {:?}", signalled.elapsed());
+    assert_eq!(lines.next().as_deref(), Some("open"), "the client is at the other sidecar");
+    assert_eq!(second.scrape().value("golden_upgraded_connections", &[("protocol", "websocket")]), 1.0);
 }

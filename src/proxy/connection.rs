@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
-use crate::labels::{ConnectionEnd, Failure, Method, Phase, RouteId, TlsSide, Traffic};
+use crate::labels::{CloseReason, ConnectionEnd, Failure, Method, Phase, RouteId, TlsSide, Traffic};
 use crate::measure::{self, Begin, ClientConnection, Moment, Observation};
 use crate::proxy::body::Outbox;
 use crate::proxy::buffer::{Filled, SMALL, Window};
@@ -24,7 +24,7 @@ use crate::proxy::opening::{self, Opening};
 use crate::proxy::service::{self, After};
 use crate::proxy::timer::Deadline;
 use crate::proxy::worker::{Settings, Worker};
-use crate::proxy::{h2, upgrade};
+use crate::proxy::{h2, tunnel};
 use crate::routes::Found;
 use crate::transport::Stream;
 use crate::transport::tls::Negotiated;
@@ -333,14 +333,14 @@ async fn active(
             }
             After::TunnelInPieces(back, protocol) => {
                 guard.busy();
-                upgrade::tunnel_in_pieces(worker, &settings, client, &head, *back, protocol).await;
-                guard.done();
+                let reason = tunnel::in_pieces(worker, &settings, client, &head, *back, protocol).await;
+                ends_tunnel(guard, reason);
                 return None;
             }
             After::Tunnel(connection, protocol) => {
                 guard.busy();
-                upgrade::tunnel(worker, client, connection, protocol).await;
-                guard.done();
+                let reason = tunnel::between_sockets(worker, client, connection, protocol).await;
+                ends_tunnel(guard, reason);
                 return None;
             }
         }
@@ -350,6 +350,13 @@ async fn active(
 /// Why a connection is closed by this side after a request.
 fn ended_by(worker: &Worker) -> ConnectionEnd {
     if worker.is_closing() { ConnectionEnd::Drain } else { ConnectionEnd::Proxy }
+}
+
+fn ends_tunnel(guard: &ClientConnection, reason: CloseReason) {
+    if reason == CloseReason::Drain {
+        guard.ends(ConnectionEnd::Drain);
+    }
+    guard.done();
 }
 
 fn begin(worker: &Worker, settings: &Settings, client: &mut Client, head: &RequestHead) -> Observation {

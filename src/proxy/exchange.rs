@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 
-use crate::labels::{CloseReason, Direction, Failure, Method, Phase, RetryResult, RpcStatus, TunnelProtocol};
-use crate::measure::{self, Moment, Observation, ResponseKind, Rpc, Tunnel};
+use crate::labels::{CloseReason, Failure, Method, Phase, RetryResult, RpcStatus, TunnelProtocol};
+use crate::measure::{self, Moment, Observation, ResponseKind, Rpc};
 use crate::proxy::body::Outbox;
 use crate::proxy::buffer::{LARGE, SMALL};
 use crate::proxy::error::{Stop, Trouble};
@@ -188,7 +188,7 @@ impl Back {
     }
 
     /// Writes what waits to be written; the frames of HTTP/2 are written by their connection.
-    fn poll_flush(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox) -> Poll<Result<(), Gone>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox) -> Poll<Result<(), Gone>> {
         match self {
             Back::H1(back) => back.poll_flush(cx, outbox),
             Back::H2(back) => back.poll_stopped(cx),
@@ -196,14 +196,14 @@ impl Back {
     }
 
     /// How many of `wanted` bytes may be sent now.
-    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Gone>> {
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Gone>> {
         match self {
             Back::H1(_) => Poll::Ready(Ok(LARGE)),
             Back::H2(back) => back.poll_room(cx, wanted),
         }
     }
 
-    fn send(&mut self, bytes: Bytes, outbox: &mut Outbox) -> Result<(), Gone> {
+    pub(super) fn send(&mut self, bytes: Bytes, outbox: &mut Outbox) -> Result<(), Gone> {
         match self {
             Back::H1(back) => {
                 back.send(&bytes, outbox);
@@ -213,7 +213,7 @@ impl Back {
         }
     }
 
-    fn finish(&mut self, trailers: Option<HeaderMap>, outbox: &mut Outbox) -> Result<(), Gone> {
+    pub(super) fn finish(&mut self, trailers: Option<HeaderMap>, outbox: &mut Outbox) -> Result<(), Gone> {
         match self {
             Back::H1(back) => {
                 back.finish(trailers.as_ref(), outbox);
@@ -223,21 +223,21 @@ impl Back {
         }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
         match self {
             Back::H1(back) => back.poll_piece(cx),
             Back::H2(back) => back.poll_piece(cx),
         }
     }
 
-    fn release(&mut self, n: usize) {
+    pub(super) fn release(&mut self, n: usize) {
         if let Back::H2(back) = self {
             back.release(n);
         }
     }
 
     /// Passes on that the client will send no more through the tunnel.
-    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         match self {
             Back::H1(back) => back.poll_shutdown(cx),
             Back::H2(_) => Poll::Ready(Ok(())),
@@ -827,114 +827,4 @@ fn judge_of(
     headers::write_response(response, &mut bytes);
     bytes.extend_from_slice(b"\r\n");
     Judge::new(rules, &bytes, answered.status, head.method == Method::Head, max_fields)
-}
-
-/// Carries a tunnel until both ways have ended, one side failed, or the drain deadline cuts it. Each way ends on its own.
-pub async fn tunnel(
-    worker: &Worker,
-    front: &mut Front<'_>,
-    mut back: Back,
-    outbox: &mut Outbox,
-    protocol: TunnelProtocol,
-    deadline: &Deadline,
-) {
-    let tunnel = Tunnel::open(&worker.meter, protocol);
-    deadline.clear();
-    if let Back::H1(back) = &mut back {
-        back.becomes_tunnel();
-    }
-    outbox.reset();
-    let (mut up, mut down): (Way, Way) = Default::default();
-    let ended = poll_fn(|cx| {
-        let sent = poll_up(cx, &mut up, front, &mut back, outbox, &tunnel);
-        let received = poll_down(cx, &mut down, front, &mut back, &tunnel);
-        match (sent, received) {
-            (Poll::Ready(Err(Gone)), _) | (_, Poll::Ready(Err(Gone))) => Poll::Ready(Err(Gone)),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
-            _ if worker.stopped(cx, deadline).is_some() => Poll::Ready(Err(Gone)),
-            _ => Poll::Pending,
-        }
-    })
-    .await;
-    match (back, ended) {
-        (Back::H1(back), Ok(())) => back.connection.close(CloseReason::Peer),
-        (Back::H1(back), Err(_)) if worker.is_cut() => back.connection.close(CloseReason::Drain),
-        (Back::H2(_), Ok(())) => {}
-        (back, Err(Gone)) => back.cancel(),
-    }
-}
-
-/// One way of a tunnel.
-#[derive(Default)]
-struct Way {
-    piece: Option<Bytes>,
-    ended: bool,
-}
-
-fn poll_up(
-    cx: &mut Context<'_>,
-    way: &mut Way,
-    front: &mut Front<'_>,
-    back: &mut Back,
-    outbox: &mut Outbox,
-    tunnel: &Tunnel,
-) -> Poll<Result<(), Gone>> {
-    loop {
-        std::task::ready!(back.poll_flush(cx, outbox))?;
-        if let Some(mut bytes) = way.piece.take() {
-            let Poll::Ready(room) = back.poll_room(cx, bytes.len()) else {
-                way.piece = Some(bytes);
-                return Poll::Pending;
-            };
-            let part = if bytes.len() > room? { bytes.split_to(room?) } else { std::mem::take(&mut bytes) };
-            front.release(part.len());
-            tunnel.bytes(Direction::Sent, part.len() as u64);
-            way.piece = (!bytes.is_empty()).then_some(bytes);
-            back.send(part, outbox)?;
-        } else if way.ended {
-            return back.poll_ended(cx);
-        } else {
-            match std::task::ready!(front.poll_piece(cx)).map_err(|_broken| Gone)? {
-                Piece::Data(bytes) => way.piece = Some(bytes),
-                Piece::End(_) => {
-                    way.ended = true;
-                    back.finish(None, outbox)?;
-                }
-            }
-        }
-    }
-}
-
-fn poll_down(
-    cx: &mut Context<'_>,
-    way: &mut Way,
-    front: &mut Front<'_>,
-    back: &mut Back,
-    tunnel: &Tunnel,
-) -> Poll<Result<(), Gone>> {
-    loop {
-        std::task::ready!(front.poll_flush(cx))?;
-        if let Some(mut bytes) = way.piece.take() {
-            let Poll::Ready(room) = front.poll_room(cx, bytes.len()) else {
-                way.piece = Some(bytes);
-                return Poll::Pending;
-            };
-            let part = if bytes.len() > room? { bytes.split_to(room?) } else { std::mem::take(&mut bytes) };
-            let n = part.len();
-            way.piece = (!bytes.is_empty()).then_some(bytes);
-            front.send(part)?;
-            back.release(n);
-            tunnel.bytes(Direction::Received, n as u64);
-        } else if way.ended {
-            return front.poll_ended(cx);
-        } else {
-            match std::task::ready!(back.poll_piece(cx)).map_err(|_broken| Gone)? {
-                Piece::Data(bytes) => way.piece = Some(bytes),
-                Piece::End(_) => {
-                    way.ended = true;
-                    front.finish(None)?;
-                }
-            }
-        }
-    }
 }

@@ -20,6 +20,7 @@ use crate::proxy::headers::{self, RequestHead, ResponseHead};
 use crate::proxy::multiplex::{poll_capacity, poll_recv};
 use crate::proxy::service::{After, client_left};
 use crate::proxy::timer::Deadline;
+use crate::proxy::tunnel;
 use crate::proxy::upgrade;
 use crate::proxy::worker::Worker;
 
@@ -455,7 +456,7 @@ impl Front<'_> {
     /// From now on bytes pass as they are.
     pub fn becomes_tunnel(&mut self) {
         if let Front::H1(front) = self {
-            front.client.stream.set_keepalive(upgrade::KEEPALIVE);
+            front.client.stream.set_keepalive(tunnel::KEEPALIVE);
             front.source = Source::new(Framing::Close, 0, 0);
             front.chunked = false;
         }

@@ -159,7 +159,7 @@ impl H1Back {
 
     /// From now on bytes pass as they are.
     pub fn becomes_tunnel(&mut self) {
-        self.connection.stream.set_keepalive(crate::proxy::upgrade::KEEPALIVE);
+        self.connection.stream.set_keepalive(crate::proxy::tunnel::KEEPALIVE);
         self.chunked = false;
         self.source = Source::new(Framing::Close, 0, 0);
     }

@@ -24,14 +24,14 @@ use crate::proxy::body::Outbox;
 use crate::proxy::buffer::Window;
 use crate::proxy::connection::H2_PREFACE;
 use crate::proxy::error::{Answer, Trouble};
-use crate::proxy::exchange::{self, Broken, Done, Exchange, Piece};
+use crate::proxy::exchange::{Broken, Done, Exchange, Piece};
 use crate::proxy::front::{Front, H2Front};
 use crate::proxy::grpc;
 use crate::proxy::h1::Framing;
 use crate::proxy::headers::{self, H2Request, Peer, RequestHead};
 use crate::proxy::timer::{Deadline, Timers};
-use crate::proxy::upgrade;
 use crate::proxy::worker::{Settings, Worker};
+use crate::proxy::{tunnel, upgrade};
 use crate::routes::Found;
 use crate::transport::Stream;
 
@@ -384,7 +384,8 @@ async fn stream_task(
         Ok(Done::Tunnel(back, protocol, received, handed)) => {
             observation.upgraded(protocol, received, handed);
             front.becomes_tunnel();
-            return exchange::tunnel(&worker, &mut front, back, &mut outbox, protocol, &deadline).await;
+            tunnel::carry(&worker, &mut front, back, &mut outbox, protocol, &deadline).await;
+            return;
         }
         Err(trouble) => trouble,
     };

@@ -15,7 +15,9 @@
 //! | `body.rs` | bodies with back-pressure |
 //! | `judge.rs`, `pointer.rs` | whether a 2xx answer is an error by a rule of the configuration |
 //! | `upstream.rs` | the pool of connections to the backend |
-//! | `upgrade.rs` | tunnels |
+//! | `tunnel.rs` | tunnels, and how a drain closes those that carry a WebSocket |
+//! | `websocket.rs` | where the frames of a WebSocket end; pure |
+//! | `upgrade.rs` | the handshake of a WebSocket between HTTP/1.1 and HTTP/2 |
 //! | `error.rs` | what can go wrong, and its answer |
 //! | `worker.rs` | what the requests of a thread share; orders from outside |
 //! | `listener.rs`, `timer.rs`, `buffer.rs` | accepting, deadlines, read buffers |
@@ -45,6 +47,8 @@ pub mod opening;
 pub mod pointer;
 pub mod service;
 pub mod timer;
+pub mod tunnel;
 pub mod upgrade;
 pub mod upstream;
+pub mod websocket;
 pub mod worker;

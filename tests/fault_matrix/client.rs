@@ -117,6 +117,9 @@ impl<'a> Player<'a> {
                 let got = self.client().wire.read_exact(text.len());
                 assert_eq!(got.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok().as_deref(), Some(*text));
             }
+            Act::TakeBytes(bytes) => {
+                assert_eq!(self.client().wire.read_exact(bytes.len()).ok().as_deref(), Some(*bytes));
+            }
             Act::Chunk(text) => {
                 let got = self.client().wire.read_chunk();
                 assert_eq!(got.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok().as_deref(), Some(*text));

@@ -169,6 +169,8 @@ pub enum Do {
     ReadHead,
     /// Reads exactly this much of what follows, as it is on the wire.
     ReadBytes(&'static str),
+    /// Reads exactly this many bytes of what follows.
+    ReadCount(usize),
     /// Reads the body of the head before.
     ReadBody,
     /// Sends this.
@@ -224,6 +226,8 @@ pub enum Act {
     Head(u16),
     /// Reads exactly this much of what follows, as it is on the wire.
     Take(&'static str),
+    /// Reads exactly these bytes.
+    TakeBytes(&'static [u8]),
     /// Reads one chunk.
     Chunk(&'static str),
     /// Reads the rest of the body, which is this and complete.

@@ -110,6 +110,7 @@ fn play(
                 let bytes = peer.wire.read_exact(text.len()).map_err(|_gone| LetGo)?;
                 assert_eq!(String::from_utf8_lossy(&bytes), *text, "what the backend got");
             }
+            Do::ReadCount(count) => drop(peer.wire.read_exact(*count).map_err(|_gone| LetGo)?),
             Do::ReadBody => read_body(peer, head.take().expect("a head was read"), log)?,
             Do::Send(bytes) => {
                 // One that does not take it all is one that ends; what the script does next tells.

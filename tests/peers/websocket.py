@@ -1,5 +1,6 @@
 """WebSocket by a library that nobody here wrote. `server` prints its port and echoes; `client URL` sends texts and bytes
-of many sizes through whatever is in between, pings, and closes with a code that must arrive."""
+of many sizes through whatever is in between, pings, and closes with a code that must arrive. `stay URL...` talks at each
+in turn until it is closed. Server and client print the codes that they were closed with."""
 
 import asyncio
 import sys
@@ -17,6 +18,7 @@ async def echo(websocket):
             await websocket.close(4001, "as asked")
             return
         await websocket.send(message)
+    print("closed with", websocket.close_code, flush=True)
 
 
 async def run_server():
@@ -41,7 +43,21 @@ async def run_client(url):
     print(sum(2 * size for size in SIZES))
 
 
+async def run_stay(urls):
+    for url in urls:
+        async with connect(url) as websocket:
+            await websocket.send("hello")
+            assert await websocket.recv() == "hello"
+            print("open", flush=True)
+            try:
+                await websocket.recv()
+            except ConnectionClosed as closed:
+                print("closed with", closed.rcvd.code, flush=True)
+
+
 if sys.argv[1] == "server":
     asyncio.run(run_server())
+elif sys.argv[1] == "stay":
+    asyncio.run(run_stay(sys.argv[2:]))
 else:
     asyncio.run(asyncio.wait_for(run_client(sys.argv[2]), 30))
