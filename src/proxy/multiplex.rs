@@ -93,6 +93,9 @@ impl Drop for Open {
         state.ended.set(true);
         if state.streams.get() == 0 {
             state.gauges.left_idle();
+        } else {
+            // Whatever it was let go for: requests were on it.
+            state.reason.set(CloseReason::Error);
         }
         state.gauges.closed(state.reason.get());
         state.tell_waiters();

@@ -127,7 +127,7 @@ matrix! {
             Do::WaitEnd,
         ],
         (502, "502"),
-        ["protocol_error", "wait"],
+        ["protocol_error", "connect"],
         "; let go",
     ),
     a_head_of_http2_without_status => refused(
@@ -216,19 +216,32 @@ matrix! {
         }),
         ..Row::default()
     },
-    a_refused_stream_whose_body_is_gone => Row {
+    a_refused_stream_is_sent_again_with_its_body => Row {
         scheme: "h2c",
         backend: vec![asked(vec![Do::Middle, frames(&[h2::reset(1, code::REFUSED_STREAM)]), Do::H2Serve])],
-        client: vec![post(5, "hello"), Act::Refused(502, "reset_before_head")],
-        expect: Expect {
-            requests: 1,
-            seen: vec!["stream 1 whole; kept"],
-            moved: vec![
-                Series::Request("POST", "502", "proxy"),
-                Series::Error("reset_before_head", "backend", "wait"),
-                Series::Opened,
-            ],
-        },
+        client: vec![post(5, "hello"), Act::Head(200), Act::Whole("good")],
+        expect: answered(
+            "POST",
+            "200",
+            vec!["stream 1 whole, stream 3 whole; kept"],
+            &[Series::Retry("success"), Series::Opened],
+        ),
+        // A drain has let go of the first connection: no new stream begins there.
+        term: Some(Term {
+            expect: Some(answered(
+                "POST",
+                "200",
+                vec!["stream 1 whole; let go", "stream 1 whole; let go"],
+                &[
+                    Series::Retry("success"),
+                    Series::Opened,
+                    Series::Opened,
+                    Series::Closed("drain"),
+                    Series::Closed("drain"),
+                ],
+            )),
+            ..Term::default()
+        }),
         ..Row::default()
     },
     a_goodbye_that_leaves_the_request_out => Row {

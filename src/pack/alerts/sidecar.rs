@@ -457,27 +457,32 @@ fn certificate_cases() -> Vec<Case> {
             .quiet_at("85m")
             .fires_at("2h", &of_a("warning", &listener))
             .quiet_at("4h"),
-        Case::new(name, "a week before its end it is critical, and goes on when it has ended", "1m")
-            .series(ends("listener"), "606600x240")
-            .series(ends("upstream"), "-60x240")
-            .quiet_at("30m")
-            .all_fire_at(
-                "75m",
-                &[
-                    &of_a("warning", &listener),
-                    &of_a("warning", &[("use", "upstream")]),
-                    &of_a("critical", &[("use", "upstream")]),
-                ],
-            )
-            .all_fire_at(
-                "2h",
-                &[
-                    &of_a("warning", &listener),
-                    &of_a("critical", &listener),
-                    &of_a("warning", &[("use", "upstream")]),
-                    &of_a("critical", &[("use", "upstream")]),
-                ],
-            ),
+        Case::new(
+            name,
+            "a week before its end it is critical, goes on when it has ended, and until it is replaced",
+            "1m",
+        )
+        .series(ends("listener"), "606600x240 7776000x120")
+        .series(ends("upstream"), "-60x240 7776000x120")
+        .quiet_at("30m")
+        .all_fire_at(
+            "75m",
+            &[
+                &of_a("warning", &listener),
+                &of_a("warning", &[("use", "upstream")]),
+                &of_a("critical", &[("use", "upstream")]),
+            ],
+        )
+        .all_fire_at(
+            "2h",
+            &[
+                &of_a("warning", &listener),
+                &of_a("critical", &listener),
+                &of_a("warning", &[("use", "upstream")]),
+                &of_a("critical", &[("use", "upstream")]),
+            ],
+        )
+        .quiet_at("5h"),
         Case::new(
             name,
             "a file that is handed over late by less than an hour, and a sidecar that is gone, are quiet",
