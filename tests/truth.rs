@@ -24,7 +24,7 @@ use common::files::{Board, boards, label_values, list, panels, rules_text, targe
 use common::page::Labels;
 use common::prometheus::{Backfill, Histograms, Job, Options, Prometheus, Sample, Version, days, now_seconds};
 use common::promql::{Substitution, metric_names, nodes, parse, selector, selectors};
-use common::{Backend, PATIENCE, Page, Sidecar, StopOnDrop, ok, response, wait_for};
+use common::{Backend, PATIENCE, Page, Sidecar, StopOnDrop, h2c, ok, response, wait_for};
 use golden_sidecar::pack::reference::{self, Values};
 use promql_parser::parser::{Expr, Offset};
 use serde_json::Value as Json;
@@ -130,6 +130,12 @@ fn backend() -> Backend {
                     }
                     return;
                 }
+                "/shop.Cart/Add" => {
+                    if peer.send(response(200, "Content-Type: application/grpc\r\ngrpc-status: 0\r\n", "")) {
+                        continue;
+                    }
+                    return;
+                }
                 "/silent" => {
                     peer.wait_end();
                     return;
@@ -189,7 +195,7 @@ fn load(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
 }
 
 /// What else happens all the time, a little: a client that leaves, an answer that is cut, one that only a rule knows for an
-/// error, a short event stream.
+/// error, a short event stream, a call.
 fn trifles(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
     let mut records = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -213,6 +219,9 @@ fn trifles(sidecar: &Sidecar, stop: &AtomicBool) -> Vec<Record> {
         record(true, sent);
         let sent = Instant::now();
         sidecar.get("/events");
+        record(false, sent);
+        let sent = Instant::now();
+        h2c::call(sidecar.proxy, "/shop.Cart/Add");
         record(false, sent);
         pause(2.0);
     }
@@ -408,6 +417,7 @@ fn warm_up(sidecar: &Sidecar) {
         sidecar.exchange(format!("GET /items/0 HTTP/1.1\r\nHost: test\r\nX-Status: {status}\r\n\r\n"));
     }
     sidecar.get("/soft");
+    h2c::call(sidecar.proxy, "/shop.Cart/Add");
     for path in ["/cut", "/events"] {
         let mut client = sidecar.client();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));

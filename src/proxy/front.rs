@@ -17,7 +17,7 @@ use crate::proxy::error::Stop;
 use crate::proxy::exchange::{Broken, Gone, Piece};
 use crate::proxy::h1::{Framing, write_chunk_head, write_last_chunk};
 use crate::proxy::headers::{self, RequestHead, ResponseHead};
-use crate::proxy::multiplex::{poll_capacity, poll_recv};
+use crate::proxy::multiplex::{broken, poll_capacity, poll_recv};
 use crate::proxy::service::{After, client_left};
 use crate::proxy::timer::Deadline;
 use crate::proxy::tunnel;
@@ -153,13 +153,13 @@ impl H2Front {
         if let Some(next) = self.next.take() {
             return Poll::Ready(next);
         }
-        let first = match ready!(poll_recv(&mut self.body, cx)) {
+        let first = match ready!(poll_recv(&mut self.body, cx).map_err(|error| broken(&error))) {
             Ok(Piece::Data(first)) => first,
             other => return Poll::Ready(other),
         };
         let mut crumbs = BytesMut::new();
         while first.len().max(crumbs.len()) < CRUMB {
-            match poll_recv(&mut self.body, cx) {
+            match poll_recv(&mut self.body, cx).map_err(|error| broken(&error)) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Piece::Data(more))) => {
                     if crumbs.is_empty() {

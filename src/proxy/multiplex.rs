@@ -64,6 +64,8 @@ struct State {
     /// Since when it is doubtful whether anybody is there: a tick.
     doubted: Cell<Option<u64>>,
     ended: Cell<bool>,
+    /// It ended before an answer did.
+    broke: Cell<bool>,
     reason: Cell<CloseReason>,
     gauges: PoolGauges,
     permit: RefCell<Option<Permit>>,
@@ -93,9 +95,6 @@ impl Drop for Open {
         state.ended.set(true);
         if state.streams.get() == 0 {
             state.gauges.left_idle();
-        } else {
-            // Whatever it was let go for: requests were on it.
-            state.reason.set(CloseReason::Error);
         }
         state.gauges.closed(state.reason.get());
         state.tell_waiters();
@@ -132,6 +131,7 @@ impl Multiplexed {
             settled: Cell::new(false),
             doubted: Cell::new(None),
             ended: Cell::new(false),
+            broke: Cell::new(false),
             reason: Cell::new(CloseReason::Peer),
             gauges,
             permit: RefCell::new(Some(permit)),
@@ -173,6 +173,14 @@ impl Multiplexed {
                 driver.wake_by_ref();
             }
         }
+    }
+
+    /// A request has failed: notes whether its connection has, and not the stream alone.
+    fn note<'a>(&self, error: &'a h2::Error) -> &'a h2::Error {
+        if !error.is_reset() && !error.is_go_away() {
+            self.state.broke.set(true);
+        }
+        error
     }
 
     /// Whether nobody has answered for too long.
@@ -248,8 +256,10 @@ async fn drive(connection: Connection<Stream, Bytes>, open: Open, multiplexed: W
         polled
     })
     .await;
+    // Those whose requests were on it find out.
+    tokio::task::yield_now().await;
     // One that breaks in a drain is broken all the same.
-    if ended.is_err() {
+    if ended.is_err() || state.broke.get() {
         state.reason.set(CloseReason::Error);
     }
 }
@@ -377,7 +387,7 @@ impl H2Back {
                 self.body = Some(body);
                 Poll::Ready(Ok(Head::Final(Response::from_parts(parts, ()), ended)))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(if error.is_library() {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(if self.lease.connection.note(&error).is_library() {
                 NoHead::Malformed
             } else if error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)) {
                 NoHead::Unprocessed
@@ -390,7 +400,7 @@ impl H2Back {
     /// The next piece of the response body.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
         let Some(body) = &mut self.body else { return Poll::Ready(Ok(Piece::End(None))) };
-        poll_recv(body, cx)
+        poll_recv(body, cx).map_err(|error| broken(self.lease.connection.note(&error)))
     }
 
     /// Response bytes have gone on: the backend may send as many more.
@@ -434,17 +444,21 @@ pub(super) fn poll_capacity(
     }
 }
 
+/// What an error inside a body is called.
+pub(super) fn broken(error: &h2::Error) -> Broken {
+    if error.is_library() { Broken::Malformed } else { Broken::Gone }
+}
+
 /// The next piece of a body that comes in.
-pub(super) fn poll_recv(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
-    let broken = |error: h2::Error| if error.is_library() { Broken::Malformed } else { Broken::Gone };
+pub(super) fn poll_recv(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
     loop {
         match body.poll_data(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
             Poll::Ready(Some(Ok(data))) => return Poll::Ready(Ok(Piece::Data(data))),
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(error))),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
             Poll::Ready(None) => {
-                return body.poll_trailers(cx).map(|trailers| trailers.map(Piece::End).map_err(broken));
+                return body.poll_trailers(cx).map(|trailers| trailers.map(Piece::End));
             }
         }
     }
