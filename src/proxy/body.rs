@@ -63,6 +63,7 @@ impl Outbox {
     ///
     /// # Errors
     /// As the write does.
+    #[inline]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let n = ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.written..]))?;

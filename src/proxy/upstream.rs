@@ -170,6 +170,8 @@ pub struct Connection {
     address: Address,
     /// Which of the pool's clients of TLS it was opened by.
     generation: u64,
+    /// How often the pool's addresses had changed when its own was last among them.
+    checked: u64,
     reason: CloseReason,
     gauges: PoolGauges,
     _permit: Permit,
@@ -265,6 +267,8 @@ pub struct Pool {
     tls_logged: Cell<Option<u64>>,
     /// Counts the changes of all but the addresses: a connection of an earlier one may lead to somebody else.
     generation: Cell<u64>,
+    /// Counts the changes of the addresses.
+    changes: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between pool, line and request: a pointer each time")]
     idle: RefCell<Vec<Box<Connection>>>,
     line: RefCell<VecDeque<Rc<Waiter>>>,
@@ -392,6 +396,7 @@ impl Pool {
             destination: RefCell::new(destination),
             tls_logged: Cell::new(None),
             generation: Cell::new(0),
+            changes: Cell::new(0),
             idle: RefCell::default(),
             line: RefCell::default(),
             budget,
@@ -583,7 +588,7 @@ impl Pool {
         let begun = measure::now();
         deadline.arm(settings.timeouts.connect);
         let addresses = self.destination.borrow().addresses.clone();
-        let generation = self.generation.get();
+        let (generation, changes) = (self.generation.get(), self.changes.get());
         let mut connecting = std::pin::pin!(addresses.connect());
         let connected = poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
@@ -659,6 +664,7 @@ impl Pool {
             idle_since: 0,
             address,
             generation,
+            checked: changes,
             reason: CloseReason::Error,
             gauges: self.gauges.clone(),
             _permit: permit,
@@ -706,8 +712,13 @@ impl Pool {
         if self.draining.get() {
             return connection.close(CloseReason::Drain);
         }
-        if !self.is_current(connection.generation, &connection.address) {
-            return connection.close(CloseReason::Drain);
+        // A look through the addresses only after they have changed, not for each request.
+        let changes = self.changes.get();
+        if connection.checked != changes {
+            if !self.is_current(connection.generation, &connection.address) {
+                return connection.close(CloseReason::Drain);
+            }
+            connection.checked = changes;
         }
         if self.budget.over_limit() || self.budget.other_starves(self.worker) {
             return connection.close(CloseReason::Idle);
@@ -862,6 +873,7 @@ impl Pool {
     /// The same, spoken to as before.
     pub fn set_addresses(&self, addresses: Addresses) {
         self.destination.borrow_mut().addresses = addresses;
+        self.changes.set(self.changes.get() + 1);
         for connection in self.idle.take() {
             if self.is_current(connection.generation, &connection.address) {
                 self.idle.borrow_mut().push(connection);
