@@ -214,7 +214,7 @@ fn a_cut_stream_is_a_truncated_answer() {
     let sidecar = Sidecar::upstream(backend.url()).start();
     let mut client = sidecar.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    client.expect_end();
+    client.wire.wait_end().expect("it is cut");
     let page = sidecar.settled(1);
     assert_eq!(page.sum("golden_errors_total", &[("fault", "backend")]), 1.0);
 }
