@@ -239,7 +239,9 @@ def main() -> int:
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, interrupt)
     try:
-        return run(options, sys.argv[1:])
+        # A file's folder is of this machine, and what is written is for all.
+        shown = [Path(text).name if text == options.before else text for text in sys.argv[1:]]
+        return run(options, shown)
     except Interrupted as interrupted:
         say("bench: interrupted; everything that was started is ended")
         return 128 + interrupted.args[0]

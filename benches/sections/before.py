@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from pathlib import Path
 
 from harness import BODY, Bench, say
 from load import H2load, cost_table, spread, take_turns
@@ -54,7 +55,7 @@ def section_before(bench: Bench, report: Report) -> None:
             for name, each in counted.items()
         ],
     )
-    report.note(f"The earlier build: {options.before}.")
+    report.note(f"The earlier build: {Path(options.before).name}.")
     report.bars.append(Bar("CPU per request, sidecar ÷ the earlier build", statistics.median(ratios), BEFORE_BAR, "x"))
     report.bars.append(Bar("instructions per request, sidecar ÷ the earlier build", statistics.median(counted_ratios), BEFORE_BAR, "x"))
     report.data["before"] = {"rounds": rounds, "ratios": ratios, "instructions": counted, "instruction_ratios": counted_ratios}
